@@ -1,0 +1,1 @@
+"""The offline verifier and the test runner for an outside auditor."""

@@ -1,0 +1,1 @@
+"""The consensus service: validators apply the commands log and certify it by quorum."""

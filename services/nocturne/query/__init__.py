@@ -1,0 +1,1 @@
+"""The query service: answers reads from Postgres with credentials that cannot write."""

@@ -1,0 +1,1 @@
+"""The signing service: gives certified events and receipts their authority signature."""
