@@ -53,7 +53,8 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml
 	@if grep -nE '(https?|file)://' requirements/*.lock; then $(call say_and_fail,A lock file names a download address.); fi
 
 .PHONY: proto
-proto: $(READY) ## Generate services/nocturne/wire from proto/
+proto: $(READY) ## Generate services/nocturne/wire and core/schemas.py from proto/
+	@$(BIN)/python tools/generate_schemas.py
 	@$(BIN)/python tools/generate_wire.py
 
 .PHONY: fmt
@@ -92,6 +93,7 @@ check-proto:
 	@cd proto && ../$(BIN)/buf lint || $(call say_and_fail,The protos are not lint-clean: see above.)
 
 check-wire:
+	@$(BIN)/python tools/generate_schemas.py --check
 	@$(BIN)/python tools/generate_wire.py --check
 
 check-unit:

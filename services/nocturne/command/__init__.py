@@ -1,1 +1,1 @@
-"""The command service: admits author-signed commands and answers at the finality level asked for."""
+"""The command service: admits author-signed commands, answers at the finality level asked for."""

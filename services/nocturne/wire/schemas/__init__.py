@@ -1,0 +1,1 @@
+"""The frozen Avro schemas, one file each."""
