@@ -1,0 +1,76 @@
+"""Session kinds as plug-ins: which there are, and which code they are.
+
+Rules: docs/spec/ledger.md, session kinds. A ledger names its kinds by (name, version, code hash)
+in its genesis; a validator that lacks one, or has other code for it, does not start. Kinds of
+other packages are found through the entry points of `ENTRY_POINT_GROUP` by the process that
+starts; nothing here loads anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Final
+
+from nocturne.core.kinds.document import DOCUMENT
+from nocturne.core.kinds.facts import FACTS
+from nocturne.core.kinds.kind import (
+    NO_CHANGES,
+    FoldError,
+    Kind,
+    KindChanges,
+    KindItems,
+    Violation,
+)
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "NO_CHANGES",
+    "FoldError",
+    "Kind",
+    "KindChanges",
+    "KindItems",
+    "KindRegistry",
+    "Violation",
+    "builtin_kinds",
+    "code_hash",
+]
+
+ENTRY_POINT_GROUP: Final = "nocturne.kinds"
+"""Each entry point of this group names an object that is a `Kind`."""
+
+_BUILTIN: Final[Mapping[str, Kind]] = MappingProxyType({"document": DOCUMENT, "facts": FACTS})
+
+
+class KindRegistry:
+    """The kinds a process has, by name and version; fixed once made."""
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        """`ValueError` if two kinds claim one name and version: which was meant cannot be known."""
+        self._kinds: dict[tuple[str, int], Kind] = {}
+        for kind in kinds:
+            if self._kinds.setdefault((kind.name, kind.version), kind) is not kind:
+                raise ValueError(
+                    f"kinds: expected one for {kind.name} version {kind.version}, got two"
+                )
+
+    def get(self, name: str, version: int) -> Kind | None:
+        """The kind of exactly this name and version, None if this process lacks it."""
+        return self._kinds.get((name, version))
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """All kinds, by name, then version."""
+        return tuple(kind for _, kind in sorted(self._kinds.items(), key=lambda entry: entry[0]))
+
+
+def builtin_kinds() -> Mapping[str, Kind]:
+    """The kinds that come with Nocturne, by name, each in its newest version."""
+    return _BUILTIN
+
+
+def code_hash(source: bytes) -> bytes:
+    """SHA-256 of the bytes of the kind's module file, which the caller has read."""
+    return sha256(source).digest()
