@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 WIRE = Path("services/nocturne/wire")
 
-WIRE_DOCSTRING = '"""Generated from proto/ by `make proto`: messages, gRPC stubs and Avro schemas."""\n'
-# A reference to a generated module, as `nocturne.<noun>.v1.<file>_pb2` or `from nocturne.<noun>.v1
-# import`; the service names inside the stubs (`/nocturne.<noun>.v1.Service/`) must stay as they are.
+WIRE_DOCSTRING = (
+    '"""Generated from proto/ by `make proto`: messages, gRPC stubs and Avro schemas."""\n'
+)
+# A reference to a generated module, `nocturne.<noun>.v1.<file>_pb2` or `from nocturne.<noun>.v1
+# import`; service names inside the stubs (`/nocturne.<noun>.v1.Service/`) must stay as they are.
 MODULE_REFERENCE = re.compile(r"\bnocturne\.(\w+\.v\d+)(?=\.\w+_pb2| import )")
 
 

@@ -1,0 +1,50 @@
+"""What the supervisor runs: a process's name, command line, environment, and its health."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One long-running process. `healthy` is asked from a thread and answers within two seconds."""
+
+    name: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    port: int
+    healthy: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds_max: float = 10.0
+    # What the kernel sends when the supervisor is gone without a word.
+    orphan_signal: signal.Signals = signal.SIGKILL
+    # `uid:gid` to run as; None: who we are.
+    user: str | None = None
+
+
+def launched(
+    argv: Sequence[str], user: str | None = None, orphan_signal: signal.Signals = signal.SIGKILL
+) -> list[str]:
+    """`argv` behind the launcher: it dies with this process, and runs as `user` if one is named."""
+    options = [str(os.getpid()), str(int(orphan_signal)), user or "-", "--"]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), *options, *argv]
+
+
+def grpc_serves(address: str, seconds: float = 1.0) -> bool:
+    """Whether the gRPC health service at `address` says SERVING."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # Its types name no methods.
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=seconds)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

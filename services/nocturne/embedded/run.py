@@ -1,0 +1,165 @@
+"""One whole run of an embedded ledger, from the lock on its home to the last process's end.
+
+Order: broker and database side by side, then what they need once (topics, roles, migrations), then
+every service. `python -m nocturne.embedded.run --home …` is the detached form.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from nocturne.embedded import (
+    ceremony,
+    downloads,
+    kafka,
+    logs,
+    ports,
+    postgres,
+    services,
+    status,
+    topics,
+)
+from nocturne.embedded.errors import EmbeddedError
+from nocturne.embedded.home import Home
+from nocturne.embedded.lock import held
+from nocturne.embedded.services import Machine
+from nocturne.embedded.supervisor import Supervisor
+
+START_SECONDS_MAX = 120.0
+LEFTOVER_SECONDS_MAX = 10.0
+POLL_SECONDS = 0.05
+# What every service stands on: first to start, last to stop.
+FOUNDATION = ("kafka", "postgres")
+
+
+def run(home: Home, validators: int, progress: downloads.Progress) -> None:
+    """Run the ledger of this home until SIGTERM or SIGINT. EmbeddedError when it cannot run."""
+    if validators != 1:
+        raise EmbeddedError(
+            f"An embedded ledger runs one validator, got {validators}: leave --validators away."
+        )
+    home.create()
+    with held(home.lock):
+        _wait_for_leftovers(home)
+        classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
+        machine, partitions = _machine(home, classpath)
+        logs.rotate(home.logs)
+        asyncio.run(_run(machine, partitions))
+
+
+def _machine(home: Home, classpath: tuple[Path, ...]) -> tuple[Machine, int]:
+    remembered = ports.load(home.ports)
+    chosen = ports.choose(
+        services.USUAL_PORTS, remembered, os.environ, ports.is_free, random.SystemRandom()
+    )
+    ports.save(home.ports, chosen)
+    broker = kafka.Broker(
+        home.kafka, chosen["kafka"], chosen["kafka-controller"], classpath, kafka.java()
+    )
+    server = postgres.Server(home.postgres / "data", chosen["postgres"], home.keys("postgres"))
+    genesis, partitions = ceremony.ensure(home.root)
+    for service in services.SERVICES:
+        home.data(service.name).mkdir(exist_ok=True, mode=0o700)
+    return Machine(home, broker, server, chosen, genesis), partitions
+
+
+def _wait_for_leftovers(home: Home) -> None:
+    """Processes of a supervisor that was killed die with it; wait until they have."""
+    deadline = time.monotonic() + LEFTOVER_SECONDS_MAX
+    for service in status.read(home.status).services:
+        while service.pid is not None and _is_ours(service.pid, home):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"{service.name} of an earlier run still lives (pid {service.pid}): end it "
+                    f"with 'kill {service.pid}' and run again."
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _is_ours(pid: int, home: Home) -> bool:
+    """Whether the process works on this home, and is not another that got the same number."""
+    try:
+        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        surroundings = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    place = os.fsencode(home.root) + b"/"
+    return place in command_line or place in surroundings
+
+
+async def _run(machine: Machine, partitions: int) -> None:
+    supervisor = Supervisor(machine.home)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bounding = asyncio.create_task(supervisor.bound_logs())
+    starting = asyncio.create_task(_start(supervisor, machine, partitions))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+    except EmbeddedError as error:
+        supervisor.fail(error)
+        raise
+    finally:
+        for task in (starting, stopping, bounding):
+            task.cancel()
+        await asyncio.gather(starting, stopping, bounding, return_exceptions=True)
+        await supervisor.stop(last=FOUNDATION)
+
+
+async def _start(supervisor: Supervisor, machine: Machine, partitions: int) -> None:
+    supervisor.tell()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_start_log(supervisor, machine, partitions))
+        group.create_task(_start_database(supervisor, machine))
+    for service in services.SERVICES:
+        supervisor.start(services.process(machine, service))
+    names = {service.name for service in services.SERVICES}
+    await supervisor.until_healthy(names, START_SECONDS_MAX)
+    supervisor.set_ready()
+
+
+async def _start_log(supervisor: Supervisor, machine: Machine, partitions: int) -> None:
+    await asyncio.to_thread(kafka.prepare, machine.broker)
+    supervisor.start(services.kafka_process(machine.broker))
+    await supervisor.until_healthy({"kafka"}, START_SECONDS_MAX)
+    await asyncio.to_thread(topics.ensure, machine.broker.bootstrap, partitions)
+
+
+async def _start_database(supervisor: Supervisor, machine: Machine) -> None:
+    await asyncio.to_thread(postgres.prepare, machine.server)
+    supervisor.start(services.postgres_process(machine.server))
+    await supervisor.until_healthy({"postgres"}, START_SECONDS_MAX)
+    await asyncio.to_thread(postgres.ensure_roles, machine.server)
+    await supervisor.run_once(
+        "migrations",
+        [sys.executable, "-m", "nocturne.projection.migrate"],
+        services.migrations_environment(machine.server),
+    )
+
+
+def main() -> int:
+    """The detached supervisor: `python -m nocturne.embedded.run --home …`."""
+    parser = argparse.ArgumentParser(description="Run an embedded ledger until it is told to stop.")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--validators", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        run(Home(arguments.home), arguments.validators, downloads.ignore_progress)
+    except EmbeddedError as error:
+        print("\n".join([str(error), *error.details]), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
