@@ -1,7 +1,6 @@
 """Kafka and PostgreSQL really start, keep what they were given, and come back after a kill."""
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -43,9 +42,9 @@ def consume(broker: Broker, topic: str, count: int) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def ledger_topics(kafka_broker: Broker) -> Iterator[Broker]:
+def ledger_topics(kafka_broker: Broker) -> Broker:
     topics.ensure(kafka_broker.bootstrap, partitions=3)
-    yield kafka_broker
+    return kafka_broker
 
 
 def test_a_record_that_was_produced_is_consumed(ledger_topics: Broker) -> None:
