@@ -1,0 +1,246 @@
+"""Votes, certificates and commit proofs: what convinces anyone that a block is committed.
+
+Rules: docs/spec/consensus.md §2. A notarization is not a commit proof and is refused as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from nocturne.core.encoding import AvroRecord, Codec, domain, sha256, u8, u32, u64, variable
+from nocturne.core.errors import Malformed
+from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.keys import (
+    Key,
+    Signatures,
+    Signer,
+    key_bytes,
+    signatures_from_avro,
+    signatures_to_avro,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMIT_PROOF_BYTES_MAX: Final = 4 * 1024 * 1024
+COMMIT_PROOF_HEADERS_MAX: Final = 4096
+
+_VOTE: Final = domain("nocturne/vote/v1")
+_VALIDATORS: Final = domain("nocturne/validators/v1")
+_PROOF_CODEC: Final = Codec("commit_proof", COMMIT_PROOF_BYTES_MAX)
+
+
+class VoteKind(IntEnum):
+    """The three votes of the certificate core."""
+
+    NOTARIZE = 1
+    NULLIFY = 2
+    FINALIZE = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Epoch:
+    """Recovery number, then number within it."""
+
+    recovery: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorSet:
+    """The keys of an epoch's validators, in their order; a validator is named by its index."""
+
+    keys: tuple[Key, ...]
+    hash: Hash
+
+    @staticmethod
+    def of(keys: tuple[Key, ...]) -> ValidatorSet:
+        """The set and its hash: domain ‖ count ‖ variable key bytes, each."""
+        body = u32(len(keys)) + b"".join(variable(key_bytes(key)) for key in keys)
+        return ValidatorSet(keys, Hash(sha256(_VALIDATORS + body)))
+
+    @property
+    def quorum(self) -> int:
+        """⌊(n+f)/2⌋+1 with f = ⌊(n-1)/3⌋: any two quorums share a correct validator."""
+        return quorum(len(self.keys))
+
+
+def quorum(n: int) -> int:
+    """⌊(n+f)/2⌋+1, f = ⌊(n-1)/3⌋ (architecture: consensus)."""
+    return (n + (n - 1) // 3) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a vote signs. A nullification has no digest (32 zero bytes)."""
+
+    kind: VoteKind
+    ledger_id: LedgerId
+    epoch: Epoch
+    validator_set_hash: Hash
+    view: int
+    digest: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Exactly a quorum of votes for one ballot, validators ascending."""
+
+    kind: VoteKind
+    epoch: Epoch
+    validator_set_hash: Hash
+    view: int
+    digest: Hash
+    votes: tuple[tuple[int, Signatures], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitProof:
+    """A finalization of the block itself (no headers), or of a descendant with the headers from the
+    block's child to the finalized one.
+    """
+
+    finalization: Certificate
+    headers: tuple[bytes, ...]
+
+
+def _ballot_bytes(ballot: Ballot) -> bytes:
+    return (
+        u8(ballot.kind)
+        + ballot.ledger_id
+        + u64(ballot.epoch.recovery)
+        + u64(ballot.epoch.number)
+        + ballot.validator_set_hash
+        + u64(ballot.view)
+        + ballot.digest
+    )
+
+
+def sign_vote(signer: Signer, ballot: Ballot) -> Signatures:
+    """One validator's vote."""
+    return signer.sign(_VOTE, _ballot_bytes(ballot))
+
+
+def vote_signed(key: Key, ballot: Ballot, signatures: Signatures) -> bool:
+    """The validator `key` cast `ballot`."""
+    return verify(key, _VOTE, _ballot_bytes(ballot), signatures)
+
+
+def check_certificate(
+    certificate: Certificate, ledger_id: LedgerId, validators: ValidatorSet
+) -> None:
+    """`Malformed` unless exactly a quorum of `validators`, ascending, cast the ballot."""
+    if certificate.validator_set_hash != validators.hash:
+        raise Malformed("certificate: of another validator set")
+    if len(certificate.votes) != validators.quorum:
+        raise Malformed(
+            f"certificate: expected {validators.quorum} votes, got {len(certificate.votes)}"
+        )
+    ballot = Ballot(
+        certificate.kind,
+        ledger_id,
+        certificate.epoch,
+        certificate.validator_set_hash,
+        certificate.view,
+        certificate.digest,
+    )
+    last = -1
+    for validator, signatures in certificate.votes:
+        if not last < validator < len(validators.keys):
+            raise Malformed(f"certificate: validator {validator} after {last}")
+        if not vote_signed(validators.keys[validator], ballot, signatures):
+            raise Malformed(f"certificate: the vote of validator {validator} does not verify")
+        last = validator
+
+
+def check_commit_proof(
+    proof: CommitProof,
+    digest: Hash,
+    ledger_id: LedgerId,
+    validators: ValidatorSet,
+    link: Callable[[bytes], tuple[Hash, Hash]],
+) -> None:
+    """`Malformed` unless `proof` commits the block `digest`.
+
+    `link(header_bytes)` returns (digest of that header, its parent digest), `Malformed` if it is
+    no header (blocks.link_of).
+    """
+    certificate = proof.finalization
+    if certificate.kind is not VoteKind.FINALIZE:
+        raise Malformed("commit proof: only a finalization commits")
+    if len(proof.headers) > COMMIT_PROOF_HEADERS_MAX:
+        raise Malformed(f"commit proof: more than {COMMIT_PROOF_HEADERS_MAX} headers")
+    current = digest
+    for header in proof.headers:
+        child, parent = link(header)
+        if parent != current:
+            raise Malformed("commit proof: its headers do not lead to the block")
+        current = child
+    if certificate.digest != current:
+        raise Malformed("commit proof: of another block")
+    check_certificate(certificate, ledger_id, validators)
+
+
+def commit_proof_to_avro(proof: CommitProof) -> AvroRecord:
+    """The `CommitProof` record."""
+    certificate = proof.finalization
+    return {
+        "finalization": {
+            "kind": int(certificate.kind),
+            "epoch": epoch_to_avro(certificate.epoch),
+            "validatorSetHash": certificate.validator_set_hash,
+            "view": certificate.view,
+            "digest": certificate.digest,
+            "votes": [
+                {"validator": validator, "signatures": signatures_to_avro(signatures)}
+                for validator, signatures in certificate.votes
+            ],
+        },
+        "headers": list(proof.headers),
+    }
+
+
+def commit_proof_from_avro(record: AvroRecord) -> CommitProof:
+    """The reverse of `commit_proof_to_avro`."""
+    certificate = record["finalization"]
+    try:
+        kind = VoteKind(certificate["kind"])
+    except ValueError as fault:
+        raise Malformed(f"certificate: unknown vote kind {certificate['kind']}") from fault
+    return CommitProof(
+        Certificate(
+            kind,
+            epoch_from_avro(certificate["epoch"]),
+            certificate["validatorSetHash"],
+            certificate["view"],
+            certificate["digest"],
+            tuple(
+                (vote["validator"], signatures_from_avro(vote["signatures"]))
+                for vote in certificate["votes"]
+            ),
+        ),
+        tuple(record["headers"]),
+    )
+
+
+def encode_commit_proof(proof: CommitProof) -> bytes:
+    """The proof's one encoding."""
+    return _PROOF_CODEC.encode(commit_proof_to_avro(proof))
+
+
+def decode_commit_proof(data: bytes) -> CommitProof:
+    """The reverse of `encode_commit_proof`; `Malformed` on anything else."""
+    return commit_proof_from_avro(_PROOF_CODEC.decode(data))
+
+
+def epoch_to_avro(epoch: Epoch) -> AvroRecord:
+    """The `Epoch` record."""
+    return {"recovery": epoch.recovery, "number": epoch.number}
+
+
+def epoch_from_avro(record: AvroRecord) -> Epoch:
+    """The reverse of `epoch_to_avro`."""
+    return Epoch(record["recovery"], record["number"])

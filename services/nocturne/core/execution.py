@@ -1,0 +1,389 @@
+"""Execute ranges of the log against a state: dispositions, roots and the next state. Pure.
+
+Rules: docs/spec/ledger.md §5 and docs/spec/blocks.md. The result is a function of the state and the
+records alone; for an unchanged `~ledger` it does not depend on where blocks begin and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from nocturne.core import merkle
+from nocturne.core.blocks import (
+    Disposition,
+    Range,
+    RecordDisposition,
+    StateChange,
+    disposition_leaf,
+    hash_control,
+    log_next,
+    log_start,
+)
+from nocturne.core.commands import SignedCommand
+from nocturne.core.decide import Accepted, Rejected, decide
+from nocturne.core.encoding import u8
+from nocturne.core.events import Position, encode_event_header, hash_event, header_of
+from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, SessionId
+from nocturne.core.intake import Prepared
+from nocturne.core.receipts import Head, ReceiptHeader, encode_receipt_header, hash_receipt
+from nocturne.core.state import (
+    IdWindow,
+    LedgerState,
+    SessionState,
+    new_session,
+)
+from nocturne.core.state_leaf import LogPosition
+
+RECORD_OVERHEAD_BYTES: Final = 96
+"""Counted for each record beside its bytes: lengths, hash, its share of the roots."""
+SESSION_OVERHEAD_BYTES: Final = 192
+"""Counted for each session touched: its state change."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBatch:
+    """Records of one partition in [next offset, end), offsets ascending; a missing one is a gap."""
+
+    partition: int
+    topic_uuid: bytes
+    end: int
+    records: Sequence[tuple[int, Prepared]]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a block over these ranges holds, and the state after it."""
+
+    state: LedgerState
+    ranges: tuple[Range, ...]
+    records: tuple[RecordDisposition, ...]
+    record_count: int
+    dispositions_root: Hash
+    state_root: Hash
+    control_hash: Hash
+    state_changes: tuple[StateChange, ...]
+
+
+def execute(
+    state: LedgerState, batches: Sequence[PartitionBatch], body_bytes_max: int | None = None
+) -> Execution:
+    """Execute as much of `batches` as one block takes, partitions ascending.
+
+    A range takes at most `range_records_max` offsets; the body stays under `block_bytes_max` of the
+    genesis (or a lower `body_bytes_max`), each partition with a fair share of what is left, and at
+    least one record in all. `ranges` says what was taken.
+    """
+    limits = state.view.genesis.limits
+    run = _Run(state)
+    budget = min(body_bytes_max or limits.block_bytes_max, limits.block_bytes_max)
+    ordered = sorted(batches, key=lambda batch: batch.partition)
+    for index, batch in enumerate(ordered):
+        share = (budget - run.body_bytes) // (len(ordered) - index)
+        run.take(batch, limits.range_records_max, share)
+    return run.finish()
+
+
+class _OpenSession:
+    """A session while a block is executed. Trees whose hashes nothing needs before the block's end
+    are changed once, at its end.
+    """
+
+    __slots__ = (
+        "_changed_items",
+        "_changed_windows",
+        "_state",
+        "closed",
+        "event_hashes",
+        "head_hash",
+        "kind",
+        "kind_version",
+        "members",
+        "receipt_hashes",
+        "sequence",
+    )
+
+    def __init__(self, state: SessionState) -> None:
+        self._state = state
+        self._changed_items: dict[bytes, bytes | None] = {}
+        self._changed_windows: dict[AuthorId, IdWindow] = {}
+        self.kind = state.kind
+        self.kind_version = state.kind_version
+        self.closed = state.closed
+        self.sequence = state.sequence
+        self.head_hash = state.head_hash
+        self.members = state.members
+        self.event_hashes: list[Hash] = []
+        self.receipt_hashes: list[Hash] = []
+
+    def id_window(self, author: AuthorId) -> IdWindow | None:
+        return self._changed_windows.get(author) or self._state.ids.get(author)
+
+    def item(self, key: bytes) -> bytes | None:
+        if key in self._changed_items:
+            return self._changed_items[key]
+        return self._state.items.get(key)
+
+    def keep_id(self, signed: SignedCommand, position: Position, window_size: int) -> None:
+        author = signed.command.author
+        window = self.id_window(author) or IdWindow()
+        self._changed_windows[author] = window.keep(
+            signed.command.command_id, signed.command_hash, position, window_size
+        )
+
+    def accept(self, accepted: Accepted, event_hashes: Sequence[Hash]) -> None:
+        self.sequence += len(event_hashes)
+        self.head_hash = event_hashes[-1]
+        self.event_hashes += event_hashes
+        self.closed = accepted.closed
+        self._changed_items.update(accepted.items)
+        self.members = self.members.update(
+            {
+                author: None if role is None else (u8(role), role)
+                for author, role in accepted.members.items()
+            }
+        )
+
+    def finish(self) -> SessionState:
+        state = self._state
+        return SessionState(
+            state.session,
+            self.kind,
+            self.kind_version,
+            self.closed,
+            self.sequence,
+            self.head_hash,
+            state.events.extend(map(merkle.leaf_hash, self.event_hashes)),
+            state.receipts.extend(map(merkle.leaf_hash, self.receipt_hashes)),
+            self.members,
+            state.ids.update(
+                {author: (one.digest(), one) for author, one in self._changed_windows.items()}
+            ),
+            state.items.update(
+                {
+                    key: None if value is None else (value, value)
+                    for key, value in self._changed_items.items()
+                }
+            ),
+        )
+
+
+class _Run:
+    """The execution of one block."""
+
+    def __init__(self, state: LedgerState) -> None:
+        self._before = state
+        self._view = state.view
+        self._positions = {one.partition: one for one in state.positions}
+        self._sessions: dict[SessionId, _OpenSession] = {}
+        self._ranges: list[Range] = []
+        self._records: list[RecordDisposition] = []
+        self._leaves: list[bytes] = []
+        self.body_bytes = 0
+
+    def take(self, batch: PartitionBatch, offsets_max: int, bytes_max: int) -> None:
+        """Execute the beginning of a batch; nothing if its range would be empty."""
+        position = _fixed(self._positions[batch.partition], self._before, batch.topic_uuid)
+        start = position.next_offset
+        end_max = min(batch.end, start + offsets_max)
+        bytes_end = self.body_bytes + bytes_max
+        log_hash = position.log_hash
+        offset = start
+        for at, prepared in batch.records:
+            if at >= end_max:
+                break
+            cost = _body_bytes(prepared)
+            if self._records and self.body_bytes + cost > bytes_end:
+                end_max = at
+                break
+            self._gaps(position, offset, at)
+            log_hash = log_next(log_hash, at, prepared.record_hash)
+            self.body_bytes += cost
+            self._dispose(Position(position.log_epoch, batch.partition, at), prepared)
+            offset = at + 1
+        self._gaps(position, offset, end_max)
+        if end_max > start:
+            self._ranges.append(
+                Range(
+                    position.log_epoch,
+                    batch.topic_uuid,
+                    batch.partition,
+                    start,
+                    end_max,
+                    log_hash,
+                )
+            )
+            self._positions[batch.partition] = LogPosition(
+                batch.partition, position.log_epoch, batch.topic_uuid, end_max, log_hash
+            )
+
+    def finish(self) -> Execution:
+        """Roots and the next state."""
+        positions = tuple(self._positions[key] for key in sorted(self._positions))
+        sessions = {name: session.finish() for name, session in self._sessions.items()}
+        state, leaves = self._before.after(sessions, positions)
+        return Execution(
+            state,
+            tuple(self._ranges),
+            tuple(self._records),
+            len(self._records),
+            Hash(merkle.root(self._leaves)),
+            state.root_hash,
+            hash_control(()),
+            tuple(StateChange(Hash(key), value) for key, value in leaves.items()),
+        )
+
+    def _gaps(self, position: LogPosition, start: int, end: int) -> None:
+        for offset in range(start, end):
+            self._records.append(_GAP)
+            at = Position(position.log_epoch, position.partition, offset)
+            self._leaves.append(disposition_leaf(Disposition(at, None, (), None)))
+            self.body_bytes += RECORD_OVERHEAD_BYTES
+
+    def _dispose(self, position: Position, prepared: Prepared) -> None:
+        signed = prepared.signed
+        session = None if signed is None else self._find(signed.command.session)
+        decision = decide(self._view, session, prepared)
+        match decision:
+            case Accepted():
+                assert signed is not None
+                self._accept(position, prepared, signed, decision, session)
+            case Rejected():
+                self._reject(position, prepared, decision, session)
+            case unreachable:
+                assert_never(unreachable)
+
+    def _accept(
+        self,
+        position: Position,
+        prepared: Prepared,
+        signed: SignedCommand,
+        accepted: Accepted,
+        session: _OpenSession | None,
+    ) -> None:
+        command = signed.command
+        if session is None:
+            assert command.opening is not None
+            session = self._open(command.session, command.opening.kind, command.opening.version)
+        headers: list[bytes] = []
+        hashes: list[Hash] = []
+        previous = session.head_hash
+        for index in range(len(command.events)):
+            sequence = session.sequence + index + 1
+            header = header_of(command, signed.command_hash, position, index, sequence, previous)
+            headers.append(encode_event_header(header))
+            previous = hash_event(headers[-1])
+            hashes.append(previous)
+        session.accept(accepted, hashes)
+        session.keep_id(signed, position, self._view.genesis.limits.id_window)
+        self.body_bytes += sum(map(len, headers))
+        self._record(position, prepared, tuple(hashes), tuple(headers), None)
+
+    def _reject(
+        self,
+        position: Position,
+        prepared: Prepared,
+        rejected: Rejected,
+        session: _OpenSession | None,
+    ) -> None:
+        header = self._receipt_of(position, prepared, rejected, session)
+        data = encode_receipt_header(header)
+        home = session if rejected.authenticated else None
+        if home is None:
+            home = self._find(LEDGER_SESSION)
+            assert home is not None
+        home.receipt_hashes.append(hash_receipt(data))
+        if rejected.keeps_id and session is not None:
+            assert prepared.signed is not None
+            session.keep_id(prepared.signed, position, self._view.genesis.limits.id_window)
+        self.body_bytes += len(data)
+        self._record(position, prepared, (), (), data)
+
+    def _receipt_of(
+        self,
+        position: Position,
+        prepared: Prepared,
+        rejected: Rejected,
+        session: _OpenSession | None,
+    ) -> ReceiptHeader:
+        command = None if prepared.signed is None else prepared.signed.command
+        expected = None if command is None else command.expected_sequence
+        head: Head | None = None
+        if rejected.authenticated and session is not None:
+            head = Head(session.sequence, session.head_hash)
+        return ReceiptHeader(
+            self._view.ledger_id,
+            prepared.command_hash,
+            rejected.reason,
+            rejected.violated_invariant,
+            "" if command is None else command.session,
+            None if expected is None else expected + 1,
+            not rejected.authenticated,
+            head,
+            position,
+            rejected.first_position,
+        )
+
+    def _record(
+        self,
+        position: Position,
+        prepared: Prepared,
+        events: tuple[Hash, ...],
+        headers: tuple[bytes, ...],
+        receipt: bytes | None,
+    ) -> None:
+        signed = prepared.signed
+        self._records.append(
+            RecordDisposition(
+                prepared.key,
+                prepared.value,
+                prepared.headers,
+                prepared.record_hash,
+                headers,
+                receipt,
+                0 if signed is None else len(signed.command_bytes),
+            )
+        )
+        receipt_hash = None if receipt is None else hash_receipt(receipt)
+        self._leaves.append(
+            disposition_leaf(Disposition(position, prepared.command_hash, events, receipt_hash))
+        )
+
+    def _find(self, session: SessionId) -> _OpenSession | None:
+        found = self._sessions.get(session)
+        if found is None:
+            state = self._before.session(session)
+            if state is None:
+                return None
+            found = self._touch(session, state)
+        return found
+
+    def _open(self, session: SessionId, kind: str, version: int) -> _OpenSession:
+        return self._touch(session, new_session(self._view.ledger_id, session, kind, version))
+
+    def _touch(self, session: SessionId, state: SessionState) -> _OpenSession:
+        self.body_bytes += SESSION_OVERHEAD_BYTES
+        self._sessions[session] = _OpenSession(state)
+        return self._sessions[session]
+
+
+_GAP: Final = RecordDisposition(None, None, b"", None, (), None, 0)
+
+
+def _body_bytes(prepared: Prepared) -> int:
+    """The least a record takes of a block's body."""
+    return (
+        RECORD_OVERHEAD_BYTES
+        + len(prepared.key or b"")
+        + len(prepared.value or b"")
+        + len(prepared.headers)
+    )
+
+
+def _fixed(position: LogPosition, state: LedgerState, topic_uuid: bytes) -> LogPosition:
+    """The position with its topic known: the first range of a partition fixes the topic's uuid."""
+    if position.topic_uuid != bytes(16):
+        return position
+    start = log_start(state.ledger_id, topic_uuid, position.log_epoch)
+    return LogPosition(position.partition, position.log_epoch, topic_uuid, 0, start)

@@ -1,0 +1,194 @@
+"""Keys, signatures and suites. A key is one public key per suite; a signature list has one each.
+
+Rules: docs/spec/encoding.md §5. Ed25519 means libsodium's rule on every path: canonical S, no
+small-order points. Pure: private keys are arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import CryptoError
+
+from nocturne.core.encoding import domain, sha256, u8, variable
+from nocturne.core.errors import Malformed
+from nocturne.core.identifiers import KeyId
+
+ED25519: Final = 1
+ML_DSA_44: Final = 2
+SUITE_NAMES: Final = {ED25519: "ed25519", ML_DSA_44: "mldsa44"}
+_PUBLIC_BYTES: Final = {ED25519: 32}
+_SIGNATURE_BYTES: Final = {ED25519: 64}
+
+_KEY: Final = domain("nocturne/key/v1")
+_POSSESSION: Final = domain("nocturne/possession/v1")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """The public key of one suite."""
+
+    suite: int
+    data: bytes
+
+
+Key = tuple[PublicKey, ...]
+"""One public key per suite, suites ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature of one suite under the key `key_id`."""
+
+    suite: int
+    key_id: KeyId
+    data: bytes
+
+
+Signatures = tuple[Signature, ...]
+
+
+class Signer(Protocol):
+    """Holds a private key: a file here, PKCS#11 or a KMS later."""
+
+    @property
+    def key(self) -> Key:
+        """The public key."""
+
+    def sign(self, domain_tag: bytes, message: bytes) -> Signatures:
+        """Sign `signed_bytes(domain_tag, suites, message)` with every suite of the key."""
+
+
+def key_bytes(key: Key) -> bytes:
+    """Suite byte and variable public key, for each suite."""
+    return b"".join(u8(part.suite) + variable(part.data) for part in key)
+
+
+def key_id(key: Key) -> KeyId:
+    """SHA-256 of the domain and the key's bytes; of an author's first key: the author id."""
+    return KeyId(sha256(_KEY + key_bytes(key)))
+
+
+def suite_set(key: Key) -> bytes:
+    """One byte per suite, ascending."""
+    return bytes(part.suite for part in key)
+
+
+def is_valid_key(key: Key) -> bool:
+    """At least one suite, known suites only, strictly ascending, each of its suite's length."""
+    suites = [part.suite for part in key]
+    return (
+        len(suites) > 0
+        and suites == sorted(set(suites))
+        and all(_PUBLIC_BYTES.get(part.suite) == len(part.data) for part in key)
+    )
+
+
+def signed_bytes(domain_tag: bytes, suites: bytes, message: bytes) -> bytes:
+    """domain ‖ variable(suite set) ‖ message: a signature of one suite cannot stand for a set."""
+    return domain_tag + variable(suites) + message
+
+
+def verify(key: Key, domain_tag: bytes, message: bytes, signatures: Signatures) -> bool:
+    """Every suite of `key` signed, in order, and nothing else did."""
+    if len(signatures) != len(key):
+        return False
+    signed = signed_bytes(domain_tag, suite_set(key), message)
+    identity = key_id(key)
+    return all(
+        given.suite == part.suite and given.key_id == identity and _verify_one(part, signed, given)
+        for part, given in zip(key, signatures, strict=True)
+    )
+
+
+def verify_possession(key: Key, signatures: Signatures) -> bool:
+    """The holder of `key` signed its own key id: no key is taken into a set without its holder."""
+    return is_valid_key(key) and verify(key, _POSSESSION, key_id(key), signatures)
+
+
+def prove_possession(signer: Signer) -> Signatures:
+    """What `verify_possession` accepts."""
+    return signer.sign(_POSSESSION, key_id(signer.key))
+
+
+def _verify_one(part: PublicKey, signed: bytes, signature: Signature) -> bool:
+    if part.suite != ED25519 or len(signature.data) != _SIGNATURE_BYTES[ED25519]:
+        return False
+    try:
+        crypto_sign_open(signature.data + signed, part.data)
+    except (CryptoError, ValueError):
+        return False
+    return True
+
+
+class Ed25519Signer:
+    """A key of the one suite Ed25519, from its 32-byte seed (RFC 8032)."""
+
+    __slots__ = ("_key", "_key_id", "_secret")
+
+    def __init__(self, seed: bytes) -> None:
+        public, secret = crypto_sign_seed_keypair(seed)
+        self._secret = secret
+        self._key: Key = (PublicKey(ED25519, public),)
+        self._key_id = key_id(self._key)
+
+    @property
+    def key(self) -> Key:
+        """The public key."""
+        return self._key
+
+    def sign(self, domain_tag: bytes, message: bytes) -> Signatures:
+        """One Ed25519 signature of `signed_bytes`."""
+        signed = signed_bytes(domain_tag, b"\x01", message)
+        return (Signature(ED25519, self._key_id, crypto_sign(signed, self._secret)[:64]),)
+
+
+# Avro records and back -----------------------------------------------------------------------
+
+
+def key_to_avro(key: Key) -> list[dict[str, Any]]:
+    """`PublicKey` records."""
+    return [{"suite": part.suite, "bytes": part.data} for part in key]
+
+
+def key_from_avro(records: list[dict[str, Any]]) -> Key:
+    """The reverse of `key_to_avro`."""
+    return tuple(PublicKey(record["suite"], record["bytes"]) for record in records)
+
+
+def signatures_to_avro(signatures: Signatures) -> list[dict[str, Any]]:
+    """`Signature` records."""
+    return [{"suite": s.suite, "keyId": s.key_id, "bytes": s.data} for s in signatures]
+
+
+def signatures_from_avro(records: list[dict[str, Any]]) -> Signatures:
+    """The reverse of `signatures_to_avro`."""
+    return tuple(Signature(r["suite"], KeyId(r["keyId"]), r["bytes"]) for r in records)
+
+
+def signatures_bytes(signatures: Signatures) -> bytes:
+    """The hashed form of a list: suite, key id, variable signature, for each."""
+    return b"".join(u8(s.suite) + s.key_id + variable(s.data) for s in signatures)
+
+
+# Printed forms -------------------------------------------------------------------------------
+
+
+def format_key(part: PublicKey) -> str:
+    """`ed25519-` and lower-case hex."""
+    return f"{SUITE_NAMES[part.suite]}-{part.data.hex()}"
+
+
+def parse_key(text: str) -> PublicKey:
+    """The reverse of `format_key`; `Malformed` on anything it would not write."""
+    name, _, digits = text.partition("-")
+    suite = next((number for number, known in SUITE_NAMES.items() if known == name), None)
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        data = b""
+    if suite is None or data.hex() != digits or _PUBLIC_BYTES.get(suite) != len(data):
+        raise Malformed(f"key: expected ed25519- and 64 lower-case hex digits, got {text[:80]!r}")
+    return PublicKey(suite, data)

@@ -1,0 +1,212 @@
+"""Receipts: why a command did not become events, signed by the authority.
+
+Rules and the closed enum of reasons: docs/spec/ledger.md §4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from nocturne.core.encoding import AvroRecord, Codec, codecs_of_parts, domain, sha256, u64, variable
+from nocturne.core.errors import Malformed
+from nocturne.core.events import Position
+from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.keys import (
+    Key,
+    Signatures,
+    Signer,
+    signatures_from_avro,
+    signatures_to_avro,
+    verify,
+)
+
+RECEIPT_BYTES_MAX: Final = 64 * 1024
+
+_RECEIPT: Final = domain("nocturne/receipt/v1")
+_SIGNATURE: Final = domain("nocturne/receipt-signature/v1")
+_HEADER_CODEC: Final = Codec("receipt_header", RECEIPT_BYTES_MAX)
+(_REST_CODEC,) = codecs_of_parts("receipt", RECEIPT_BYTES_MAX, slice(1, None))
+
+
+class Reason(IntEnum):
+    """Why a command was refused. Closed: a new reason is a new rules version."""
+
+    MALFORMED = 1
+    TOO_LARGE = 2
+    WRONG_PARTITION = 3
+    SIGNATURE_INVALID = 4
+    UNKNOWN_AUTHOR = 5
+    SESSION_CLOSED = 6
+    UNKNOWN_KIND = 7
+    NOT_PERMITTED_TO_OPEN = 8
+    NOT_A_MEMBER = 9
+    REPEATED = 10
+    ID_REUSED = 11
+    STALE_ID = 12
+    DUPLICATE_SEQ = 13
+    INVARIANT_VIOLATION = 14
+
+
+PAPER_REASONS: Final = {
+    Reason.MALFORMED: "INVARIANT_VIOLATION",
+    Reason.TOO_LARGE: "INVARIANT_VIOLATION",
+    Reason.WRONG_PARTITION: "INVARIANT_VIOLATION",
+    Reason.SIGNATURE_INVALID: "SIGNATURE_INVALID",
+    Reason.UNKNOWN_AUTHOR: "SIGNATURE_INVALID",
+    Reason.SESSION_CLOSED: "INVARIANT_VIOLATION",
+    Reason.UNKNOWN_KIND: "INVARIANT_VIOLATION",
+    Reason.NOT_PERMITTED_TO_OPEN: "INVARIANT_VIOLATION",
+    Reason.NOT_A_MEMBER: "INVARIANT_VIOLATION",
+    Reason.REPEATED: "DUPLICATE_SEQ",
+    Reason.ID_REUSED: "DUPLICATE_SEQ",
+    Reason.STALE_ID: "DUPLICATE_SEQ",
+    Reason.DUPLICATE_SEQ: "DUPLICATE_SEQ",
+    Reason.INVARIANT_VIOLATION: "INVARIANT_VIOLATION",
+}
+"""Each reason's name among the three of the papers (L-3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A session's last sequence and event hash."""
+
+    sequence: int
+    hash: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptHeader:
+    """What a receipt's hash covers. With `claimed`, session and sequence are only what the record
+    says: its author was not authenticated.
+    """
+
+    ledger_id: LedgerId
+    command_hash: Hash
+    reason: Reason
+    violated_invariant: str
+    session: str
+    attempted_sequence: int | None
+    claimed: bool
+    head: Head | None
+    position: Position
+    first_position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The envelope: header, the authority's signatures, block height and time."""
+
+    header: ReceiptHeader
+    signatures: Signatures
+    height: int
+    timestamp: int
+    header_bytes: bytes
+    receipt_hash: Hash
+
+
+def hash_receipt(header_bytes: bytes) -> Hash:
+    """The receipt's hash: domain ‖ variable header."""
+    return Hash(sha256(_RECEIPT + variable(header_bytes)))
+
+
+def encode_receipt_header(header: ReceiptHeader) -> bytes:
+    """The hashed record."""
+    head = header.head
+    first = header.first_position
+    return _HEADER_CODEC.encode(
+        {
+            "ledgerId": header.ledger_id,
+            "commandHash": header.command_hash,
+            "reason": int(header.reason),
+            "violatedInvariant": header.violated_invariant,
+            "session": header.session,
+            "attemptedSequence": header.attempted_sequence,
+            "claimed": header.claimed,
+            "head": None if head is None else {"sequence": head.sequence, "hash": head.hash},
+            "position": position_to_avro(header.position),
+            "firstPosition": None if first is None else position_to_avro(first),
+        }
+    )
+
+
+def decode_receipt_header(data: bytes) -> ReceiptHeader:
+    """The reverse of `encode_receipt_header`; `Malformed` on anything else."""
+    return _header_from_avro(_HEADER_CODEC.decode(data))
+
+
+def position_to_avro(position: Position) -> AvroRecord:
+    """The `Position` record."""
+    return {
+        "logEpoch": position.log_epoch,
+        "partition": position.partition,
+        "offset": position.offset,
+    }
+
+
+def position_from_avro(record: AvroRecord) -> Position:
+    """The reverse of `position_to_avro`."""
+    return Position(record["logEpoch"], record["partition"], record["offset"])
+
+
+def _header_from_avro(record: AvroRecord) -> ReceiptHeader:
+    try:
+        reason = Reason(record["reason"])
+    except ValueError as fault:
+        raise Malformed(f"receipt: unknown reason {record['reason']}") from fault
+    head = record["head"]
+    first = record["firstPosition"]
+    return ReceiptHeader(
+        record["ledgerId"],
+        record["commandHash"],
+        reason,
+        record["violatedInvariant"],
+        record["session"],
+        record["attemptedSequence"],
+        record["claimed"],
+        None if head is None else Head(head["sequence"], head["hash"]),
+        position_from_avro(record["position"]),
+        None if first is None else position_from_avro(first),
+    )
+
+
+def sign_receipt(signer: Signer, receipt_hash: Hash, timestamp: int, height: int) -> Signatures:
+    """The authority's signature: domain ‖ suite set ‖ receipt hash ‖ time ‖ height."""
+    return signer.sign(_SIGNATURE, receipt_hash + u64(timestamp) + u64(height))
+
+
+def receipt_signed(
+    key: Key, receipt_hash: Hash, timestamp: int, height: int, signatures: Signatures
+) -> bool:
+    """The authority `key` signed this receipt at this height and time."""
+    return verify(key, _SIGNATURE, receipt_hash + u64(timestamp) + u64(height), signatures)
+
+
+def encode_receipt(
+    header_bytes: bytes, signatures: Signatures, height: int, timestamp: int
+) -> bytes:
+    """The envelope's one encoding; the header's bytes are its first bytes."""
+    return header_bytes + _REST_CODEC.encode(
+        {
+            "signatures": signatures_to_avro(signatures),
+            "height": height,
+            "timestamp": timestamp,
+        }
+    )
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """The envelope of `data`; `Malformed` unless it is the one encoding of a receipt."""
+    head, length = _HEADER_CODEC.decode_prefix(data)
+    header = _header_from_avro(head)
+    header_bytes = data[:length]
+    record = _REST_CODEC.decode(data[length:])
+    return Receipt(
+        header,
+        signatures_from_avro(record["signatures"]),
+        record["height"],
+        record["timestamp"],
+        header_bytes,
+        hash_receipt(header_bytes),
+    )
