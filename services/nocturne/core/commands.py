@@ -11,6 +11,7 @@ from typing import Final
 
 from nocturne.core.encoding import (
     INTEGER_MAX,
+    TIME_MAX,
     AvroRecord,
     Codec,
     codecs_of_parts,
@@ -274,8 +275,8 @@ def _check_form(command: Command) -> None:
         raise Malformed("key: expected known suites, ascending, each with a key of its length")
     if expected is not None and not 0 <= expected <= INTEGER_MAX:
         raise Malformed(f"expectedSequence: expected 0 to 2^53 - 1, got {expected}")
-    if not 0 <= command.occurred_at <= INTEGER_MAX:
-        raise Malformed(f"occurredAt: expected 0 to 2^53 - 1, got {command.occurred_at}")
+    if not 0 <= command.occurred_at <= TIME_MAX:
+        raise Malformed(f"occurredAt: expected 0 to {TIME_MAX} ms, got {command.occurred_at}")
     if not command.events:
         raise Malformed("events: expected at least one, got none")
     if opening is not None:

@@ -23,6 +23,9 @@ ZERO_HASH: Final = bytes(32)
 INTEGER_MAX: Final = 2**53 - 1
 """Integers in records stay exact in every JSON reader (RFC 8785 §3.2.2.3)."""
 
+TIME_MAX: Final = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z, the last millisecond that RFC 3339 can write."""
+
 AvroRecord = dict[str, Any]
 
 _U32: Final = struct.Struct(">I")

@@ -14,6 +14,7 @@ A disposition proof is one `block` line and one `events` or `receipt` line.
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from nocturne.core.commands import (
     encode_command,
     hash_command,
 )
+from nocturne.core.encoding import INTEGER_MAX, TIME_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.events import (
     Event,
@@ -53,6 +55,8 @@ from nocturne.core.identifiers import (
     SessionId,
     format_hash,
     format_id,
+    is_session_id,
+    parse_hash,
     parse_id,
 )
 from nocturne.core.intake import signed_command_of
@@ -69,6 +73,8 @@ from nocturne.core.keys import (
 )
 from nocturne.core.receipts import (
     PAPER_REASONS,
+    Head,
+    Reason,
     Receipt,
     ReceiptHeader,
     decode_receipt_header,
@@ -86,8 +92,6 @@ RECEIPTS_PER_LINE: Final = 1_000
 """Receipt hashes of a `receipts` line; only the last line has fewer."""
 PAYLOAD_DEPTH_MAX: Final = 64
 """A JSON payload nested deeper stands as base64."""
-TIME_MAX: Final = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z, the last millisecond that RFC 3339 can write."""
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 
@@ -193,7 +197,8 @@ class RefusedRecord:
 @dataclass(frozen=True, slots=True)
 class ReceiptLine:
     """A receipt and what it refused: the command with its author's signatures (none when the
-    receipt is `claimed`), the record that is no command, or None for one too large to carry.
+    receipt is `claimed`: nothing binds them), the record that is no command, or None for a record
+    that is too large to be looked at, of which only the hash is known.
     """
 
     placement: Placement
@@ -334,7 +339,7 @@ def _receipt_of(
     refused: Command | RefusedRecord | None = None
     if signed is not None:
         refused = signed.command
-    elif record.headers:
+    elif header.reason is not Reason.TOO_LARGE:
         refused = RefusedRecord(record.key, record.value, record.headers)
     return ReceiptLine(
         placement,
@@ -1027,4 +1032,4 @@ def _difference(where: str, given: JsonValue, printed: JsonValue) -> str | None:
         return None
     if type(given) is type(printed) and given == printed:
         return None
-    return f"{where}: {_shown(given)} contradicts the rest of the line, which makes it {_shown(printed)}"
+    return f"{where}: expected {_shown(printed)} by the rest of its line, got {_shown(given)}"
