@@ -32,7 +32,7 @@ setup: $(READY) ## Make .venv with everything pinned by hash (reruns only when t
 
 $(READY): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PYTHON_NEEDED)")' 2>/dev/null \
-		|| $(call say_and_fail,Nocturne needs Python $(PYTHON_NEEDED): install it, or name it with 'make setup PYTHON=/path/to/python$(PYTHON_NEEDED)'.)
+		|| $(call say_and_fail,Nocturne needs Python $(PYTHON_NEEDED): install it or name it with 'make setup PYTHON=/path/to/python$(PYTHON_NEEDED)'.)
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV) >/dev/null \
 		|| { rm -rf $(VENV); $(call say_and_fail,Python's venv module is not usable: install it (Debian: apt-get install python3-venv) and run 'make setup' again.); }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock \
@@ -73,7 +73,7 @@ CHECKS := check-types check-unit check-format check-lint check-imports check-pro
 
 .PHONY: check $(CHECKS)
 check: $(READY) ## Format, lint, types, imports, protos, generated code, unit tests (under 90 s)
-	@$(MAKE) -j2 --output-sync=target $(CHECKS)
+	@$(MAKE) -k -j2 --output-sync=target $(CHECKS)
 	@echo "make check: all passed"
 
 check-format:
@@ -101,11 +101,12 @@ check-unit:
 
 .PHONY: test
 test: $(READY) ## Every test; skips are listed with what enables them (under 20 min)
-	@mkdir -p build
-	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -n $(UNIT_WORKERS) -m "not integration" --junitxml=build/tests.xml \
+	@mkdir -p build && rm -f build/*.xml
+	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -n $(UNIT_WORKERS) -m "not integration" --junitxml=build/unit.xml \
 		|| $(call say_and_fail,A test failed or the time ran out: see above.)
 	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -p no:xdist -m integration --junitxml=build/integration.xml \
 		|| $(call say_and_fail,An integration test failed or the time ran out: see above.)
+	@$(BIN)/python tools/report_tests.py build/*.xml
 
 # ---------------------------------------------------------------- running
 
@@ -119,4 +120,5 @@ bench: $(READY) ## Measure throughput and latency on this machine
 
 .PHONY: kills
 kills: $(READY) ## Kill services at random $(KILLS) times and check that nothing was lost
-	@KILLS=$(KILLS) $(BIN)/pytest -q -p no:xdist --timeout 3000 tests/e2e/kills
+	@mkdir -p build
+	@KILLS=$(KILLS) $(BIN)/pytest -q -p no:xdist --timeout 3000 --junitxml=build/kills.xml tests/e2e/test_kills.py

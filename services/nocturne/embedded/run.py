@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from nocturne.embedded import (
@@ -45,9 +46,13 @@ def run(home: Home, validators: int, progress: downloads.Progress) -> None:
         )
     home.create()
     with held(home.lock):
-        _wait_for_leftovers(home)
-        classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
-        machine, partitions = _machine(home, classpath)
+        try:
+            _wait_for_leftovers(home)
+            classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
+            machine, partitions = _machine(home, classpath)
+        except EmbeddedError as error:
+            _tell_failure(home, error)
+            raise
         logs.rotate(home.logs)
         asyncio.run(_run(machine, partitions))
 
@@ -66,6 +71,18 @@ def _machine(home: Home, classpath: tuple[Path, ...]) -> tuple[Machine, int]:
     for service in services.SERVICES:
         home.data(service.name).mkdir(exist_ok=True, mode=0o700)
     return Machine(home, broker, server, chosen, genesis), partitions
+
+
+def _tell_failure(home: Home, error: EmbeddedError) -> None:
+    """Write down why nothing was started; what ran before stays in the list."""
+    told = replace(
+        status.read(home.status),
+        supervisor=os.getpid(),
+        ready=False,
+        error=str(error),
+        details=error.details,
+    )
+    status.write(home.status, told)
 
 
 def _wait_for_leftovers(home: Home) -> None:
@@ -118,9 +135,12 @@ async def _run(machine: Machine, partitions: int) -> None:
 
 async def _start(supervisor: Supervisor, machine: Machine, partitions: int) -> None:
     supervisor.tell()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_start_log(supervisor, machine, partitions))
-        group.create_task(_start_database(supervisor, machine))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_start_log(supervisor, machine, partitions))
+            group.create_task(_start_database(supervisor, machine))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     for service in services.SERVICES:
         supervisor.start(services.process(machine, service))
     names = {service.name for service in services.SERVICES}
@@ -156,7 +176,7 @@ def main() -> int:
     try:
         run(Home(arguments.home), arguments.validators, downloads.ignore_progress)
     except EmbeddedError as error:
-        print("\n".join([str(error), *error.details]), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

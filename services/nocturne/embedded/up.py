@@ -68,12 +68,14 @@ def status(home: Path | None = None) -> Status:
     """What runs on a home; `supervisor` is None when nothing does."""
     place = find(home, os.environ)
     found = statuses.read(place.status)
-    if lock.holder(place.lock) is None:
-        stopped = tuple(
-            replace(service, pid=None, health=statuses.Health.STOPPED) for service in found.services
-        )
-        return replace(found, supervisor=None, ready=False, services=stopped)
-    return found
+    holder = lock.holder(place.lock)
+    if found.supervisor == holder and holder is not None:
+        return found
+    # Written by a run that is over; a new one may be about to write its own.
+    stopped = tuple(
+        replace(service, pid=None, health=statuses.Health.STOPPED) for service in found.services
+    )
+    return replace(found, supervisor=holder, ready=False, services=stopped)
 
 
 def _detached(home: Path, validators: int) -> Status:
