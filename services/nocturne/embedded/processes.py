@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Process:
     orphan_signal: signal.Signals = signal.SIGKILL
     # `uid:gid` to run as; None: who we are.
     user: str | None = None
+    # Exit codes after which another start would change nothing, and what they mean.
+    final_exits: Mapping[int, str] = field(default_factory=dict)
 
 
 def launched(
@@ -48,3 +50,16 @@ def grpc_serves(address: str, seconds: float = 1.0) -> bool:
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def birth(pid: int) -> int | None:
+    """When a living process was started, in clock ticks since boot; None when it does not live.
+
+    With it a pid names one process for ever: the same number given to another has another birth.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else int(started)

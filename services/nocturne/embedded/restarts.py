@@ -22,11 +22,16 @@ class GiveUp:
     reason: str
 
 
-def after_death(deaths: Sequence[float], was_healthy: bool) -> RestartAfter | GiveUp:
+def after_death(
+    deaths: Sequence[float], was_healthy: bool, final: str | None = None
+) -> RestartAfter | GiveUp:
     """Decide after the last of `deaths` (times in seconds, ascending).
 
     The first restart is immediate; then delays double from 0.1 s to 5 s while deaths are close.
+    `final` is what the process itself said of why another start would change nothing.
     """
+    if final is not None:
+        return GiveUp(final)
     now = deaths[-1]
     if not was_healthy and len(deaths) >= GIVE_UP_DEATHS_UNBORN:
         return GiveUp(f"it ended {len(deaths)} times before it was ready")

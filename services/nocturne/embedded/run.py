@@ -28,6 +28,7 @@ from nocturne.embedded import (
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.embedded.lock import held
+from nocturne.embedded.processes import birth
 from nocturne.embedded.services import Machine
 from nocturne.embedded.supervisor import Supervisor
 
@@ -89,24 +90,14 @@ def _wait_for_leftovers(home: Home) -> None:
     """Processes of a supervisor that was killed die with it; wait until they have."""
     deadline = time.monotonic() + LEFTOVER_SECONDS_MAX
     for service in status.read(home.status).services:
-        while service.pid is not None and _is_ours(service.pid, home):
+        pid = service.pid
+        while pid is not None and service.birth == birth(pid):
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{service.name} of an earlier run still lives (pid {service.pid}): end it "
-                    f"with 'kill {service.pid}' and run again."
+                    f"{service.name} of an earlier run still lives (pid {pid}): end it with "
+                    f"'kill {pid}' and run again."
                 )
             time.sleep(POLL_SECONDS)
-
-
-def _is_ours(pid: int, home: Home) -> bool:
-    """Whether the process works on this home, and is not another that got the same number."""
-    try:
-        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        surroundings = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-    place = os.fsencode(home.root) + b"/"
-    return place in command_line or place in surroundings
 
 
 async def _run(machine: Machine, partitions: int) -> None:

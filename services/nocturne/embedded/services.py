@@ -12,6 +12,7 @@ from nocturne.embedded.home import Home
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.processes import Process, grpc_serves
+from nocturne.runtime.lifecycle import EXIT_HALTED, EXIT_SETTINGS
 
 HOST = "127.0.0.1"
 
@@ -39,6 +40,11 @@ SERVICES = (
     Service("command", "nocturne.command", 17401, kafka=True),
 )
 METRICS_PORT_DISTANCE = 100
+# As the services' lifecycle defines them (nocturne.runtime.lifecycle).
+FINAL_EXITS = {
+    EXIT_SETTINGS: "its settings are wrong",
+    EXIT_HALTED: "it halted, because its own data contradicts itself",
+}
 
 USUAL_PORTS = {
     "kafka": 19092,
@@ -89,6 +95,7 @@ def process(machine: Machine, service: Service) -> Process:
         environment=environment(machine, service),
         port=port,
         healthy=_grpc(f"{HOST}:{port}"),
+        final_exits=FINAL_EXITS,
     )
 
 

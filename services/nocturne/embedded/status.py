@@ -1,7 +1,8 @@
 """What a running ledger says of itself: `<home>/run/status.json`, written whole at every change.
 
 {"supervisor": 4711, "ready": true, "error": null, "details": [],
- "services": [{"name": "kafka", "pid": 4712, "port": 19092, "health": "healthy", "restarts": 0}]}
+ "services": [{"name": "kafka", "pid": 4712, "birth": 81516,
+                   "port": 19092, "health": "healthy", "restarts": 0}]}
 """
 
 import json
@@ -22,8 +23,11 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
+    """One process; `birth` (ticks since boot) tells its pid from the same number given again."""
+
     name: str
     pid: int | None
+    birth: int | None
     port: int
     health: Health
     restarts: int
@@ -63,7 +67,9 @@ def read(path: Path) -> Status:
     except FileNotFoundError:
         return NOTHING
     services = tuple(
-        ServiceStatus(s["name"], s["pid"], s["port"], Health(s["health"]), s["restarts"])
+        ServiceStatus(
+            s["name"], s["pid"], s["birth"], s["port"], Health(s["health"]), s["restarts"]
+        )
         for s in found["services"]
     )
     details = tuple(found["details"])

@@ -18,7 +18,7 @@ from typing import IO
 from nocturne.embedded import logs, status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
-from nocturne.embedded.processes import Process, launched
+from nocturne.embedded.processes import Process, birth, launched
 from nocturne.embedded.restarts import GiveUp, RestartAfter, after_death
 from nocturne.embedded.status import Health, ServiceStatus, Status
 
@@ -47,7 +47,12 @@ class Child:
     def status(self) -> ServiceStatus:
         pid = self.running.pid if self.running is not None and self.alive else None
         return ServiceStatus(
-            self.process.name, pid, self.process.port, self.health, len(self.deaths)
+            name=self.process.name,
+            pid=pid,
+            birth=birth(pid) if pid is not None else None,
+            port=self.process.port,
+            health=self.health,
+            restarts=len(self.deaths),
         )
 
 
@@ -124,7 +129,8 @@ class Supervisor:
                 return
             child.deaths.append(time.monotonic())
             self._note(child, f"ended with {_ending(running)}")
-            match after_death(child.deaths, child.was_healthy):
+            final = child.process.final_exits.get(running.returncode or 0)
+            match after_death(child.deaths, child.was_healthy, final):
                 case GiveUp(reason):
                     self._give_up(child, reason)
                     return

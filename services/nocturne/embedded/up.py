@@ -73,7 +73,8 @@ def status(home: Path | None = None) -> Status:
         return found
     # Written by a run that is over; a new one may be about to write its own.
     stopped = tuple(
-        replace(service, pid=None, health=statuses.Health.STOPPED) for service in found.services
+        replace(service, pid=None, birth=None, health=statuses.Health.STOPPED)
+        for service in found.services
     )
     return replace(found, supervisor=holder, ready=False, services=stopped)
 

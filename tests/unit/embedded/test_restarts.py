@@ -38,6 +38,10 @@ def test_a_process_that_never_came_up_is_given_up_sooner() -> None:
     assert isinstance(after_death(deaths, was_healthy=False), GiveUp)
 
 
+def test_a_process_that_says_its_end_is_final_is_not_started_again() -> None:
+    assert after_death([100.0], was_healthy=True, final="it halted") == GiveUp("it halted")
+
+
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=60))
 def test_every_delay_is_bounded_and_crowds_are_given_up(times: list[float]) -> None:
     deaths = sorted(times)

@@ -10,7 +10,7 @@ def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
         ready=False,
         error="kafka was given up.",
         details=("last line",),
-        services=(ServiceStatus("kafka", None, 19092, Health.GIVEN_UP, 20),),
+        services=(ServiceStatus("kafka", None, None, 19092, Health.GIVEN_UP, 20),),
     )
     status.write(tmp_path / "status.json", told)
     assert status.read(tmp_path / "status.json") == told
