@@ -162,7 +162,9 @@ class Supervisor:
         name = child.process.name
         log = self._home.log(name)
         self.fail(EmbeddedError(f"{name} was given up ({reason}): see {log}.", logs.tail(log)))
-        print(self._error, file=sys.stderr, flush=True)
+        if self._ready:
+            # While starting, whoever waits is told by the exception.
+            print(self._error, file=sys.stderr, flush=True)
         self._set_health(child, Health.GIVEN_UP)
 
     def _note(self, child: Child, what: str) -> None:
