@@ -7,7 +7,7 @@ what is refused (`Malformed`, and `dropped`), and stops on `Halt`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,8 @@ class BlockIntake:
     `next_height` None starts at the first block that proves itself (for a service that needs no
     past); otherwise the chain continues from `parent_digest` (the ledger id before block 1) and
     `positions`, without which bytes that only the log hash binds are believed for a partition's
-    first range, payloads excepted.
+    first range, payloads excepted. `check` is the caller's own last check of a block whose turn has
+    come: `Malformed` drops that block, and the height stays open for the right one.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class BlockIntake:
         next_height: int | None,
         parent_digest: Hash | None = None,
         positions: Iterable[LogPosition] = (),
+        check: Callable[[CheckedBlock], None] | None = None,
     ) -> None:
         self._ledger_id = ledger_id
+        self._check = check
         self._validators = validators
         self._next_height = next_height
         self._parent_digest = parent_digest
@@ -145,6 +148,8 @@ class BlockIntake:
             try:
                 self._check_link(checked.block)
                 positions = self._check_log(checked.block)
+                if self._check is not None:
+                    self._check(checked)
             except Malformed as malformed:
                 self.dropped += 1
                 fault = malformed

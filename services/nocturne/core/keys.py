@@ -173,6 +173,18 @@ def signatures_bytes(signatures: Signatures) -> bytes:
     return b"".join(u8(s.suite) + s.key_id + variable(s.data) for s in signatures)
 
 
+def signatures_from_bytes(data: bytes) -> Signatures:
+    """The reverse of `signatures_bytes`; `Malformed` on a broken length."""
+    signatures = []
+    while data:
+        length = int.from_bytes(data[33:37], "big")
+        if len(data) < 37 + length:
+            raise Malformed(f"signatures: expected {37 + length} bytes, got {len(data)}")
+        signatures.append(Signature(data[0], KeyId(data[1:33]), data[37 : 37 + length]))
+        data = data[37 + length :]
+    return tuple(signatures)
+
+
 # Printed forms -------------------------------------------------------------------------------
 
 
