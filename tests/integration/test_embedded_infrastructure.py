@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer
-from tests.conftest import make_broker, make_server, started
+from tests.machines import make_broker, make_server, started
 
 from nocturne.core import topics as names
 from nocturne.embedded import kafka, postgres, topics

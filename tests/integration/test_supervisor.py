@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import free_ports, until
+from tests.machines import free_ports, until
 
 from nocturne.embedded import status
 from nocturne.embedded.errors import EmbeddedError
