@@ -1,0 +1,694 @@
+"""Kafka as the services use it: assigned consumers, acknowledged and transactional producers.
+
+Rules: docs/spec/topics.md. librdkafka works in threads; here its batches cross into asyncio, one
+hand-over per batch, bounded. librdkafka reconnects by itself, so that a broker's absence shows as
+silence, as growing lag, or as `Unavailable` once a bound is passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from nocturne.core.errors import Unavailable
+
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The broker's own bound in the embedded runtime; the largest block is below it."""
+BATCH_RECORDS_MAX: Final = 2048
+"""Records of one hand-over: as many as a block's range may hold by default."""
+BACKLOG_BATCHES_MAX: Final = 4
+"""Batches that wait for the event loop; past them the thread stops fetching."""
+POLL_SECONDS: Final = 0.2
+"""How long a thread sleeps without records before it looks whether it should end."""
+ADMIN_SECONDS_MAX: Final = 10.0
+DELIVERY_SECONDS_MAX: Final = 30.0
+"""An embedded broker is back five seconds after a kill; past this a record is given up."""
+TRANSACTION_SECONDS_MAX: Final = 30.0
+TRANSACTION_ATTEMPTS_MAX: Final = 6
+BACKOFF_SECONDS: Final = 0.1
+BACKOFF_SECONDS_MAX: Final = 3.0
+
+Result = TypeVar("Result")
+Config = dict[str, Any]
+
+log = structlog.get_logger()
+_librdkafka = logging.getLogger("librdkafka")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an assigned consumer begins: the offset of the first record it is to deliver."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProducedRecord:
+    """A record to append. The partition is always named: no partitioner decides for us."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A record that the broker did not acknowledge in time; it may be in the log all the same."""
+
+    cause: str
+
+
+Delivery = tuple[int, int] | Undelivered
+"""(partition, offset) of an acknowledged record; offset -1 when the broker did not say it: it
+acknowledged a retry of a record that it had already.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """Consumer positions to commit in a transaction: (topic, partition) → next offset."""
+
+    offsets: Mapping[tuple[str, int], int]
+    group_metadata: object
+
+
+# Configuration ---------------------------------------------------------------------------------
+
+
+def consumer_config(bootstrap: str, group: str, **overrides: object) -> Config:
+    """A consumer that is assigned its partitions. Overrides are librdkafka's names with `_` for
+    `.`: `isolation_level="read_committed"`.
+    """
+    return {
+        **_common(bootstrap),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # An offset that is gone is a finding, never a reason to begin somewhere else.
+        "auto.offset.reset": "error",
+        "isolation.level": "read_uncommitted",
+        # Tells the end of the log past trailing control markers, which are never delivered.
+        "enable.partition.eof": True,
+        # The broker answers at the first byte; the wait only bounds an idle poll.
+        "fetch.min.bytes": 1,
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 100,
+        "fetch.queue.backoff.ms": 10,
+        "fetch.max.bytes": MESSAGE_BYTES_MAX,
+        "max.partition.fetch.bytes": 4 * 1024 * 1024,
+        "queued.min.messages": 20_000,
+        "queued.max.messages.kbytes": 32 * 1024,
+        **_dotted(overrides),
+    }
+
+
+def producer_config(bootstrap: str, **overrides: object) -> Config:
+    """An idempotent producer that counts only what all in-sync replicas hold."""
+    return {
+        **_common(bootstrap),
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 1,
+        "compression.type": "lz4",
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+        "delivery.timeout.ms": int(DELIVERY_SECONDS_MAX * 1000),
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": 64 * 1024,
+        "retry.backoff.ms": 50,
+        **_dotted(overrides),
+    }
+
+
+def _common(bootstrap: str) -> Config:
+    return {
+        "bootstrap.servers": bootstrap,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        "allow.auto.create.topics": False,
+        "logger": _librdkafka,
+    }
+
+
+def _dotted(overrides: Mapping[str, object]) -> Config:
+    return {name.replace("_", "."): value for name, value in overrides.items()}
+
+
+# Questions to the cluster ----------------------------------------------------------------------
+
+
+def topic_uuid(bootstrap: str, topic: str) -> bytes:
+    """The topic's 16-byte id: another one means that it was made anew. Blocks."""
+    return _asked(lambda: _topic_uuid(bootstrap, topic), f"the id of topic {topic}")
+
+
+def partition_count(bootstrap: str, topic: str) -> int:
+    """How many partitions the topic has. Blocks; `Unavailable` when there is no such topic."""
+    return _asked(lambda: _partition_count(bootstrap, topic), f"the partitions of {topic}")
+
+
+def watermarks(
+    bootstrap: str, topic: str, partition: int, *, committed: bool = False
+) -> tuple[int, int]:
+    """(first offset kept, next offset) of a partition; with `committed` up to the first open
+    transaction. Blocks.
+    """
+    isolation = "read_committed" if committed else "read_uncommitted"
+    return _asked(
+        lambda: _watermarks(bootstrap, topic, partition, isolation),
+        f"the offsets of {topic}-{partition}",
+    )
+
+
+def committed_offsets(
+    bootstrap: str, group: str, partitions: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
+    """What `group` has committed: (topic, partition) → next offset, without those it has not.
+    Blocks.
+    """
+    return _asked(lambda: _committed(bootstrap, group, partitions), f"the offsets of {group}")
+
+
+def _topic_uuid(bootstrap: str, topic: str) -> bytes:
+    admin = AdminClient(_common(bootstrap))
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_SECONDS_MAX)[
+        topic
+    ].result(ADMIN_SECONDS_MAX)
+    uuid = described.topic_id
+    bits = (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
+    return b"".join(part.to_bytes(8, "big", signed=True) for part in bits)
+
+
+def _partition_count(bootstrap: str, topic: str) -> int:
+    known = AdminClient(_common(bootstrap)).list_topics(topic, timeout=ADMIN_SECONDS_MAX)
+    error = known.topics[topic].error
+    if error is not None:
+        raise KafkaException(error)
+    return len(known.topics[topic].partitions)
+
+
+def _watermarks(bootstrap: str, topic: str, partition: int, isolation: str) -> tuple[int, int]:
+    consumer = Consumer(consumer_config(bootstrap, "watermarks", isolation_level=isolation))
+    try:
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=ADMIN_SECONDS_MAX
+        )
+    finally:
+        consumer.close()
+    return low, high
+
+
+def _committed(
+    bootstrap: str, group: str, partitions: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
+    consumer = Consumer(consumer_config(bootstrap, group))
+    try:
+        found = consumer.committed(
+            [TopicPartition(topic, partition) for topic, partition in partitions],
+            timeout=ADMIN_SECONDS_MAX,
+        )
+    finally:
+        consumer.close()
+    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+
+
+def _asked(question: Callable[[], Result], what: str) -> Result:
+    """The answer, asked again with back-off for as long as one request may take."""
+    deadline = time.monotonic() + ADMIN_SECONDS_MAX
+    attempt = 0
+    while True:
+        try:
+            return question()
+        except (KafkaException, TimeoutError) as fault:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Kafka did not tell {what}: {_cause(fault)}") from fault
+            time.sleep(_backoff(attempt))
+            attempt += 1
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds: doubling, bounded, half of it jitter."""
+    bound = min(BACKOFF_SECONDS * float(2**attempt), BACKOFF_SECONDS_MAX)
+    return bound * random.uniform(0.5, 1.0)
+
+
+def _cause(fault: Exception) -> str:
+    first = fault.args[0] if fault.args else fault
+    return str(first.str()) if isinstance(first, KafkaError) else str(fault) or repr(fault)
+
+
+# Consuming -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """One hand-over from the thread: records, and where partitions ended past the last of them."""
+
+    messages: list[Message]
+    ends: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+class BatchConsumer:
+    """Delivers the records of assigned partitions in lists, in order per partition.
+
+    One thread reads; at most `backlog_batches_max` lists of `batch_records_max` records wait.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        starts: Sequence[Start],
+        *,
+        batch_records_max: int = BATCH_RECORDS_MAX,
+        backlog_batches_max: int = BACKLOG_BATCHES_MAX,
+    ) -> None:
+        self._starts = tuple(starts)
+        self._batch_records_max = batch_records_max
+        self._consumer = Consumer({**config, "error_cb": _log_error})
+        self._consumer.assign([TopicPartition(s.topic, s.partition, s.offset) for s in starts])
+        self._next = {(s.topic, s.partition): s.offset for s in starts}
+        self._room = threading.Semaphore(backlog_batches_max)
+        self._closing = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Arrival] = deque()
+        self._arrived = asyncio.Event()
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._read, name="kafka-consumer", daemon=True)
+        self._thread.start()
+
+    async def batch(self) -> list[Message]:
+        """The next records, at least one; or none when `next_offset` moved past control markers.
+
+        `Unavailable` on errors that librdkafka does not get over: an offset or a topic that is
+        gone, no permission.
+        """
+        while not self._waiting:
+            if self._fault is not None:
+                raise Unavailable(f"consumer: {_cause(self._fault)}") from self._fault
+            self._arrived.clear()
+            await self._arrived.wait()
+        arrival = self._waiting.popleft()
+        self._room.release()
+        for message in arrival.messages:
+            # Most batches hold one partition's records in a row; the last one counts.
+            self._next[message.topic(), message.partition()] = message.offset() + 1  # type: ignore[index,operator]
+        for topic, partition, offset in arrival.ends:
+            self._next[topic, partition] = max(self._next[topic, partition], offset)
+        return arrival.messages
+
+    def next_offset(self, topic: str, partition: int) -> int:
+        """The offset after all that `batch` has returned: no record of the log lies below it that
+        was not delivered. Skipped offsets are control markers or compacted away.
+        """
+        return self._next[topic, partition]
+
+    def lag(self) -> int:
+        """Offsets known to be in the log and not yet returned by `batch`, over all partitions."""
+        behind = 0
+        for (topic, partition), following in self._next.items():
+            try:
+                _, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), cached=True
+                )
+            except (KafkaException, RuntimeError):
+                continue
+            behind += max(0, high - following)
+        return behind
+
+    def group_metadata(self) -> object:
+        """For `Consumed`: whose positions a transaction commits."""
+        return self._consumer.consumer_group_metadata()
+
+    async def close(self) -> None:
+        """End the thread and leave the broker."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _read(self) -> None:
+        try:
+            while not self._closing.is_set():
+                if self._room.acquire(timeout=POLL_SECONDS):
+                    self._read_one()
+        except (KafkaException, RuntimeError) as fault:
+            self._post(partial(self._failed, fault))
+        finally:
+            self._consumer.close()
+
+    def _read_one(self) -> None:
+        arrival = self._take()
+        if arrival is None:
+            self._room.release()
+        else:
+            self._post(partial(self._hand_over, arrival))
+
+    def _take(self) -> _Arrival | None:
+        # `consume` would wait its whole timeout for a full batch: wait for the first record only.
+        first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return None
+        rest = self._consumer.consume(self._batch_records_max - 1, timeout=0)
+        arrival = _Arrival([])
+        for message in (first, *rest):
+            error = message.error()
+            if error is None:
+                arrival.messages.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._note_end(arrival, message)
+            elif not (error.retriable() or error.code() in _PASSING):
+                raise KafkaException(error)
+            else:
+                log.warning("kafka_consumer", error=error.str())
+        return arrival if arrival.messages or arrival.ends else None
+
+    def _note_end(self, arrival: _Arrival, end: Message) -> None:
+        topic, partition, offset = end.topic(), end.partition(), end.offset()
+        assert topic is not None
+        assert partition is not None
+        assert offset is not None
+        last = arrival.messages[-1] if arrival.messages else None
+        plain = last is not None and (last.topic(), last.partition(), last.offset()) == (
+            topic,
+            partition,
+            offset - 1,
+        )
+        # An end right behind a record says nothing new; the loop need not be woken for it.
+        if not plain and self._next.get((topic, partition)) != offset:
+            arrival.ends.append((topic, partition, offset))
+
+    def _post(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            # The loop is closed: the process ends, nobody waits any more.
+            self._closing.set()
+
+    def _hand_over(self, arrival: _Arrival) -> None:
+        self._waiting.append(arrival)
+        self._arrived.set()
+
+    def _failed(self, fault: Exception) -> None:
+        self._fault = fault
+        self._arrived.set()
+
+
+_PASSING: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._WAIT_CACHE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+    }
+)
+"""Errors that pass by themselves: librdkafka goes on trying."""
+
+
+def _log_error(error: KafkaError) -> None:
+    log.warning("kafka", error=error.str(), fatal=error.fatal())
+
+
+# Producing -------------------------------------------------------------------------------------
+
+
+class _Pending:
+    """The deliveries of one batch, gathered from the producer's thread into one future."""
+
+    __slots__ = ("_deliveries", "_loop", "_producer", "_reported", "future")
+
+    def __init__(self, producer: AckedProducer, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self._producer = producer
+        self._loop = loop
+        self._deliveries: list[Delivery] = [Undelivered("not reported")] * size
+        # Appending is atomic under the interpreter's lock, counting with += is not.
+        self._reported: list[None] = []
+        self.future: asyncio.Future[list[Delivery]] = loop.create_future()
+
+    def report(self, index: int, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._producer.reachable = True
+            offset = message.offset()
+            partition = message.partition()
+            assert partition is not None
+            known = offset is not None and offset >= 0
+            self._put(index, (partition, offset if known and offset is not None else -1))
+        else:
+            self._put(index, Undelivered(error.str()))
+
+    def refuse(self, index: int, cause: str) -> None:
+        self._put(index, Undelivered(cause))
+
+    def _put(self, index: int, delivery: Delivery) -> None:
+        self._deliveries[index] = delivery
+        self._reported.append(None)
+        if len(self._reported) == len(self._deliveries):
+            try:
+                self._loop.call_soon_threadsafe(self._finish)
+            except RuntimeError:
+                log.warning("deliveries_unheard", records=len(self._deliveries))
+
+    def _finish(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self._deliveries)
+
+
+class AckedProducer:
+    """Appends records idempotently; one future per batch, resolved when all are acknowledged."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = {**config, "error_cb": self._on_error}
+        self.reachable = True
+        """False from the moment that no broker answers until a record is acknowledged again."""
+        self._broken: str | None = None
+        self._producer = Producer(self._config)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    def deliver(self, records: Sequence[ProducedRecord]) -> asyncio.Future[list[Delivery]]:
+        """Queue `records`; the future has one delivery for each, in their order, and never fails.
+
+        Records of one partition are appended in their order. Does not block. `Unavailable` once
+        librdkafka has declared the producer unusable: the process has to start anew.
+        """
+        if self._broken is not None:
+            raise Unavailable(f"producer: {self._broken}")
+        loop = asyncio.get_running_loop()
+        pending = _Pending(self, loop, len(records))
+        if not records:
+            pending.future.set_result([])
+            return pending.future
+        produce = self._producer.produce
+        for index, record in enumerate(records):
+            try:
+                produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    partial(pending.report, index),
+                    headers=cast("Any", record.headers),
+                )
+            except BufferError:
+                pending.refuse(index, "the producer's queue is full")
+            except KafkaException as fault:
+                pending.refuse(index, _cause(fault))
+        return pending.future
+
+    async def produce_batch(self, records: Sequence[ProducedRecord]) -> list[tuple[int, int]]:
+        """(partition, offset) of every record; `Unavailable` when any was not acknowledged."""
+        positions = []
+        for delivery in await self.deliver(records):
+            if isinstance(delivery, Undelivered):
+                raise Unavailable(f"Kafka did not acknowledge a record: {delivery.cause}")
+            positions.append(delivery)
+        return positions
+
+    async def close(self, seconds_max: float = 5.0) -> None:
+        """Wait for what is queued, at most `seconds_max`, then end the thread."""
+        await asyncio.to_thread(self._producer.flush, seconds_max)
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def probe(self) -> None:
+        """Ask the cluster for its brokers, so that `reachable` is right without traffic. Blocks."""
+        try:
+            self.reachable = bool(self._producer.list_topics(timeout=2.0).brokers)
+        except KafkaException:
+            self.reachable = False
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(POLL_SECONDS)
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.warning("kafka_producer", error=error.str(), fatal=error.fatal())
+        if error.fatal():
+            self._broken = error.str()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.reachable = False
+
+
+class _Worker:
+    """One daemon thread for calls that block: a hung broker cannot keep the process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._calls = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        future: Future[Result] = Future()
+        self._calls.put((function, future))
+        return await asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (item := self._calls.get()) is not None:
+            function, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function())
+            except BaseException as fault:
+                future.set_exception(fault)
+
+
+class TransactionalProducer:
+    """Publishes batches of records, each in one transaction under a stable transactional id.
+
+    librdkafka does not speak KIP-890: a commit that timed out can act on the next transaction. So
+    after a commit or abort of unknown end the producer is destroyed and made anew, and the batch
+    is published again: records can appear twice, and consumers must de-duplicate.
+    """
+
+    def __init__(self, config: Config, transactional_id: str) -> None:
+        self._config = {
+            **config,
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": int(TRANSACTION_SECONDS_MAX * 1000),
+            "error_cb": _log_error,
+        }
+        self._producer: Producer | None = None
+        self._worker = _Worker("kafka-transactions")
+        self._ending = threading.Event()
+
+    async def open(self) -> None:
+        """Fence whoever used the id before and end its transaction, so that nothing hangs."""
+        await self._worker.call(partial(self._repeated, self._ready))
+
+    async def publish(
+        self, records: Sequence[ProducedRecord], consumed: Consumed | None = None
+    ) -> None:
+        """Append all of `records`, and commit the positions, or nothing. One caller at a time.
+
+        `Unavailable` after the last attempt; what was published then is unknown.
+        """
+        await self._worker.call(partial(self._repeated, partial(self._publish, records, consumed)))
+
+    async def close(self) -> None:
+        """Give up a publication that is still being repeated, and end the thread."""
+        self._ending.set()
+        self._worker.end()
+
+    def _ready(self) -> Producer:
+        if self._producer is None:
+            producer = Producer(self._config)
+            producer.init_transactions(TRANSACTION_SECONDS_MAX)
+            self._producer = producer
+        return self._producer
+
+    def _repeated(self, step: Callable[[], object]) -> None:
+        for attempt in range(TRANSACTION_ATTEMPTS_MAX):
+            try:
+                step()
+                return
+            except KafkaException as fault:
+                log.warning("kafka_transaction", error=_cause(fault), attempt=attempt)
+                self._after(fault)
+                last = fault
+            if self._ending.wait(_backoff(attempt)):
+                break
+        raise Unavailable(f"Kafka transaction: {_cause(last)}") from last
+
+    def _publish(self, records: Sequence[ProducedRecord], consumed: Consumed | None) -> None:
+        producer = self._ready()
+        producer.begin_transaction()
+        for record in records:
+            self._produce(producer, record)
+        if consumed is not None:
+            offsets = [TopicPartition(t, p, offset) for (t, p), offset in consumed.offsets.items()]
+            producer.send_offsets_to_transaction(
+                offsets, consumed.group_metadata, TRANSACTION_SECONDS_MAX
+            )
+        producer.commit_transaction(TRANSACTION_SECONDS_MAX)
+
+    def _produce(self, producer: Producer, record: ProducedRecord) -> None:
+        deadline = time.monotonic() + DELIVERY_SECONDS_MAX
+        while True:
+            try:
+                producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    headers=cast("Any", record.headers),
+                )
+            except BufferError as fault:
+                if time.monotonic() > deadline:
+                    raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from fault
+                producer.poll(0.01)
+            else:
+                return
+
+    def _after(self, fault: KafkaException) -> None:
+        """Make sure that no transaction is open: abort it, or let the producer go."""
+        producer, error = self._producer, fault.args[0]
+        self._producer = None
+        if producer is None or not error.txn_requires_abort():
+            # Fatal, or of unknown end: the next producer's first act fences this one.
+            if producer is not None:
+                producer.purge()
+            return
+        try:
+            producer.abort_transaction(TRANSACTION_SECONDS_MAX)
+        except KafkaException as second:
+            log.warning("kafka_abort", error=_cause(second))
+            producer.purge()
+        else:
+            self._producer = producer

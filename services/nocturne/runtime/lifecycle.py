@@ -1,0 +1,169 @@
+"""The life of a process: start, work until told to stop, and how it ends.
+
+Exit codes: 0 stopped as asked, 1 failed (start it again), 2 its settings are wrong, 3 halted: its
+own data contradicts itself, it wrote `halted` into its home and refuses to start until a person
+has looked and removed that file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+from setproctitle import setproctitle
+
+from nocturne.core.errors import Halt, NocturneError
+from nocturne.runtime.settings import PREFIX, ProcessSettings
+from nocturne.runtime.telemetry import Metrics, MetricsServer, configure_logs
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+EXIT_HALTED: Final = 3
+
+HALTED_FILE: Final = "halted"
+STOP_SECONDS_MAX: Final = 8.0
+"""From the signal to the end; below the ten seconds after which the supervisor kills."""
+SWITCH_SECONDS: Final = 0.001
+"""How long one thread may hold the interpreter while another waits: consumer threads hand over
+records through it, and Python's 5 ms would be an eighth of the promised latency."""
+
+log = structlog.get_logger()
+
+
+class Lifecycle:
+    """What a service's main gets: the signal to stop, its metrics, and its way to run its parts."""
+
+    def __init__(self, name: str, settings: ProcessSettings, metrics: Metrics) -> None:
+        self.name = name
+        self.settings = settings
+        self.metrics = metrics
+        self.stopping = asyncio.Event()
+
+    async def until_stopped(self, *parts: Coroutine[Any, Any, None]) -> None:
+        """Run `parts` together until `stopping` is set; then cancel them and wait for their end.
+
+        A part that fails ends the others and its error is raised; a part that returns is done.
+        """
+        running = {asyncio.ensure_future(part) for part in parts}
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            while running and not stop.done():
+                done, _ = await asyncio.wait({*running, stop}, return_when=asyncio.FIRST_COMPLETED)
+                running -= done
+                for part in done - {stop}:
+                    part.result()
+        finally:
+            await _cancelled(stop, *running)
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("part_failed_while_stopping", error=repr(outcome))
+
+
+def run(name: str, main: Callable[[Lifecycle], Awaitable[None]]) -> int:
+    """Run `main` to its end and return the exit code of the process."""
+    setproctitle(f"nocturne-{name}")
+    try:
+        settings = ProcessSettings()
+    except ValidationError as fault:
+        return _settings_are_wrong(name, fault)
+    configure_logs(name, settings.log_level)
+    cause = _halted_before(settings.home_dir)
+    if cause is not None:
+        log.error("halted", cause=cause, home=str(settings.home_dir))
+        return EXIT_HALTED
+    sys.setswitchinterval(SWITCH_SECONDS)
+    metrics = Metrics(name)
+    server = None
+    try:
+        if settings.metrics_listen is not None:
+            server = MetricsServer(metrics, settings.metrics_listen)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main(Lifecycle(name, settings, metrics), main))
+    except Exception as error:
+        return _ended_by(name, error, settings.home_dir)
+    finally:
+        if server is not None:
+            server.close()
+    log.info("stopped")
+    return EXIT_OK
+
+
+async def _main(lifecycle: Lifecycle, main: Callable[[Lifecycle], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lifecycle.stopping.set)
+    log.info("starting", pid=os.getpid())
+    work = asyncio.ensure_future(main(lifecycle))
+    stop = asyncio.ensure_future(lifecycle.stopping.wait())
+    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        log.info("stopping")
+        await asyncio.wait({work}, timeout=STOP_SECONDS_MAX)
+    if not work.done():
+        log.warning("stopping_takes_too_long", seconds=STOP_SECONDS_MAX)
+        work.cancel()
+        await asyncio.wait({work}, timeout=1.0)
+        return
+    work.result()
+
+
+def _ended_by(name: str, error: Exception, home: Path | None) -> int:
+    halt = _halt_in(error)
+    if halt is not None:
+        log.error("halted", cause=str(halt))
+        _write_halted(home, str(halt))
+        return EXIT_HALTED
+    if isinstance(error, ValidationError):
+        return _settings_are_wrong(name, error)
+    if isinstance(error, NocturneError):
+        log.error("failed", error=str(error), kind=type(error).__name__)
+    else:
+        log.error("failed", exc_info=error)
+    return EXIT_FAILED
+
+
+def _halt_in(error: BaseException) -> Halt | None:
+    """The halt that `error` is or, as a group of errors, holds."""
+    if isinstance(error, Halt):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((halt for one in error.exceptions if (halt := _halt_in(one))), None)
+    return None
+
+
+def _halted_before(home: Path | None) -> str | None:
+    if home is None or not (home / HALTED_FILE).exists():
+        return None
+    return (home / HALTED_FILE).read_text(encoding="utf-8").strip()
+
+
+def _write_halted(home: Path | None, cause: str) -> None:
+    if home is None:
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / HALTED_FILE).open("w", encoding="utf-8") as file:
+        file.write(cause + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _settings_are_wrong(name: str, fault: ValidationError) -> int:
+    for error in fault.errors(include_url=False, include_input=False):
+        variable = PREFIX + "_".join(str(part) for part in error["loc"]).upper()
+        print(f"nocturne-{name}: {variable}: {error['msg']}", file=sys.stderr)
+    return EXIT_SETTINGS

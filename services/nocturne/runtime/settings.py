@@ -1,0 +1,98 @@
+"""Settings of a service: from the environment, read once in `__main__`, frozen.
+
+Rules: docs/guides/settings.md. Every name has the prefix NOCTURNE_; a secret has no default. A
+service's own class is put together from these: `class Settings(KafkaSettings, KeySettings)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nocturne.core.errors import NocturneError
+from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
+from nocturne.core.identifiers import LedgerId
+
+PREFIX: Final = "NOCTURNE_"
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _is_address(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected host:port, got {text!r}")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+"""`host:port`; port 0 asks the system for a free one."""
+
+
+class _Frozen(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+
+class ProcessSettings(_Frozen):
+    """What `lifecycle.run` needs of any process, before its service reads its own."""
+
+    home_dir: Path | None = None
+    """The service's own directory."""
+    log_level: LogLevel = "info"
+    metrics_listen: Address | None = None
+    """Where Prometheus reads the metrics; None: nowhere."""
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service has: its directory, its ledger, its gRPC address (health is there)."""
+
+    home_dir: Path
+    genesis_file: Path
+    listen: Address
+    registry_url: str | None = None
+    """Schema registry (Confluent's API); None: the fixed ids of `topics.FIXED_SCHEMA_IDS`."""
+
+
+class KafkaSettings(ServiceSettings):
+    """A service that reads or writes topics."""
+
+    kafka_bootstrap: str
+
+
+class PostgresSettings(ServiceSettings):
+    """A service with a database. The address may hold a password: it is never logged."""
+
+    postgres_dsn: str
+
+
+class KeySettings(ServiceSettings):
+    """A service that signs."""
+
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """The genesis a service works under, as the file has it."""
+
+    data: bytes
+    genesis: Genesis
+    ledger_id: LedgerId
+
+
+def read_founding(path: Path) -> Founding:
+    """The genesis in `path`; `NocturneError` when it cannot be read or founds no ledger."""
+    try:
+        size = path.stat().st_size
+        if size > GENESIS_BYTES_MAX:
+            raise NocturneError(f"genesis {path}: expected at most {GENESIS_BYTES_MAX} bytes")
+        data = path.read_bytes()
+    except OSError as fault:
+        raise NocturneError(f"genesis {path}: cannot be read ({fault.strerror})") from fault
+    return Founding(data, decode_genesis(data), ledger_id_of(data))
