@@ -27,8 +27,6 @@ from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, event_signed, hash_event
 from nocturne.core.exports import (
     RECEIPTS_PER_LINE,
-    UNSIGNED,
-    Attestation,
     BlockLine,
     EventsLine,
     ExportLine,
@@ -37,7 +35,6 @@ from nocturne.core.exports import (
     ReceiptsLine,
     RefusedRecord,
     StateLine,
-    format_time,
     parse_line,
     split_proof,
 )
@@ -50,6 +47,8 @@ from nocturne.core.identifiers import (
     format_hash,
     session_key,
 )
+from nocturne.core.json_fields import format_time
+from nocturne.core.json_forms import UNSIGNED, Attestation
 from nocturne.core.keys import Key
 from nocturne.core.receipts import (
     Reason,
