@@ -27,7 +27,9 @@ RECEIPT_BYTES_MAX: Final = 64 * 1024
 _RECEIPT: Final = domain("nocturne/receipt/v1")
 _SIGNATURE: Final = domain("nocturne/receipt-signature/v1")
 _HEADER_CODEC: Final = Codec("receipt_header", RECEIPT_BYTES_MAX)
-(_REST_CODEC,) = codecs_of_parts("receipt", RECEIPT_BYTES_MAX, slice(1, None))
+_REST_CODEC, _SIGNATURES_CODEC = codecs_of_parts(
+    "receipt", RECEIPT_BYTES_MAX, slice(1, None), slice(1, 2)
+)
 
 
 class Reason(IntEnum):
@@ -210,3 +212,14 @@ def decode_receipt(data: bytes) -> Receipt:
         header_bytes,
         hash_receipt(header_bytes),
     )
+
+
+def decode_receipt_signatures(data: bytes, header_bytes: bytes) -> Signatures:
+    """The authority's signatures in an envelope that must begin with `header_bytes`.
+
+    For a reader who has the content from a certified block and needs only the signatures.
+    """
+    if not data.startswith(header_bytes):
+        raise Malformed("receipt: its header is not the certified one")
+    record, _ = _SIGNATURES_CODEC.decode_prefix(data[len(header_bytes) :])
+    return signatures_from_avro(record["signatures"])
