@@ -1,0 +1,1 @@
+"""The whole stack, as its users run it: every service a process, real Kafka, real Postgres."""
