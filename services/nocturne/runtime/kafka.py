@@ -290,8 +290,13 @@ class BatchConsumer:
         self._starts = tuple(starts)
         self._batch_records_max = batch_records_max
         self._consumer = Consumer({**config, "error_cb": _log_error})
+        # From here on only the thread touches the consumer: its methods take a lock of their own
+        # while they hold the interpreter's, and two threads in them never get out again.
+        self._group_metadata = self._consumer.consumer_group_metadata()
         self._consumer.assign([TopicPartition(s.topic, s.partition, s.offset) for s in starts])
         self._next = {(s.topic, s.partition): s.offset for s in starts}
+        self._ends: dict[tuple[str, int], int] = {}
+        self._ends_known_until = 0.0
         self._room = threading.Semaphore(backlog_batches_max)
         self._closing = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -328,21 +333,14 @@ class BatchConsumer:
         return self._next[topic, partition]
 
     def lag(self) -> int:
-        """Offsets known to be in the log and not yet returned by `batch`, over all partitions."""
-        behind = 0
-        for (topic, partition), following in self._next.items():
-            try:
-                _, high = self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), cached=True
-                )
-            except (KafkaException, RuntimeError):
-                continue
-            behind += max(0, high - following)
-        return behind
+        """Offsets known to be in the log and not yet returned by `batch`, over all partitions.
+        Known as of the last fetch, at most `POLL_SECONDS` before.
+        """
+        return sum(max(0, high - self._next[key]) for key, high in self._ends.items())
 
     def group_metadata(self) -> object:
         """For `Consumed`: whose positions a transaction commits."""
-        return self._consumer.consumer_group_metadata()
+        return self._group_metadata
 
     async def close(self) -> None:
         """End the thread and leave the broker."""
@@ -361,6 +359,9 @@ class BatchConsumer:
 
     def _read_one(self) -> None:
         arrival = self._take()
+        if time.monotonic() > self._ends_known_until:
+            self._note_watermarks()
+            self._ends_known_until = time.monotonic() + POLL_SECONDS
         if arrival is None:
             self._room.release()
         else:
@@ -384,6 +385,13 @@ class BatchConsumer:
             else:
                 log.warning("kafka_consumer", error=error.str())
         return arrival if arrival.messages or arrival.ends else None
+
+    def _note_watermarks(self) -> None:
+        for topic, partition in self._next:
+            _, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), cached=True
+            )
+            self._ends[topic, partition] = high
 
     def _note_end(self, arrival: _Arrival, end: Message) -> None:
         topic, partition, offset = end.topic(), end.partition(), end.offset()
