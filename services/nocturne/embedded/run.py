@@ -68,10 +68,10 @@ def _machine(home: Home, classpath: tuple[Path, ...]) -> tuple[Machine, int]:
         home.kafka, chosen["kafka"], chosen["kafka-controller"], classpath, kafka.java()
     )
     server = postgres.Server(home.postgres / "data", chosen["postgres"], home.keys("postgres"))
-    genesis, partitions = ceremony.ensure(home.root)
+    founded = ceremony.ensure(home.root)
     for service in services.SERVICES:
         home.data(service.name).mkdir(exist_ok=True, mode=0o700)
-    return Machine(home, broker, server, chosen, genesis), partitions
+    return Machine(home, broker, server, chosen, founded.genesis_file), founded.partitions
 
 
 def _tell_failure(home: Home, error: EmbeddedError) -> None:

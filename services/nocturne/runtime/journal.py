@@ -32,7 +32,11 @@ from typing import Final, NoReturn
 from zlib import crc32
 
 from nocturne.core.errors import Halt
+from nocturne.core.identifiers import LedgerId
+from nocturne.core.keys import Key, key_id
 
+FOLDER: Final = "journal"
+"""Its name in the directory of the service that owns it."""
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """A segment that is at least this large is followed by a new one."""
 RECORD_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -95,6 +99,11 @@ class _Scan:
     end: int
     size: int
     good_frame_behind: bool
+
+
+def owner_label(ledger_id: LedgerId, key: Key) -> bytes:
+    """The label of the journal of the validator that votes with `key`."""
+    return ledger_id + key_id(key)
 
 
 def create(directory: Path, label: bytes) -> None:

@@ -1,0 +1,203 @@
+"""Gather what the log delivers into batches to execute, and compare it with what is certified.
+
+Rules: docs/spec/consensus.md, intake. Pure. Every record comes through `admit` in the order of its
+partition. Below the certified position it must be what was certified; above it waits to be
+executed, bounded by `is_full`, which asks the caller to bring no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nocturne.core.blocks import Block, Range
+from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.execution import PartitionBatch
+from nocturne.core.identifiers import Hash
+from nocturne.core.intake import Prepared
+from nocturne.core.state_leaf import LogPosition
+
+WAITING_RECORDS_MAX: Final = 8192
+"""A few blocks' worth: more would only wait here instead of in the log."""
+WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Holds a full block while the next one gathers."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedRange:
+    """The newest certified range of a partition: the hash of each record, None for a gap."""
+
+    partition: int
+    start: int
+    records: tuple[Hash | None, ...]
+
+    @property
+    def end(self) -> int:
+        """The offset after the range."""
+        return self.start + len(self.records)
+
+
+def newest_ranges(blocks: Iterable[Block]) -> dict[int, CertifiedRange]:
+    """The newest range of each partition that the blocks, in height order, have."""
+    newest: dict[int, CertifiedRange] = {}
+    for block in blocks:
+        newest.update(ranges_of(block))
+    return newest
+
+
+def ranges_of(block: Block) -> dict[int, CertifiedRange]:
+    """The ranges of one block, by partition."""
+    ranges = {}
+    first = 0
+    for one in block.header.ranges:
+        records = block.records[first : first + one.end - one.start]
+        first += len(records)
+        ranges[one.partition] = CertifiedRange(
+            one.partition, one.start, tuple([record.record_hash for record in records])
+        )
+    return ranges
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One partition: the next offset to come from the log, the next one to be executed, the end of
+    what can be executed, and the records between.
+    """
+
+    next_offset: int
+    executed: int
+    end: int
+    records: list[tuple[int, Prepared]]
+
+    @property
+    def has_offsets(self) -> bool:
+        return self.end > self.executed
+
+
+class Gathering:
+    """The records of all partitions that are not executed yet."""
+
+    def __init__(
+        self,
+        topic_uuid: bytes,
+        positions: Sequence[LogPosition],
+        certified: Mapping[int, CertifiedRange],
+        kept_from: Mapping[int, int],
+    ) -> None:
+        """`certified` is compared again, from the first offset that the broker still has."""
+        self._topic_uuid = topic_uuid
+        self._certified = certified
+        self._waiting: dict[int, _Waiting] = {}
+        self._starts: dict[int, int] = {}
+        for position in positions:
+            partition, following = position.partition, position.next_offset
+            again = certified.get(partition)
+            start = following if again is None else max(again.start, kept_from.get(partition, 0))
+            self._starts[partition] = min(start, following)
+            self._waiting[partition] = _Waiting(self._starts[partition], following, following, [])
+        self._bytes = 0
+        self._records = 0
+
+    @property
+    def starts(self) -> Mapping[int, int]:
+        """For each partition the offset of the first record that `admit` expects."""
+        return self._starts
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait to be executed."""
+        return self._records
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more should stay in the log for now."""
+        return self._records >= WAITING_RECORDS_MAX or self._bytes >= WAITING_BYTES_MAX
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether there is anything to execute, gaps included."""
+        return any(one.has_offsets for one in self._waiting.values())
+
+    def is_certified(self, partition: int, offset: int) -> bool:
+        """Whether the offset lies below the certified position: compare it, execute nothing."""
+        certified = self._certified.get(partition)
+        return certified is not None and offset < certified.end
+
+    def compare(self, partition: int, offset: int, record_hash: Hash) -> None:
+        """`Halt` unless the record is the one that is certified at this offset."""
+        certified = self._certified[partition]
+        self._check_gaps(partition, offset)
+        expected = certified.records[offset - certified.start]
+        if expected != record_hash:
+            raise Halt(
+                f"partition {partition}, offset {offset} of the commands topic is certified with "
+                f"the record {'(none)' if expected is None else expected.hex()}, the broker now "
+                f"has {record_hash.hex()}: the log was changed"
+            )
+        self._waiting[partition].next_offset = offset + 1
+
+    def admit(self, partition: int, offset: int, prepared: Prepared) -> None:
+        """Take the next record of a partition."""
+        self._check_gaps(partition, offset)
+        waiting = self._waiting[partition]
+        waiting.records.append((offset, prepared))
+        waiting.next_offset = waiting.end = offset + 1
+        self._records += 1
+        self._bytes += _bytes_of(prepared)
+
+    def reach(self, partition: int, next_offset: int) -> None:
+        """The log has nothing below `next_offset` that was not delivered: what is missing are
+        control markers, to be gaps.
+        """
+        waiting = self._waiting[partition]
+        if next_offset > waiting.next_offset:
+            self._check_gaps(partition, next_offset)
+            waiting.next_offset = next_offset
+            waiting.end = max(waiting.end, next_offset)
+
+    def batches(self) -> list[PartitionBatch]:
+        """Everything that waits, partitions ascending."""
+        return [
+            PartitionBatch(partition, self._topic_uuid, one.end, tuple(one.records))
+            for partition, one in sorted(self._waiting.items())
+            if one.has_offsets
+        ]
+
+    def taken(self, ranges: Sequence[Range]) -> None:
+        """A block has these ranges: their records wait no longer."""
+        for one in ranges:
+            waiting = self._waiting[one.partition]
+            count = 0
+            for offset, prepared in waiting.records:
+                if offset >= one.end:
+                    break
+                count += 1
+                self._bytes -= _bytes_of(prepared)
+            del waiting.records[:count]
+            self._records -= count
+            waiting.executed = one.end
+
+    def _check_gaps(self, partition: int, offset: int) -> None:
+        """What was skipped up to `offset` is a gap in the certified range too."""
+        following = self._waiting[partition].next_offset
+        if offset < following:
+            # Offsets only rise within an assignment; a start anew reads them again in order.
+            raise Unavailable(
+                f"partition {partition} of the commands topic: expected offset {following} or "
+                f"later, got {offset}"
+            )
+        certified = self._certified.get(partition)
+        if certified is None:
+            return
+        for skipped in range(following, min(offset, certified.end)):
+            expected = certified.records[skipped - certified.start]
+            if expected is not None:
+                raise Halt(
+                    f"partition {partition}, offset {skipped} of the commands topic is certified "
+                    f"with the record {expected.hex()}, the broker no longer has it"
+                )
+
+
+def _bytes_of(prepared: Prepared) -> int:
+    return len(prepared.value or b"") + len(prepared.headers)

@@ -1,0 +1,134 @@
+"""Founding a home: once, whole, and never over what is there."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from nocturne.core.genesis import decode_genesis, ledger_id_of
+from nocturne.core.keys import key_id
+from nocturne.embedded import ceremony
+from nocturne.embedded.ceremony import authority_key, ensure, operator_key, validator_key
+from nocturne.embedded.errors import EmbeddedError
+from nocturne.embedded.home import Home
+from nocturne.runtime import journal
+from nocturne.runtime.keys import create_key_file, load_signer
+from nocturne.runtime.kinds import check_kinds, installed_kinds
+
+
+def journal_of(home: Path) -> Path:
+    return home / "consensus-0" / "journal"
+
+
+def test_a_founded_home_has_a_genesis_of_its_own_keys_and_a_journal(tmp_path: Path) -> None:
+    founded = ensure(tmp_path / "home")
+    data = founded.genesis_file.read_bytes()
+    genesis = decode_genesis(data)
+    place = Home(tmp_path / "home")
+    assert founded.ledger_id == ledger_id_of(data)
+    assert founded.partitions == genesis.partitions == 4
+    assert genesis.validators[0][0] == load_signer(validator_key(place)).key
+    assert genesis.authority == load_signer(authority_key(place)).key
+    assert genesis.operators == (load_signer(operator_key(place)).key,)
+    assert genesis.operator_threshold == 1
+    check_kinds(genesis, installed_kinds())
+    label = founded.ledger_id + key_id(genesis.validators[0][0])
+    assert list(journal.open_journal(journal_of(tmp_path / "home"), label).read_all()) == []
+
+
+def test_keys_are_closed_to_everyone_else(tmp_path: Path) -> None:
+    ensure(tmp_path)
+    for path in (validator_key(Home(tmp_path)), authority_key(Home(tmp_path))):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    first = ensure(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert ensure(tmp_path) == first
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_two_homes_are_two_ledgers(tmp_path: Path) -> None:
+    assert ensure(tmp_path / "a").ledger_id != ensure(tmp_path / "b").ledger_id
+
+
+class Crash(Exception):  # noqa: N818
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["_key", "_genesis", "_write", "_sync_folder", "_checked"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_founding_cut_short_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, times: int
+) -> None:
+    original = getattr(ceremony, step)
+    calls = 0
+
+    def crash(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        result = original(*arguments)
+        if calls == times:
+            raise Crash
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ceremony, step, crash)
+        for _ in range(times):
+            try:
+                ensure(tmp_path)
+            except Crash:
+                break
+    founded = ensure(tmp_path)
+    assert ensure(tmp_path) == founded
+    assert not (tmp_path / "founding").exists()
+
+
+def test_half_a_key_of_an_unfinished_founding_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "founding").touch()
+    path = validator_key(Home(tmp_path))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"suite"')
+    assert ensure(tmp_path).partitions == 4
+
+
+def test_a_lost_genesis_is_not_replaced(tmp_path: Path) -> None:
+    (ensure(tmp_path).genesis_file).unlink()
+    with pytest.raises(EmbeddedError, match=r"put genesis\.avro back"):
+        ensure(tmp_path)
+
+
+def test_a_damaged_genesis_is_named(tmp_path: Path) -> None:
+    genesis_file = ensure(tmp_path).genesis_file
+    genesis_file.write_bytes(genesis_file.read_bytes()[:-1])
+    with pytest.raises(EmbeddedError, match=r"genesis\.avro is damaged"):
+        ensure(tmp_path)
+
+
+def test_a_lost_or_foreign_key_is_named(tmp_path: Path) -> None:
+    ensure(tmp_path)
+    path = authority_key(Home(tmp_path))
+    path.unlink()
+    with pytest.raises(EmbeddedError, match=r"authority\.key"):
+        ensure(tmp_path)
+    path.with_name("authority.key.pub").unlink()
+    create_key_file(path)
+    with pytest.raises(EmbeddedError, match=r"not the one in genesis\.avro"):
+        ensure(tmp_path)
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    ensure(tmp_path)
+    validator_key(Home(tmp_path)).chmod(0o644)
+    with pytest.raises(EmbeddedError, match="0600"):
+        ensure(tmp_path)
+
+
+def test_a_key_without_its_journal_is_refused(tmp_path: Path) -> None:
+    ensure(tmp_path)
+    for path in journal_of(tmp_path).iterdir():
+        path.unlink()
+    with pytest.raises(EmbeddedError, match="never votes without it"):
+        ensure(tmp_path)
