@@ -121,4 +121,4 @@ bench: $(READY) ## Measure throughput and latency on this machine
 .PHONY: kills
 kills: $(READY) ## Kill services at random $(KILLS) times and check that nothing was lost
 	@mkdir -p build
-	@KILLS=$(KILLS) $(BIN)/pytest -q -p no:xdist --timeout 3000 --junitxml=build/kills.xml tests/e2e/test_kills.py
+	@NOCTURNE_KILLS=$(KILLS) $(BIN)/pytest -q -p no:xdist --timeout 3000 --junitxml=build/kills.xml tests/e2e/test_kills.py
