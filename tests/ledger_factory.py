@@ -1,0 +1,421 @@
+"""A small deterministic ledger for tests: fixed keys, signed commands, a log, committed blocks.
+
+Nothing here is random and nothing reads a clock: the same calls give the same bytes. Import it as
+`from tests.ledger_factory import Ledger, ALICE, command_id`.
+
+    ledger = Ledger()
+    answer = ledger.answer(ledger.opening("orders/1", author=ALICE))     # its events
+    block = ledger.commit()                                              # what waits, as a block
+    value = record_value(block)                                          # of the blocks topic
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from nocturne.core.blocks import (
+    FORMAT_VERSION,
+    RULES_VERSION,
+    Block,
+    BlockHeader,
+    BlockKind,
+    LogRecord,
+    ProofPointer,
+    RecordDisposition,
+    StateChange,
+    encode_block,
+    encode_block_header,
+    hash_block,
+    positions_of,
+    sign_proposal,
+)
+from nocturne.core.certificates import (
+    Ballot,
+    Certificate,
+    CommitProof,
+    Epoch,
+    ValidatorSet,
+    VoteKind,
+    sign_vote,
+)
+from nocturne.core.commands import (
+    Command,
+    EventDraft,
+    Opening,
+    Payload,
+    SignedCommand,
+    encode_signed_command,
+    payload_hash,
+    sign_command,
+)
+from nocturne.core.encoding import sha256
+from nocturne.core.events import EventHeader, Position, decode_event_header
+from nocturne.core.execution import Execution, PartitionBatch, execute
+from nocturne.core.genesis import (
+    FinalityPolicy,
+    Genesis,
+    KindEntry,
+    Limits,
+    OpenRule,
+    encode_genesis,
+)
+from nocturne.core.identifiers import AuthorId, CommandId, Hash, LedgerId, SessionId
+from nocturne.core.intake import IntakeContext, Prepared, prepare
+from nocturne.core.keys import Ed25519Signer, key_id, prove_possession
+from nocturne.core.kinds import Kind, KindChanges, KindItems, KindRegistry, Violation, builtin_kinds
+from nocturne.core.receipts import ReceiptHeader, decode_receipt_header
+from nocturne.core.state import LedgerState
+from nocturne.core.strict_json import JsonValue
+from nocturne.core.topics import (
+    BLOCKS,
+    COMMANDS,
+    FIXED_SCHEMA_IDS,
+    cloud_event_headers,
+    frame,
+    partition_of,
+)
+
+TOPIC_UUID: Final = bytes(range(16))
+FIRST_TIME_MS: Final = 1_700_000_000_000
+
+
+def signer(number: int) -> Ed25519Signer:
+    """The key whose seed is 32 times this byte."""
+    return Ed25519Signer(bytes((number,)) * 32)
+
+
+AUTHORITY: Final = signer(2)
+OPERATORS: Final = (signer(3), signer(4), signer(5))
+ALICE: Final = signer(17)
+BOB: Final = signer(18)
+CAROL: Final = signer(19)
+VALIDATORS: Final = tuple(signer(32 + number) for number in range(7))
+
+
+def author_id(author: Ed25519Signer) -> AuthorId:
+    """The id of an author whose first key this is."""
+    return AuthorId(key_id(author.key))
+
+
+def command_id(number: int) -> CommandId:
+    """Ids that rise with the number."""
+    return CommandId(number.to_bytes(16, "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One event a command asks for."""
+
+    event_type: str = "Paid"
+    data: bytes = b'{"amount":1}'
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """A kind with an invariant: `name:+5` and `name:-3` move a balance that never falls below 0."""
+
+    name: str = "balances"
+    version: int = 1
+    reads_payloads: bool = True
+
+    def apply(
+        self,
+        items: KindItems,
+        event_type: str,
+        content_type: str,
+        payload: bytes,
+        author: bytes,
+        sequence: int,
+    ) -> KindChanges | Violation:
+        account, _, amount = payload.partition(b":")
+        try:
+            moved = int(amount)
+        except ValueError:
+            return Violation("balances.form")
+        key = sha256(account)
+        balance = int.from_bytes(items.get(key) or b"", "big") + moved
+        if not 0 <= balance < 2**64:
+            return Violation("balances.non_negative")
+        return {key: None if balance == 0 else balance.to_bytes(8, "big")}
+
+    def initial(self) -> JsonValue:
+        return {}
+
+    def fold(
+        self, state: JsonValue, event_type: str, content_type: str, payload: bytes, sequence: int
+    ) -> JsonValue:
+        return state
+
+
+BALANCES: Final[Kind] = Balances()
+
+
+def make_genesis(
+    *,
+    validators: Sequence[Ed25519Signer] = VALIDATORS[:1],
+    partitions: int = 4,
+    limits: Limits | None = None,
+    open_policy: tuple[OpenRule, ...] = (OpenRule(None, "", ""),),
+    nonce: int = 0,
+) -> Genesis:
+    """A genesis with the kinds facts, document and balances."""
+    return Genesis(
+        FORMAT_VERSION,
+        RULES_VERSION,
+        bytes((nonce,)) * 32,
+        partitions,
+        1000,
+        Limits() if limits is None else limits,
+        tuple((one.key, prove_possession(one)) for one in validators),
+        AUTHORITY.key,
+        prove_possession(AUTHORITY),
+        (),
+        tuple(one.key for one in OPERATORS),
+        2,
+        tuple(
+            KindEntry(name, 1, Hash(sha256(name.encode("ascii"))))
+            for name in ("facts", "document", "balances")
+        ),
+        open_policy,
+        FinalityPolicy(),
+    )
+
+
+Answer = tuple[EventHeader, ...] | ReceiptHeader
+"""What became of a record: the headers of its events, or of its receipt."""
+
+
+class Ledger:
+    """A ledger of one or more validators, its log and its chain, all in memory."""
+
+    def __init__(
+        self, genesis: Genesis | None = None, validators: Sequence[Ed25519Signer] = VALIDATORS[:1]
+    ) -> None:
+        self.genesis = make_genesis(validators=validators) if genesis is None else genesis
+        self.genesis_bytes = encode_genesis(self.genesis)
+        self.registry = KindRegistry((*builtin_kinds().values(), BALANCES))
+        self.founding = LedgerState.founding(self.genesis_bytes, self.registry)
+        self.state = self.founding
+        self.ledger_id: LedgerId = self.state.ledger_id
+        self.context = IntakeContext.of(self.ledger_id, self.genesis)
+        self.validators: ValidatorSet = self.genesis.validator_set
+        self.signers = tuple(validators)
+        self.log: dict[int, list[LogRecord | None]] = {
+            partition: [] for partition in range(self.genesis.partitions)
+        }
+        self.blocks: list[Block] = []
+        self.answers: dict[tuple[int, int], Answer | None] = {}
+
+    # Commands and records ----------------------------------------------------------------------
+
+    def command(
+        self,
+        session: str,
+        *drafts: Draft,
+        author: Ed25519Signer = ALICE,
+        number: int = 1,
+        expected: int | None = None,
+        opening: Opening | None = None,
+        ledger_id: LedgerId | None = None,
+        identity: AuthorId | None = None,
+        salts: int = 0,
+    ) -> SignedCommand:
+        """A signed command; `number` makes its id. Without drafts it asks for one `Paid`."""
+        payloads = tuple(
+            Payload(sha256(b"%s/%d/%d/%d" % (session.encode(), number, index, salts)), draft.data)
+            for index, draft in enumerate(drafts or (Draft(),))
+        )
+        events = tuple(
+            EventDraft(draft.event_type, draft.content_type, payload_hash(payload))
+            for draft, payload in zip(drafts or (Draft(),), payloads, strict=True)
+        )
+        command = Command(
+            self.ledger_id if ledger_id is None else ledger_id,
+            SessionId(session),
+            author_id(author) if identity is None else identity,
+            author.key,
+            command_id(number),
+            expected,
+            opening,
+            FIRST_TIME_MS + number,
+            events,
+        )
+        return sign_command(command, payloads, author)
+
+    def opening(
+        self,
+        session: str,
+        *drafts: Draft,
+        kind: str = "facts",
+        version: int = 1,
+        author: Ed25519Signer = ALICE,
+        number: int = 1,
+        expected: int | None = None,
+    ) -> SignedCommand:
+        """A signed command that opens a session."""
+        return self.command(
+            session,
+            *drafts,
+            author=author,
+            number=number,
+            expected=expected,
+            opening=Opening(kind, version),
+        )
+
+    def partition_of(self, session: str) -> int:
+        """Where records of a session belong."""
+        return partition_of(session.encode("ascii"), self.genesis.partitions)
+
+    def append(
+        self, item: SignedCommand | LogRecord | None, partition: int | None = None
+    ) -> Position:
+        """Put a command, a record or a gap (None, with its partition) at the end of the log."""
+        if isinstance(item, SignedCommand) and partition is None:
+            partition = self.partition_of(item.command.session)
+        assert partition is not None
+        record = log_record(item) if isinstance(item, SignedCommand) else item
+        self.log[partition].append(record)
+        return Position(1, partition, len(self.log[partition]) - 1)
+
+    # Blocks ------------------------------------------------------------------------------------
+
+    def waiting(self, end: dict[int, int] | None = None) -> list[PartitionBatch]:
+        """The records that are not executed yet, up to `end` of each partition (else all)."""
+        batches = []
+        for position in self.state.positions:
+            records = self.log[position.partition]
+            last = len(records) if end is None else end.get(position.partition, 0)
+            if last > position.next_offset:
+                prepared = [
+                    (offset, self.prepare(position.partition, record))
+                    for offset in range(position.next_offset, last)
+                    if (record := records[offset]) is not None
+                ]
+                batches.append(PartitionBatch(position.partition, TOPIC_UUID, last, prepared))
+        return batches
+
+    def prepare(self, partition: int, record: LogRecord) -> Prepared:
+        """A record, read."""
+        return prepare(self.context, partition, record)
+
+    def execute(self, end: dict[int, int] | None = None) -> Execution:
+        """What a block over the waiting records would be; nothing is kept."""
+        return execute(self.state, self.waiting(end))
+
+    def commit(self, end: dict[int, int] | None = None) -> Block:
+        """The next block over the waiting records (as much as its limits allow), committed."""
+        execution = self.execute(end)
+        block = self.block_of(execution)
+        self.state = execution.state
+        self.blocks.append(block)
+        for position, record in zip(positions_of(block.header), block.records, strict=True):
+            self.answers[position.partition, position.offset] = answer_of(record)
+        return block
+
+    def answer(
+        self, item: SignedCommand | LogRecord | None, partition: int | None = None
+    ) -> Answer:
+        """Append, commit, and say what became of it."""
+        position = self.append(item, partition)
+        self.commit()
+        answer = self.answers[position.partition, position.offset]
+        assert answer is not None
+        return answer
+
+    def block_of(self, execution: Execution) -> Block:
+        """The block of an execution on the newest one, committed by a quorum of its own."""
+        parent = self.blocks[-1] if self.blocks else None
+        height = len(self.blocks) + 1
+        header = BlockHeader(
+            BlockKind.LEDGER,
+            FORMAT_VERSION,
+            RULES_VERSION,
+            self.ledger_id,
+            Epoch(0, 0),
+            self.validators.hash,
+            self.validators.hash,
+            height,
+            height,
+            Hash(self.ledger_id) if parent is None else parent.digest,
+            0 if parent is None else parent.header.view,
+            FIRST_TIME_MS + height,
+            execution.ranges,
+            execution.control_hash,
+            execution.record_count,
+            execution.dispositions_root,
+            execution.state_root,
+            b"",
+        )
+        return self.certified(header, execution.records, execution.state_changes)
+
+    def certified(
+        self,
+        header: BlockHeader,
+        records: tuple[RecordDisposition, ...],
+        changes: tuple[StateChange, ...],
+    ) -> Block:
+        """A block with any header and body, really signed by the leader and by a quorum."""
+        header_bytes = encode_block_header(header)
+        digest = hash_block(header_bytes)
+        return Block(
+            header,
+            header_bytes,
+            digest,
+            sign_proposal(self.signers[0], digest),
+            CommitProof(self.certificate(header, digest), ()),
+            (),
+            records,
+            changes,
+        )
+
+    def certificate(
+        self, header: BlockHeader, digest: Hash, kind: VoteKind = VoteKind.FINALIZE
+    ) -> Certificate:
+        """A quorum of votes of one kind for a block."""
+        ballot = Ballot(
+            kind, self.ledger_id, header.epoch, header.validator_set_hash, header.view, digest
+        )
+        return Certificate(
+            kind,
+            header.epoch,
+            header.validator_set_hash,
+            header.view,
+            digest,
+            tuple(
+                (index, sign_vote(one, ballot))
+                for index, one in enumerate(self.signers[: self.validators.quorum])
+            ),
+        )
+
+
+def log_record(signed: SignedCommand) -> LogRecord:
+    """The record of the commands topic, with the headers the command service writes."""
+    session = signed.command.session
+    headers = cloud_event_headers(
+        COMMANDS, signed.command.command_id.hex(), "nocturne:test", session, None
+    )
+    return LogRecord(
+        session.encode("ascii"),
+        frame(FIXED_SCHEMA_IDS[COMMANDS], encode_signed_command(signed)),
+        tuple(headers),
+    )
+
+
+def record_value(block: Block) -> bytes:
+    """The value of the block's record in the blocks topic."""
+    return frame(FIXED_SCHEMA_IDS[BLOCKS], encode_block(block))
+
+
+def pointing(block: Block, last: Block) -> Block:
+    """The block with its commit proof replaced by a pointer to a later block's."""
+    return replace(block, proof=ProofPointer(last.header.height, last.digest))
+
+
+def answer_of(record: RecordDisposition) -> Answer | None:
+    """What a record became; None for a gap."""
+    if record.events:
+        return tuple(decode_event_header(one) for one in record.events)
+    return None if record.receipt is None else decode_receipt_header(record.receipt)
