@@ -340,7 +340,7 @@ def belongs_to(record: RecordDisposition, session: str) -> bool:
 
 
 def example_ledger(name: str = "ledger", validators: int = 1) -> SyntheticLedger:
-    """Three blocks, two sessions, events, receipts of several reasons, gaps: the vectors' ledger."""
+    """Three blocks, two sessions, events, receipts of several reasons, gaps."""
     ledger = SyntheticLedger(name, validators)
     say = ledger.command
     ledger.submit(say("orders/1", b'{"item":"tea","price":1.5}', kind="document", expected=0))
