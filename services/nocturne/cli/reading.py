@@ -1,0 +1,336 @@
+"""sessions · events · receipts · state · export: what a ledger holds, and none of it changed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Final
+
+import typer
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from nocturne.cli import surroundings
+from nocturne.cli.asking import ask, each_within, within
+from nocturne.cli.failures import ExitCode, Failure
+from nocturne.cli.ledger import Ledger, Session, State
+from nocturne.cli.options import HomeOption, JsonOption, SessionArgument, session_id
+from nocturne.cli.screen import (
+    Cell,
+    Column,
+    bytes_text,
+    heading,
+    json_text,
+    pretty_json,
+    row,
+    short_hash,
+    table,
+)
+from nocturne.cli.surroundings import Surroundings
+from nocturne.cli.words import count_text, refusal, time_text
+from nocturne.core.commands import SEALED_CONTENT_TYPE
+from nocturne.core.events import Event
+from nocturne.core.identifiers import SessionId, format_hash
+from nocturne.core.json_fields import JsonObject, format_time
+from nocturne.core.json_forms import event_json, payload_json, receipt_json
+from nocturne.core.receipts import Receipt
+
+SESSIONS_LIMIT: Final = 100
+
+_SESSIONS: Final = (
+    Column("session"),
+    Column("kind", "cyan"),
+    Column("events", justify="right"),
+    Column("receipts", justify="right"),
+    Column("head", "dim"),
+    Column("last event"),
+)
+_EVENTS: Final = (
+    Column("seq", "bold", "right", 6),
+    Column("time", "dim", width_min=24),
+    Column("type", "cyan", width_min=16),
+    Column("author", "magenta", width_min=12),
+    Column("hash", "dim", width_min=12),
+    Column("payload"),
+)
+_RECEIPTS: Final = (
+    Column("time", "dim", width_min=24),
+    Column("session", width_min=16),
+    Column("reason", "yellow", width_min=19),
+    Column("at", "dim", "right", 8),
+    Column("hash", "dim", width_min=12),
+    Column("in words"),
+)
+
+
+def sessions(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = SESSIONS_LIMIT,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """List sessions, in the order of their ids."""
+    around = surroundings.of(context)
+
+    async def question(ledger: Ledger) -> list[Session]:
+        async with aclosing(ledger.sessions(limit)) as found:
+            return [one async for one in each_within(found)]
+
+    found = ask(around, home, question)
+    if as_json:
+        for one in found:
+            around.emit(_session_json(one))
+    elif found:
+        around.out.print(table(_SESSIONS, map(_session_row, found)))
+        if len(found) == limit:
+            around.say(f"The first {count_text(limit, 'session')}: --limit shows more.")
+    else:
+        around.say("No session yet: 'nocturne submit SESSION TYPE PAYLOAD' opens one.")
+
+
+def events(
+    context: typer.Context,
+    session: SessionArgument,
+    from_sequence: Annotated[
+        int, typer.Option("--from", metavar="SEQ", min=1, help="Begin at this sequence.")
+    ] = 1,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Stay, and print what comes, until Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """List a session's events, and follow it live."""
+    around = surroundings.of(context)
+    named = session_id(session)
+
+    async def question(ledger: Ledger) -> int:
+        count = 0
+        await _existing(ledger, named)
+        async with aclosing(ledger.events(named, from_sequence, follow)) as found:
+            bounded = found if follow else each_within(found)
+            async for event in bounded:
+                if as_json:
+                    around.emit(event_json(event, ledger.genesis.authority))
+                else:
+                    if count == 0:
+                        around.out.print(heading(_EVENTS))
+                    around.out.print(row(_EVENTS, _event_row(event), around.out.width))
+                count += 1
+        return count
+
+    count = _until_interrupted(around, home, question) if follow else ask(around, home, question)
+    if count == 0 and not as_json and not follow:
+        around.say(f"No event of {named} from sequence {from_sequence} on.")
+
+
+def receipts(
+    context: typer.Context,
+    session: Annotated[str | None, typer.Argument(metavar="[SESSION]", show_default=False)] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """List refused commands: of one session, or of the whole ledger."""
+    around = surroundings.of(context)
+    named = None if session is None else session_id(session)
+
+    async def question(ledger: Ledger) -> int:
+        count = 0
+        async with aclosing(ledger.receipts(named)) as found:
+            async for receipt in each_within(found):
+                if as_json:
+                    around.emit(receipt_json(receipt, ledger.genesis.authority))
+                else:
+                    if count == 0:
+                        around.out.print(heading(_RECEIPTS))
+                    around.out.print(row(_RECEIPTS, _receipt_row(receipt), around.out.width))
+                count += 1
+        return count
+
+    if ask(around, home, question) == 0 and not as_json:
+        around.say("No command was refused" + (f" in {named}." if named is not None else "."))
+
+
+def state(
+    context: typer.Context,
+    session: SessionArgument,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="SEQ", min=1, help="As of this event.", show_default="head"),
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Show a session's state, now or as of any event."""
+    around = surroundings.of(context)
+    named = session_id(session)
+
+    async def question(ledger: Ledger) -> State:
+        head = (await _existing(ledger, named)).sequence
+        if at is not None and at > head:
+            raise Failure(
+                ExitCode.FAILED, f"{named} stands at event {head}: there is no event {at} yet."
+            )
+        return await within(ledger.state(named, at))
+
+    found = ask(around, home, question)
+    if as_json:
+        around.emit(_state_json(found))
+        return
+    around.out.print(
+        Text.assemble(
+            (found.session, "bold"),
+            (f"  as of event {found.sequence}  {short_hash(found.head_hash)}", "dim"),
+        )
+    )
+    around.out.print(JSONHighlighter()(Text(pretty_json(found.value))))
+
+
+def export(
+    context: typer.Context,
+    session: SessionArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Write a session with all its proofs into FILE, to be verified anywhere, offline."""
+    around = surroundings.of(context)
+    named = session_id(session)
+    if file.is_dir():
+        raise IsADirectoryError(21, "Is a directory", os.fspath(file))
+
+    async def question(ledger: Ledger) -> tuple[int, int]:
+        await _existing(ledger, named)
+        with _whole_or_nothing(file) as unfinished:
+            return await _write(ledger, named, unfinished)
+
+    lines, size = ask(around, home, question)
+    if as_json:
+        around.emit({"sessionId": named, "file": str(file), "lines": lines, "bytes": size})
+        return
+    around.out.print(
+        Text.assemble(
+            ("✓ ", "green"), (named, "bold"), f"  {count_text(lines, 'line')}, {bytes_text(size)}"
+        )
+    )
+    around.say(f"Check it anywhere, offline: nocturne verify {file} --trust LEDGER_ID")
+
+
+async def _write(ledger: Ledger, session: SessionId, into: IO[bytes]) -> tuple[int, int]:
+    lines = size = 0
+    async with aclosing(ledger.export(session)) as pieces:
+        async for piece in each_within(pieces):
+            into.write(piece)
+            size += len(piece)
+            lines += piece.count(b"\n")
+    return lines, size
+
+
+@contextmanager
+def _whole_or_nothing(file: Path) -> Iterator[IO[bytes]]:
+    """Under another name until it is whole: a cut export never stands where one was asked for."""
+    number, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(number, "wb") as unfinished:
+            yield unfinished
+            unfinished.flush()
+            os.fsync(unfinished.fileno())
+            os.fchmod(unfinished.fileno(), 0o644)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+async def _existing(ledger: Ledger, session: SessionId) -> Session:
+    found = await within(ledger.session(session))
+    if found is None:
+        raise Failure(
+            ExitCode.FAILED,
+            f"There is no session {session} in this ledger: 'nocturne sessions' lists them.",
+        )
+    return found
+
+
+# JSON forms and rows ---------------------------------------------------------------------------
+
+
+def _session_json(one: Session) -> JsonObject:
+    return {
+        "sessionId": one.session,
+        "kind": one.kind,
+        "kindVersion": one.kind_version,
+        "sequenceNumber": one.sequence,
+        "headHash": format_hash(one.head_hash),
+        "receiptCount": one.receipts,
+        "closed": one.closed,
+        "openedAt": format_time(one.opened_at),
+        "updatedAt": format_time(one.updated_at),
+    }
+
+
+def _state_json(found: State) -> JsonObject:
+    return {
+        "sessionId": found.session,
+        "sequenceNumber": found.sequence,
+        "headHash": format_hash(found.head_hash),
+        "state": found.value,
+    }
+
+
+def _session_row(one: Session) -> list[str | Cell]:
+    return [
+        Cell(one.session, "dim strike" if one.closed else "bold"),
+        one.kind if one.kind_version == 1 else f"{one.kind} v{one.kind_version}",
+        str(one.sequence),
+        Cell(str(one.receipts), "yellow" if one.receipts else "dim"),
+        short_hash(one.head_hash),
+        time_text(one.updated_at),
+    ]
+
+
+def _event_row(event: Event) -> list[str | Cell]:
+    header = event.header
+    return [
+        str(header.sequence),
+        time_text(event.timestamp),
+        header.event_type,
+        short_hash(header.author),
+        short_hash(event.event_hash),
+        _payload_text(event),
+    ]
+
+
+def _payload_text(event: Event) -> str:
+    if event.header.content_type == SEALED_CONTENT_TYPE:
+        return f"(sealed, {bytes_text(len(event.payload.data))})"
+    match payload_json(event.header.content_type, event.payload.data):
+        case {"payload": value}:
+            return json_text(value)
+        case _:
+            return f"({event.header.content_type}, {bytes_text(len(event.payload.data))})"
+
+
+def _receipt_row(receipt: Receipt) -> list[str | Cell]:
+    header = receipt.header
+    return [
+        time_text(receipt.timestamp),
+        Cell(header.session or "(none)", "dim" if header.claimed else ""),
+        header.reason.name,
+        f"{header.position.partition}/{header.position.offset}",
+        short_hash(receipt.receipt_hash),
+        refusal(header) + (" (session as claimed)" if header.claimed and header.session else ""),
+    ]
+
+
+def _until_interrupted(
+    around: Surroundings, home: Path | None, question: Callable[[Ledger], Awaitable[int]]
+) -> int:
+    """Ctrl-C is how following ends, not a failure."""
+    try:
+        return ask(around, home, question)
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,179 @@
+"""up · down · status: the embedded ledger of a home."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.text import Text
+
+from nocturne.cli import surroundings, trust
+from nocturne.cli.asking import ask, within
+from nocturne.cli.failures import ExitCode, Failure, bad_use
+from nocturne.cli.ledger import Ledger, Totals
+from nocturne.cli.options import HomeOption, JsonOption
+from nocturne.cli.screen import bytes_text
+from nocturne.cli.status_view import Seen, ready_text, started_text, status_json, status_parts
+from nocturne.cli.surroundings import Machine, Surroundings
+from nocturne.core.errors import NocturneError
+from nocturne.embedded.status import Health
+
+STATUS_SECONDS_MAX: Final = 5.0
+"""A status is for when something is wrong: it does not wait long for what may not answer."""
+WATCH_SECONDS: Final = 0.1
+
+
+def up(
+    context: typer.Context,
+    validators: Annotated[int, typer.Option(min=1, help="One, until the quorum is built.")] = 1,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Return once the ledger is ready, and leave it running."),
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Start the ledger of a home with everything it needs, or continue it."""
+    around = surroundings.of(context)
+    if validators != 1:
+        raise bad_use(
+            f"An embedded ledger runs one validator, got {validators}: leave --validators away."
+        )
+    machine = around.machine()
+    place = around.home(home).root
+    began = around.now_ms()
+    with _watched(around, machine, place, began), _downloads(around) as progress:
+        found = machine.up(place, detach, validators, progress)
+    if not detach:
+        around.say(f"Stopped; 'nocturne up' goes on with the ledger in {place}.")
+    elif not found.ready:
+        raise Failure(
+            ExitCode.UNAVAILABLE,
+            f"The ledger in {place} did not become ready: 'nocturne status' shows what runs.",
+        )
+
+
+def down(context: typer.Context, home: HomeOption = None) -> None:
+    """Stop the ledger of a home; its data stays."""
+    around = surroundings.of(context)
+    place = around.home(home).root
+    if around.machine().down(place):
+        around.out.print(Text.assemble(("✓ ", "green"), f"stopped; its data stays in {place}"))
+    else:
+        around.say(f"Nothing runs in {place}.")
+
+
+def status(context: typer.Context, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show what runs, how far it is, and what was refused."""
+    around = surroundings.of(context)
+    seen = _look(around, home)
+    if as_json:
+        around.emit(status_json(seen))
+    else:
+        for part in status_parts(seen):
+            around.out.print(part)
+    if not seen.running:
+        raise Failure(
+            ExitCode.UNAVAILABLE, f"Nothing runs in {seen.home}: 'nocturne up --detach' starts it."
+        )
+    if seen.problem is not None:
+        raise Failure(ExitCode.UNAVAILABLE, seen.problem, seen.status.details)
+
+
+def _look(around: Surroundings, home: Path | None) -> Seen:
+    place = around.home(home)
+    found = around.machine().status(place.root)
+    founding = trust.founding_of(place)
+    ledger_id = None if founding is None else founding.ledger_id
+    if found.supervisor is None:
+        return Seen(place.root, found, {}, ledger_id, None, None)
+    totals, problem = _totals(around, home)
+    if not found.ready:
+        problem = found.error or problem or "Not everything is healthy yet."
+    return Seen(place.root, found, around.lag(place), ledger_id, totals, problem)
+
+
+def _totals(around: Surroundings, home: Path | None) -> tuple[Totals | None, str | None]:
+    """What the projection holds; or what stands in the way."""
+
+    async def question(ledger: Ledger) -> Totals:
+        return await within(ledger.totals(), STATUS_SECONDS_MAX)
+
+    try:
+        return ask(around, home, question, STATUS_SECONDS_MAX), None
+    except NocturneError as fault:
+        return None, str(fault)
+
+
+# What is shown while it starts -----------------------------------------------------------------
+
+
+@contextmanager
+def _downloads(around: Surroundings) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar with sizes where there is a terminal; elsewhere one line at the beginning."""
+    columns = (
+        TextColumn("downloading"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[what]}", style="dim"),
+    )
+    shown = around.err.is_terminal
+    with Progress(*columns, console=around.err, transient=True, disable=not shown) as bar:
+        task = bar.add_task("", total=None, visible=False, what="")
+        said = False
+
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal said
+            if not shown and not said:
+                around.say(f"Downloading {bytes_text(total)}, once; it is kept for the next time.")
+            said = True
+            bar.update(task, completed=done, total=total, what=what, visible=done < total)
+
+        yield progress
+
+
+@contextmanager
+def _watched(around: Surroundings, machine: Machine, home: Path, began: int) -> Iterator[None]:
+    """Says, from a thread beside, what becomes healthy, and when all is ready."""
+    over = threading.Event()
+    before = machine.status(home).supervisor
+    watcher = threading.Thread(
+        target=_watch, args=(around, machine, home, began, before, over), daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _watch(
+    around: Surroundings,
+    machine: Machine,
+    home: Path,
+    began: int,
+    before: int | None,
+    over: threading.Event,
+) -> None:
+    said: set[str] = set()
+    last_look = False
+    while not last_look:
+        # One look more after the end: a detached start returns the moment it is ready.
+        last_look = over.wait(WATCH_SECONDS)
+        found = machine.status(home)
+        if found.supervisor in (None, before):
+            continue
+        for service in found.services:
+            if service.health is Health.HEALTHY and service.name not in said:
+                said.add(service.name)
+                took = (around.now_ms() - began) / 1000
+                around.err.print(started_text(service.name, service.port, took))
+        if found.ready:
+            around.err.print(ready_text(home, (around.now_ms() - began) / 1000))
+            return

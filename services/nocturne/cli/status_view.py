@@ -1,0 +1,167 @@
+"""What `status` and `up` show: one value seen, as JSON and as tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from nocturne.cli.ledger import REACHABLE, Level, Totals
+from nocturne.cli.screen import Cell, Column, plain, short_hash, table
+from nocturne.cli.words import count_text, time_text
+from nocturne.core.identifiers import LedgerId, format_hash
+from nocturne.core.json_fields import format_time
+from nocturne.core.strict_json import JsonValue
+from nocturne.embedded.status import Health, ServiceStatus, Status
+
+_SERVICES: Final = (
+    Column("service", "bold"),
+    Column("health"),
+    Column("pid", justify="right"),
+    Column("port", justify="right"),
+    Column("lag", justify="right"),
+    Column("restarts", "dim", "right"),
+)
+_STYLES: Final = {
+    Health.HEALTHY: "green",
+    Health.UNHEALTHY: "red",
+    Health.GIVEN_UP: "red",
+    Health.RESTARTING: "yellow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `status` found out. `totals` is None when the query service does not answer; `problem`
+    says what is wrong, None when nothing is. `lag` counts records, by process.
+    """
+
+    home: Path
+    status: Status
+    lag: Mapping[str, int]
+    ledger_id: LedgerId | None
+    totals: Totals | None
+    problem: str | None
+
+    @property
+    def running(self) -> bool:
+        """Something runs on the home."""
+        return self.status.supervisor is not None
+
+
+def level_states(seen: Seen) -> dict[str, str]:
+    """Each finality level: `reached`, `nothing yet`, `unknown`, `not running`, `not configured`."""
+    if not seen.running:
+        state = "not running"
+    elif seen.totals is None:
+        state = "unknown"
+    else:
+        state = "reached" if seen.totals.height > 0 else "nothing yet"
+    return {
+        level.name.lower(): state if level in REACHABLE else "not configured" for level in Level
+    }
+
+
+def status_json(seen: Seen) -> JsonValue:
+    """The one object of `status --json`."""
+    totals = seen.totals
+    return {
+        "home": str(seen.home),
+        "running": seen.running,
+        "ready": seen.status.ready,
+        "problem": seen.problem,
+        "services": [
+            {
+                "name": service.name,
+                "pid": service.pid,
+                "port": service.port,
+                "health": service.health.value,
+                "lag": seen.lag.get(service.name),
+                "restarts": service.restarts,
+            }
+            for service in seen.status.services
+        ],
+        "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
+        "levels": dict(level_states(seen)),
+        "appliedThrough": None if totals is None else _applied_json(totals),
+        "sessions": None if totals is None else totals.sessions,
+        "events": None if totals is None else totals.events,
+        "receipts": None if totals is None else totals.receipts,
+        "records": None if totals is None else totals.records,
+        "refusedRecords": {} if totals is None else dict(totals.refused_records),
+    }
+
+
+def _applied_json(totals: Totals) -> JsonValue:
+    return {
+        "height": totals.height,
+        "blockDigest": format_hash(totals.block_digest) if totals.block_digest else None,
+        "timestamp": format_time(totals.timestamp),
+    }
+
+
+def status_parts(seen: Seen) -> Iterator[RenderableType]:
+    """What a person sees, part by part."""
+    if seen.ledger_id is not None:
+        yield Text.assemble(("ledger ", "dim"), (format_hash(seen.ledger_id), "bold"))
+    if seen.status.services:
+        yield table(_SERVICES, (_service_row(seen, one) for one in seen.status.services))
+    totals = seen.totals
+    if totals is not None:
+        yield Text(
+            f"{count_text(totals.events, 'event')} and {count_text(totals.receipts, 'receipt')} "
+            f"in {count_text(totals.sessions, 'session')}, of "
+            f"{count_text(totals.records, 'record')}"
+        )
+        yield Text(_applied_text(totals), style="dim")
+        for cause, count in sorted(totals.refused_records.items()):
+            yield Text(f"{count_text(count, 'record')} refused: {plain(cause)}", style="yellow")
+    if seen.running:
+        yield Text.assemble(("levels  ", "dim"), _levels_text(seen))
+
+
+def _applied_text(totals: Totals) -> str:
+    if totals.height == 0:
+        return "no block applied yet"
+    at = f"applied through block {totals.height}  {short_hash(totals.block_digest)}"
+    return f"{at}  {time_text(totals.timestamp)}"
+
+
+def _service_row(seen: Seen, service: ServiceStatus) -> list[str | Cell]:
+    lag = seen.lag.get(service.name)
+    return [
+        service.name,
+        Cell(service.health.value, _STYLES.get(service.health, "dim")),
+        "" if service.pid is None else str(service.pid),
+        str(service.port),
+        "" if lag is None else Cell(str(lag), "yellow" if lag else "dim"),
+        str(service.restarts or ""),
+    ]
+
+
+def _levels_text(seen: Seen) -> Text:
+    """`accepted, certified, signed reached · logged, witnessed, anchored not configured`."""
+    grouped: dict[str, list[str]] = {}
+    for name, state in level_states(seen).items():
+        grouped.setdefault(state, []).append(name)
+    parts = [f"{', '.join(names)} {state}" for state, names in grouped.items()]
+    return Text(" · ".join(parts))
+
+
+def started_text(name: str, port: int, seconds: float) -> Text:
+    """One service became healthy."""
+    return Text.assemble(("✓ ", "green"), f"{name:<12}", (f" {port:>5}  {seconds:4.1f} s", "dim"))
+
+
+def ready_text(home: Path, seconds: float) -> Text:
+    """All is ready, and what to do with it."""
+    return Text.assemble(
+        ("ready ", "bold green"),
+        (f"after {seconds:.1f} s in {home}", "dim"),
+        '\n  nocturne submit hello Greeted \'{"name":"world"}\'\n  nocturne events hello',
+        "\n  nocturne status",
+    )

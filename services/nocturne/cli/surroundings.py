@@ -1,0 +1,115 @@
+"""Everything a command touches, as one argument: the machine, the ledger, the screen, the clock.
+
+`main` makes the real one; tests make one without processes, network or time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import typer
+from rich.console import Console
+
+from nocturne.cli.ledger import Ledger
+from nocturne.cli.screen import json_text, terminal
+from nocturne.core.strict_json import JsonValue
+from nocturne.embedded.home import Home, find
+from nocturne.embedded.status import Status
+
+Progress = Callable[[int, int, str], None]
+
+
+class Machine(Protocol):
+    """The embedded runtime; the module `nocturne.embedded.up` is one."""
+
+    def up(self, home: Path | None, detach: bool, validators: int, progress: Progress) -> Status:
+        """Start the ledger of a home; detached, return once it is ready."""
+
+    def down(self, home: Path | None) -> bool:
+        """Stop it; False if none ran."""
+
+    def status(self, home: Path | None) -> Status:
+        """What runs."""
+
+
+class Connect(Protocol):
+    """Reaches the ledger of a home."""
+
+    def __call__(self, home: Home, deadline_ms: int) -> AbstractAsyncContextManager[Ledger]:
+        """The ledger while the context lasts; `deadline_ms` bounds each of its answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a command may touch."""
+
+    environment: Mapping[str, str]
+    out: Console
+    err: Console
+    stdin: Callable[[int], bytes]
+    now_ms: Callable[[], int]
+    random: Callable[[int], bytes]
+    machine: Callable[[], Machine]
+    connect: Connect
+    lag: Callable[[Home], Mapping[str, int]]
+
+    def home(self, named: Path | None) -> Home:
+        """The home that was named, else NOCTURNE_HOME, else ~/.nocturne."""
+        return find(named, self.environment)
+
+    def emit(self, value: JsonValue) -> None:
+        """One JSON value on a line of stdout, there at once: a pipe's reader may be following."""
+        self.out.file.write(json_text(value) + "\n")
+        self.out.file.flush()
+
+    def say(self, message: str) -> None:
+        """A note to the person, out of the way of the data."""
+        self.err.print(message, style="dim" if self.err.is_terminal else None)
+
+
+def of(context: typer.Context) -> Surroundings:
+    """The surroundings that this run was started with."""
+    return cast("Surroundings", cast("Any", context).obj)
+
+
+def real() -> Surroundings:
+    """This process's own."""
+    return Surroundings(
+        environment=os.environ,
+        out=terminal("stdout"),
+        err=terminal("stderr"),
+        stdin=lambda bytes_max: sys.stdin.buffer.read(bytes_max),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        random=os.urandom,
+        machine=_embedded,
+        connect=_connect,
+        lag=_lag,
+    )
+
+
+# Imported when asked for: 'nocturne verify' needs no broker's client, and answers at once.
+
+
+def _embedded() -> Machine:
+    from nocturne.embedded import up
+
+    return up
+
+
+def _connect(home: Home, deadline_ms: int) -> AbstractAsyncContextManager[Ledger]:
+    from nocturne.cli.connection import connect
+
+    return connect(home, deadline_ms)
+
+
+def _lag(home: Home) -> Mapping[str, int]:
+    from nocturne.cli.lag import read
+
+    return read(home)
