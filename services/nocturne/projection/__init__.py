@@ -1,1 +1,1 @@
-"""The projection service: keeps the read models in Postgres in step with the certified chain."""
+"""The read model: certified content with the authority's signatures, in PostgreSQL."""
