@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nocturne.core.commands import KIND_VERSION_MAX, decode_signed_command, hash_command
-from nocturne.core.encoding import INTEGER_MAX
+from nocturne.core.encoding import INTEGER_MAX, TIME_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, Hash, is_content_type, is_type_name
 from nocturne.core.topics import PREFIX_BYTES
@@ -96,7 +96,7 @@ def _scan_whole(data: bytes) -> Admitted | None:
     if at < 0 or (expected or 0) > INTEGER_MAX:
         return None
     occurred_at, at = _natural(data, at)
-    if occurred_at > INTEGER_MAX:
+    if occurred_at > TIME_MAX:
         return None
     count, at = _natural(data, at)
     at = _scan_drafts(data, at, count)

@@ -21,6 +21,7 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
+from nocturne.core.encoding import TIME_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import AuthorId, CommandId, LedgerId, SessionId
 from nocturne.core.keys import Ed25519Signer, key_id
@@ -60,7 +61,7 @@ COMMANDS = st.builds(
     session=SESSIONS,
     expected=st.none(),
     opening=st.none() | st.builds(Opening, NAMES, st.integers(1, 2**31 - 1)),
-    occurred_at=st.integers(0, 2**53 - 1),
+    occurred_at=st.integers(0, TIME_MAX),
     payloads=st.lists(st.binary(max_size=300), min_size=1, max_size=4).map(tuple),
     event_type=NAMES,
     content_type=NAMES,
