@@ -1,0 +1,325 @@
+"""The shell of the signing service: certified blocks in, signed events, receipts and seals out.
+
+Rules: docs/spec/signing.md. Three parts run side by side, each bounded by the one behind it:
+
+    read      blocks, their commit proofs and bodies checked
+    sign      everything at hand: guarded, recorded with one synced transaction, then signed
+    publish   each such batch in one Kafka transaction
+
+From where to read on stands in this service's own store, written with the next batch, and not in
+the Kafka transaction: it costs no round trip, and what it allows is what a crash allows anyway,
+that a batch is signed and published twice, byte for byte the same. Consumers drop the second; a
+position that came first would lose a batch, and cannot, for it is written after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import ChainMap, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from nocturne.core import topics
+from nocturne.core.block_intake import BlockIntake, CheckedBlock
+from nocturne.core.errors import Malformed
+from nocturne.core.identifiers import Hash, SessionId, format_hash
+from nocturne.core.keys import Signer, key_id
+from nocturne.runtime import kafka
+from nocturne.runtime.home import CannotStart, held_alone
+from nocturne.runtime.kafka import BatchConsumer, ProducedRecord, Start, TransactionalProducer
+from nocturne.runtime.keys import load_signer
+from nocturne.runtime.lifecycle import Lifecycle
+from nocturne.runtime.registry import schema_ids
+from nocturne.runtime.rpc import RpcServer, serve
+from nocturne.runtime.settings import Founding, KafkaSettings, KeySettings, read_founding
+from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
+from nocturne.signing import guard
+from nocturne.signing.guard import Head
+from nocturne.signing.signatures import BlockSigner, SignedRecord
+from nocturne.signing.store import Recorded, Resume, SigningStore
+
+CONSUMER_GROUP: Final = "nocturne-signing-v1"
+TRANSACTIONAL_ID: Final = "nocturne-signing-v1"
+STORE_FILE: Final = "signed.sqlite"
+CONSUME_BLOCKS_MAX: Final = 16
+"""Of one hand-over from the consumer's thread: a block has up to 4 MiB by default."""
+BATCH_RECORDS_MAX: Final = 2048
+"""Records after which a batch takes no further block: well within a transaction's time."""
+WAITING_RECORDS_MAX: Final = 8192
+"""Checked and not yet signed; past them the blocks stay in the topic."""
+
+Result = TypeVar("Result")
+log = structlog.get_logger()
+
+
+class Settings(KafkaSettings, KeySettings):
+    """What the signing service is told."""
+
+
+async def run(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Sign until told to stop."""
+    founding = read_founding(settings.genesis_file)
+    signer = load_signer(settings.key_file)
+    authority = founding.genesis.authority
+    if signer.key != authority:
+        raise CannotStart(
+            f"the key {format_hash(key_id(signer.key))} is not the authority's in the genesis, "
+            f"which is {format_hash(key_id(authority))}"
+        )
+    with held_alone(settings.home_dir):
+        server = await serve(settings.listen)
+        try:
+            await Signing(settings, lifecycle, founding, signer).run(server)
+        finally:
+            await server.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A checked block, and how to resume once it is published."""
+
+    checked: CheckedBlock
+    resume: Resume
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Signed records of some blocks, in order."""
+
+    records: list[SignedRecord]
+    resume: Resume
+    since: float
+
+
+class _Measures:
+    """The service's metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.height = metrics.gauge("height", "Newest block signed and published")
+        self.lag = metrics.gauge("lag_blocks", "Blocks in the topic that are not published signed")
+        self.signed = metrics.counter("signatures", "Events and receipts signed")
+        self.again = metrics.counter("blocks_again", "Blocks signed again after a start")
+        self.foreign = metrics.counter(
+            "foreign_records", "Records of the blocks topic that are no certified block"
+        )
+        self.batch = metrics.histogram(
+            "batch_records", "Records in a transaction", buckets=BATCH_BUCKETS
+        )
+        self.seconds = metrics.histogram(
+            "batch_seconds", "From a batch's first block to its commit"
+        )
+        self.store_seconds = metrics.histogram("store_seconds", "Recording a batch, synced")
+
+
+class Signing:
+    """The running service."""
+
+    def __init__(
+        self, settings: Settings, lifecycle: Lifecycle, founding: Founding, signer: Signer
+    ) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._founding = founding
+        self._signer = signer
+        self._measures = _Measures(lifecycle.metrics)
+        self._disk = ThreadPoolExecutor(1, "signing-store")
+        self._ready: deque[_Ready] = deque()
+        self._ready_records = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
+        self._published: Resume | None = None
+        """What is published and not yet written down."""
+        self._last_height = 0
+
+    async def run(self, server: RpcServer) -> None:
+        """Resume, then sign until told to stop."""
+        store = self._store = await self._on_disk(self._open_store)
+        resume = store.resume()
+        self._last_height = store.last_height()
+        self._intake = self._intake_from(resume)
+        bootstrap = self._settings.kafka_bootstrap
+        ids = await asyncio.to_thread(schema_ids, self._settings.registry_url)
+        founding = self._founding
+        self._block_signer = BlockSigner(
+            founding.ledger_id, founding.genesis.partitions, self._signer, ids
+        )
+        start = await asyncio.to_thread(self._first_offset, resume)
+        producer = TransactionalProducer(
+            kafka.producer_config(bootstrap, linger_ms=0), TRANSACTIONAL_ID
+        )
+        await producer.open()
+        consumer = BatchConsumer(
+            kafka.consumer_config(bootstrap, CONSUMER_GROUP, fetch_wait_max_ms=5),
+            [Start(topics.BLOCKS, 0, start)],
+            batch_records_max=CONSUME_BLOCKS_MAX,
+        )
+        self._resume = Resume(resume.published_height, start, resume.positions)
+        try:
+            await server.set_serving(True)
+            log.info("signing", published_height=resume.published_height, offset=start)
+            await self._lifecycle.until_stopped(
+                self._read(consumer), self._sign(), self._publish(producer), self._watch(consumer)
+            )
+        finally:
+            await consumer.close()
+            await producer.close()
+            await asyncio.to_thread(self._disk.shutdown, wait=True)
+            self._write_published()
+            store.close()
+
+    # Starting -----------------------------------------------------------------------------
+
+    def _open_store(self) -> SigningStore:
+        return SigningStore(
+            self._settings.home_dir / STORE_FILE,
+            self._founding.ledger_id,
+            key_id(self._signer.key),
+        )
+
+    def _intake_from(self, resume: Resume) -> BlockIntake:
+        height = resume.published_height
+        parent = self._store.digest(height) if height else Hash(self._founding.ledger_id)
+        return BlockIntake(
+            self._founding.ledger_id,
+            self._founding.genesis.validator_set,
+            height + 1,
+            parent,
+            resume.positions,
+        )
+
+    def _first_offset(self, resume: Resume) -> int:
+        """Where to read on; from the beginning when the topic is shorter than it was: blocks that
+        are known are skipped.
+        """
+        low, high = kafka.watermarks(self._settings.kafka_bootstrap, topics.BLOCKS, 0)
+        return resume.next_offset if low <= resume.next_offset <= high else low
+
+    # Running ------------------------------------------------------------------------------
+
+    async def _read(self, consumer: BatchConsumer) -> None:
+        while True:
+            while self._ready_records >= WAITING_RECORDS_MAX:
+                self._room.clear()
+                await self._room.wait()
+            for message in await consumer.batch():
+                offset = message.offset()
+                assert offset is not None
+                self._offer(offset, message.value())
+                await asyncio.sleep(0)
+
+    def _offer(self, offset: int, value: bytes | None) -> None:
+        intake = self._intake
+        dropped = intake.dropped
+        try:
+            given = intake.offer(value)
+        except Malformed as fault:
+            self._measures.foreign.inc()
+            log.warning("foreign_record", topic=topics.BLOCKS, offset=offset, cause=str(fault))
+            return
+        finally:
+            self._measures.foreign.inc(intake.dropped - dropped)
+        if not given:
+            return
+        following = self._resume.next_offset if intake.holds_blocks else offset + 1
+        self._resume = Resume(given[-1].block.header.height, following, intake.positions)
+        now = time.monotonic()
+        for checked in given:
+            self._ready.append(_Ready(checked, self._resume, now))
+            self._ready_records += len(checked.block.records)
+        self._arrived.set()
+
+    async def _sign(self) -> None:
+        while True:
+            await self._arrived.wait()
+            taken = self._take()
+            blocks = [one.checked for one in taken]
+            await self._on_disk(partial(self._record, blocks))
+            records: list[SignedRecord] = []
+            for checked in blocks:
+                records += self._block_signer.sign(checked)
+                await asyncio.sleep(0)
+            await self._batches.put(_Batch(records, taken[-1].resume, taken[0].since))
+
+    def _take(self) -> list[_Ready]:
+        """Blocks at hand, at least one; those that came with one record of the topic stay together,
+        for only behind the last of them is it said how to resume.
+        """
+        taken: list[_Ready] = []
+        count = 0
+        while self._ready and (
+            count < BATCH_RECORDS_MAX or self._ready[0].resume == taken[-1].resume
+        ):
+            one = self._ready.popleft()
+            count += len(one.checked.block.records)
+            taken.append(one)
+        self._ready_records -= count
+        self._room.set()
+        if not self._ready:
+            self._arrived.clear()
+        return taken
+
+    def _record(self, blocks: list[CheckedBlock]) -> None:
+        """Guard the blocks and make them durable; in the store's thread, before any is signed."""
+        started = time.monotonic()
+        store = self._store
+        recorded: list[Recorded] = []
+        heads: dict[SessionId, Head] = {}
+        fresh: list[CheckedBlock] = []
+        for checked in blocks:
+            height, digest = checked.block.header.height, checked.block.digest
+            known = store.digest(height) if height <= self._last_height else None
+            if guard.is_signed(height, digest, known):
+                self._measures.again.inc()
+                continue
+            guard.check_next(self._last_height, height)
+            self._last_height = height
+            recorded.append(Recorded(height, digest))
+            fresh.append(checked)
+        sessions = {session for one in fresh for session in guard.sessions_of(one.block)}
+        before = store.heads(sessions)
+        for checked in fresh:
+            hashes = [one.events for one in checked.dispositions]
+            after = guard.heads_after(
+                self._founding.ledger_id, checked.block, hashes, ChainMap(heads, before)
+            )
+            heads.update(after)
+        if recorded:
+            published, self._published = self._published, None
+            store.record(recorded, heads, published)
+            self._measures.store_seconds.observe(time.monotonic() - started)
+
+    async def _publish(self, producer: TransactionalProducer) -> None:
+        while True:
+            batch = await self._batches.get()
+            await producer.publish(
+                [
+                    ProducedRecord(one.topic, one.partition, one.key, one.value, one.headers)
+                    for one in batch.records
+                ]
+            )
+            self._published = batch.resume
+            self._measures.height.set(batch.resume.published_height)
+            self._measures.signed.inc(len(batch.records))
+            self._measures.batch.observe(len(batch.records))
+            self._measures.seconds.observe(time.monotonic() - batch.since)
+
+    async def _watch(self, consumer: BatchConsumer) -> None:
+        while True:
+            self._measures.lag.set(consumer.lag() + len(self._ready))
+            await asyncio.sleep(1.0)
+
+    def _write_published(self) -> None:
+        """On the way out: so that a clean start publishes nothing again."""
+        if self._published is not None:
+            self._store.record((), {}, self._published)
+
+    async def _on_disk(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function)
