@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from nocturne.core.blocks import (
+    FORMAT_VERSION,
+    RULES_VERSION,
     Block,
+    BlockHeader,
     BlockKind,
     Disposition,
     ProofPointer,
@@ -25,24 +28,38 @@ from nocturne.core.blocks import (
     log_continued,
     log_next,
     log_start,
+    proposal_signed,
 )
 from nocturne.core.certificates import CommitProof, ValidatorSet, check_commit_proof
-from nocturne.core.commands import check_payloads
+from nocturne.core.commands import author_signed, check_payloads, decode_signed_command
+from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
-from nocturne.core.intake import command_hash_of_value, is_carried, signed_command_of
+from nocturne.core.intake import command_hash_of_value, is_carried
+from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
 
 HELD_BLOCKS_MAX: Final = 64
-"""Blocks whose turn has not come: later heights, or proofs that stand in a later block."""
-KNOWN_DIGESTS_MAX: Final = 4096
+"""How far ahead of its turn a block may come; a batch of blocks under one proof is shorter."""
+HELD_RECORDS_MAX: Final = 256
+"""Blocks that wait for their turn or their proof: of each height the block and a few forgeries."""
+HELD_COPIES_MAX: Final = 4
+"""Different records that bring one block; only its turn shows which has the log's bytes."""
+HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Serialised bytes of the blocks that wait: 16 full ones of the default limits."""
+KNOWN_BLOCKS_MAX: Final = 4096
 """Heights below the next one at which a second, different block is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedBlock:
-    """A block whose commit proof and body hold, its whole proof, its dispositions, their leaves."""
+    """A block whose commit proof and body hold, its whole proof, its dispositions, their leaves.
+
+    Two parts of `block` are not checked here. The leader's signatures: the commit proof stands for
+    them, nothing may rest on them. The state changes: whoever keeps the state tree applies them and
+    compares the root with the header's.
+    """
 
     block: Block
     proof: CommitProof
@@ -55,9 +72,10 @@ class BlockIntake:
 
     `next_height` None starts at the first block that proves itself (for a service that needs no
     past); otherwise the chain continues from `parent_digest` (the ledger id before block 1) and
-    `positions`, without which bytes that only the log hash binds are believed for a partition's
-    first range, payloads excepted. `check` is the caller's own last check of a block whose turn has
-    come: `Malformed` drops that block, and the height stays open for the right one.
+    `positions`. Where the position of a partition is not known, a record's key, headers and prefix
+    are believed for its first range, and so is all that stands beside a refused command; commands,
+    payloads and signatures of events are not. `check` is the caller's own last check of a block
+    whose turn has come: `Malformed` drops that block, and the height stays open for the right one.
     """
 
     def __init__(
@@ -75,15 +93,21 @@ class BlockIntake:
         self._next_height = next_height
         self._parent_digest = parent_digest
         self._positions = {one.partition: one for one in positions}
-        self._held: OrderedDict[Hash, CheckedBlock | _Unproved] = OrderedDict()
-        self._known: OrderedDict[int, Hash] = OrderedDict()
+        self._held: dict[int, list[_Held]] = {}
+        self._known: OrderedDict[int, _Known] = OrderedDict()
         self.dropped = 0
-        """Held blocks that turned out not to be the certified ones."""
+        """Held blocks that turned out not to be the certified ones, or found no place to wait."""
 
     @property
     def next_height(self) -> int | None:
         """The height that comes next, None before the first block of an intake without a past."""
         return self._next_height
+
+    @property
+    def holds_blocks(self) -> bool:
+        """Whether blocks wait for others: a reader who starts anew must read them again."""
+        following = self._next_height or 0
+        return any(height >= following for height in self._held)
 
     @property
     def positions(self) -> tuple[LogPosition, ...]:
@@ -96,64 +120,117 @@ class BlockIntake:
         """
         block = decode_block(unframe(value))
         header = block.header
+        self._check_header(header)
+        if isinstance(block.proof, CommitProof):
+            self._check_proof(block.proof, block.digest)
+        elif self._next_height is None:
+            return []
+        hashes = [command_hash_of_value(record) for record in block.records]
+        dispositions, leaves = check_body(block, hashes)
+        if self._next_height is None:
+            self._next_height = header.height
+        if header.height < self._next_height:
+            self._check_again(block)
+            return []
+        if header.height >= self._next_height + HELD_BLOCKS_MAX:
+            raise Malformed(f"block {header.height}: expected {self._next_height} next")
+        assert value is not None
+        self._hold(_Held(block, dispositions, leaves, len(value)))
+        return self._drain()
+
+    def _check_header(self, header: BlockHeader) -> None:
         if header.ledger_id != self._ledger_id:
             raise Malformed("block: of another ledger")
         if header.kind is not BlockKind.LEDGER:
             raise Malformed("block: a tail block is no ledger block")
-        if isinstance(block.proof, CommitProof):
-            self._check_proof(block.proof, block.digest)
-        if self._next_height is None:
-            if isinstance(block.proof, ProofPointer):
-                return []
-            self._next_height = header.height
-        if header.height < self._next_height:
-            self._check_known(block)
-            return []
-        if header.height >= self._next_height + HELD_BLOCKS_MAX:
-            raise Malformed(f"block {header.height}: expected {self._next_height} next")
-        self._hold(block)
-        return self._drain()
+        if (header.format_version, header.rules_version) != (FORMAT_VERSION, RULES_VERSION):
+            raise Malformed("block: of another format or rules version")
 
     def _check_proof(self, proof: CommitProof, digest: Hash) -> None:
         check_commit_proof(proof, digest, self._ledger_id, self._validators, link_of)
 
-    def _check_known(self, block: Block) -> None:
-        """A block of a height that was given out is the same block or, if certified, the end."""
-        known = self._known.get(block.header.height)
-        if known is None or known == block.digest or isinstance(block.proof, ProofPointer):
+    def _check_again(self, block: Block) -> None:
+        """A block of a height that was given out: the same one, `Malformed`, or, if it is another
+        and certified, `Halt`. Of heights that are not remembered nothing more can be said.
+        """
+        height = block.header.height
+        known = self._known.get(height)
+        if known is None:
             return
+        if known.digest == block.digest:
+            for record in block.records:
+                _check_bytes(record)
+            if known.records_hash != _records_hash(block):
+                raise Malformed(f"block {height}: its records are not the log's")
+            return
+        if isinstance(block.proof, ProofPointer):
+            raise Malformed(f"block {height}: not the committed one")
         raise Halt(
-            f"two certified blocks at height {block.header.height}: "
-            f"{known.hex()} and {block.digest.hex()}"
+            f"two certified blocks at height {height}: {known.digest.hex()} and "
+            f"{block.digest.hex()}"
         )
 
-    def _hold(self, block: Block) -> None:
-        hashes = [command_hash_of_value(record) for record in block.records]
-        dispositions, leaves = check_body(block, hashes)
-        held: CheckedBlock | _Unproved
-        if isinstance(block.proof, CommitProof):
-            held = CheckedBlock(block, block.proof, dispositions, leaves)
-        else:
-            held = _Unproved(block, block.proof, dispositions, leaves)
-        self._held[block.digest] = held
-        if len(self._held) > HELD_BLOCKS_MAX:
-            self._held.popitem(last=False)
-            self.dropped += 1
+    def _hold(self, held: _Held) -> None:
+        block = held.block
+        height = block.header.height
+        if isinstance(block.proof, ProofPointer):
+            self._check_pointer(block, block.proof)
+        others = self._held.setdefault(height, [])
+        copies = 0
+        for other in others:
+            if other.block == block:
+                return
+            if other.block.digest == block.digest:
+                copies += 1
+            elif other.is_proved and held.is_proved:
+                raise Halt(
+                    f"two certified blocks at height {height}: {other.block.digest.hex()} and "
+                    f"{block.digest.hex()}"
+                )
+        if copies == HELD_COPIES_MAX:
+            raise Malformed(f"block {height}: {copies} different copies of it wait already")
+        others.append(held)
+        while not self._has_room():
+            self._drop_farthest()
+
+    def _check_pointer(self, block: Block, pointer: ProofPointer) -> None:
+        """Until its proof comes, a validator's signature keeps strangers from filling the room."""
+        height = block.header.height
+        if not height < pointer.height < height + HELD_BLOCKS_MAX:
+            raise Malformed(f"block {height}: its proof is said to stand in block {pointer.height}")
+        if not any(
+            proposal_signed(key, block.digest, block.leader_signatures)
+            for key in self._validators.keys
+        ):
+            raise Malformed(f"block {height}: no validator signed it")
+
+    def _has_room(self) -> bool:
+        waiting = [held for copies in self._held.values() for held in copies]
+        return len(waiting) <= HELD_RECORDS_MAX and sum(h.size for h in waiting) <= HELD_BYTES_MAX
+
+    def _drop_farthest(self) -> None:
+        height = max(self._held)
+        self._held[height].pop()
+        if not self._held[height]:
+            del self._held[height]
+        self.dropped += 1
 
     def _drain(self) -> list[CheckedBlock]:
         given: list[CheckedBlock] = []
         fault: Malformed | None = None
-        while (checked := self._next_proved()) is not None:
-            del self._held[checked.block.digest]
+        while (held := self._next_proved()) is not None:
             try:
+                checked = self._checked(held)
                 self._check_link(checked.block)
                 positions = self._check_log(checked.block)
                 if self._check is not None:
                     self._check(checked)
             except Malformed as malformed:
+                self._remove(held)
                 self.dropped += 1
                 fault = malformed
                 continue
+            self._remove(held)
             self._advance(checked.block, positions)
             given.append(checked)
         if fault is not None and not given:
@@ -161,32 +238,56 @@ class BlockIntake:
             raise fault
         return given
 
-    def _next_proved(self) -> CheckedBlock | None:
-        for held in self._held.values():
-            if held.block.header.height == self._next_height:
-                if isinstance(held, CheckedBlock):
-                    return held
-                proof = self._proof_from_later(held)
-                if proof is not None:
-                    return CheckedBlock(held.block, proof, held.dispositions, held.leaves)
+    def _next_proved(self) -> _Held | None:
+        assert self._next_height is not None
+        for held in self._held.get(self._next_height, ()):
+            if held.is_proved or self._headers_to_proof(held) is not None:
+                return held
         return None
 
-    def _proof_from_later(self, held: _Unproved) -> CommitProof | None:
-        """The proof that a later block carries, with the headers between it and this one."""
-        last = self._held.get(held.pointer.digest)
-        if not isinstance(last, CheckedBlock):
-            return None
+    def _checked(self, held: _Held) -> CheckedBlock:
+        """The block with its whole proof, which may stand in a later one."""
+        proof = held.block.proof
+        if isinstance(proof, ProofPointer):
+            found = self._headers_to_proof(held)
+            assert found is not None
+            proof = found
+            self._check_proof(proof, held.block.digest)
+        return CheckedBlock(held.block, proof, held.dispositions, held.leaves)
+
+    def _headers_to_proof(self, held: _Held) -> CommitProof | None:
+        """The proof of the block that `held` points to, with the headers between; None as long as
+        one of them is not there.
+        """
+        pointer = held.block.proof
+        assert isinstance(pointer, ProofPointer)
         headers: list[bytes] = []
-        current: CheckedBlock | _Unproved = last
-        while current.block.digest != held.block.digest:
-            headers.insert(0, current.block.header_bytes)
-            parent = self._held.get(current.block.header.parent_digest)
-            if parent is None:
+        digest, final = pointer.digest, None
+        for height in range(pointer.height, held.block.header.height, -1):
+            block = next(
+                (
+                    one.block
+                    for one in self._held.get(height, ())
+                    if one.block.digest == digest and (final is not None or one.is_proved)
+                ),
+                None,
+            )
+            if block is None:
                 return None
-            current = parent
-        proof = CommitProof(last.proof.finalization, (*headers, *last.proof.headers))
-        self._check_proof(proof, held.block.digest)
-        return proof
+            if final is None:
+                assert isinstance(block.proof, CommitProof)
+                final = block.proof
+            headers.append(block.header_bytes)
+            digest = block.header.parent_digest
+        if final is None or digest != held.block.digest:
+            return None
+        return CommitProof(final.finalization, (*reversed(headers), *final.headers))
+
+    def _remove(self, held: _Held) -> None:
+        height = held.block.header.height
+        self._held[height] = [one for one in self._held[height] if one is not held]
+        if not self._held[height]:
+            del self._held[height]
 
     def _check_link(self, block: Block) -> None:
         if self._parent_digest not in (None, block.header.parent_digest):
@@ -204,8 +305,7 @@ class BlockIntake:
         for one in block.header.ranges:
             records = block.records[first : first + one.end - one.start]
             first += len(records)
-            known = positions.get(one.partition)
-            log_hash = _log_before(self._ledger_id, one, known)
+            log_hash = _log_before(self._ledger_id, one, positions.get(one.partition))
             if log_hash is None:
                 _check_unlinked(records)
             elif _log_after(log_hash, one, records) != one.log_hash:
@@ -220,68 +320,103 @@ class BlockIntake:
         self._positions = positions
         self._parent_digest = block.digest
         self._next_height = height + 1
-        self._known[height] = block.digest
-        if len(self._known) > KNOWN_DIGESTS_MAX:
+        self._known[height] = _Known(block.digest, _records_hash(block))
+        if len(self._known) > KNOWN_BLOCKS_MAX:
             self._known.popitem(last=False)
+        for other in self._held.pop(height, ()):
+            try:
+                self._check_again(other.block)
+            except Malformed:
+                self.dropped += 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Unproved:
-    """A block whose proof stands in a later one."""
+class _Held:
+    """A block that waits, its body checked against its header, and the size of its record."""
 
     block: Block
-    pointer: ProofPointer
     dispositions: Sequence[Disposition]
     leaves: Sequence[bytes]
+    size: int
+
+    @property
+    def is_proved(self) -> bool:
+        return isinstance(self.block.proof, CommitProof)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A block that was given out. With the digest, the records' hashes bind its whole body."""
+
+    digest: Hash
+    records_hash: bytes
+
+
+def _records_hash(block: Block) -> bytes:
+    return sha256(b"".join([record.record_hash or ZERO_HASH for record in block.records]))
 
 
 def _log_before(ledger_id: LedgerId, one: Range, known: LogPosition | None) -> Hash | None:
     """The log hash before a range, None where it is not known."""
-    if known is None:
-        return (
-            log_start(ledger_id, one.topic_uuid, 1)
-            if (one.log_epoch, one.start) == (1, 0)
-            else None
-        )
-    if known.topic_uuid == bytes(16) and known.next_offset == 0:
-        return log_start(ledger_id, one.topic_uuid, one.log_epoch)
-    if one.log_epoch == known.log_epoch + 1:
+    if known is None or known.topic_uuid == _NO_TOPIC:
+        if (one.log_epoch, one.start) == (1, 0):
+            return log_start(ledger_id, one.topic_uuid, 1)
+        if known is None:
+            return None
+    elif one.log_epoch == known.log_epoch + 1:
         return log_continued(known.log_hash, one.topic_uuid, one.log_epoch)
-    if (one.log_epoch, one.topic_uuid, one.start) != (
+    elif (one.log_epoch, one.topic_uuid, one.start) == (
         known.log_epoch,
         known.topic_uuid,
         known.next_offset,
     ):
-        raise Halt(
-            f"partition {one.partition}: a certified range starts at {one.start}, "
-            f"the one before it ended at {known.next_offset}"
-        )
-    return known.log_hash
+        return known.log_hash
+    raise Halt(
+        f"partition {one.partition}: a certified range starts at {one.start}, "
+        f"the one before it ended at {known.next_offset}"
+    )
 
 
 def _log_after(log_hash: Hash, one: Range, records: Sequence[RecordDisposition]) -> Hash:
-    for offset, record in zip(range(one.start, one.end), records, strict=True):
+    for offset, record in enumerate(records, one.start):
+        _check_bytes(record)
         if record.record_hash is not None:
-            _check_bytes(record)
             log_hash = log_next(log_hash, offset, record.record_hash)
     return log_hash
 
 
 def _check_bytes(record: RecordDisposition) -> None:
+    """`Malformed` unless the record's bytes are those of its record hash, and only a record over
+    the limits, or a gap, has none.
+    """
     if is_carried(record):
         if hash_record(record.key, record.value, record.headers) != record.record_hash:
             raise Malformed("block: a record's bytes are not those of its hash")
-    elif record.key is not None or record.value is not None or record.command_length:
+        return
+    if record.key is not None or record.value is not None or record.command_length:
         raise Malformed("block: a record that is not carried has bytes")
+    if record.record_hash is None:
+        if record.events or record.receipt is not None:
+            raise Malformed("block: a gap has a disposition")
+    elif record.receipt is None or decode_receipt_header(record.receipt).reason != Reason.TOO_LARGE:
+        raise Malformed("block: a record is not carried, though it is not too large")
 
 
 def _check_unlinked(records: Sequence[RecordDisposition]) -> None:
     """Without the log hash before it, a record's command is proved by its disposition, and its
-    payloads by the command.
+    payloads and its author's signature by the command.
     """
     for record in records:
-        if record.record_hash is not None:
-            _check_bytes(record)
-            signed = signed_command_of(record) if record.events else None
-            if signed is not None:
-                check_payloads(signed)
+        _check_bytes(record)
+        if not record.command_length:
+            continue
+        signed = decode_signed_command(unframe(record.value))
+        if len(signed.command_bytes) != record.command_length:
+            raise Malformed("block: a record's command has another length")
+        if record.events:
+            check_payloads(signed)
+            if not author_signed(signed, signed.command.key):
+                raise Malformed("block: an author's signature does not verify")
+
+
+_NO_TOPIC: Final = bytes(16)

@@ -394,6 +394,8 @@ def decode_seal(data: bytes) -> Seal:
     """The reverse of `encode_seal`; `Malformed` on anything else."""
     record = _SEAL_CODEC.decode(data)
     seal = record["seal"]
+    if seal["height"] < 1:
+        raise Malformed(f"seal: heights start at 1, got {seal['height']}")
     return Seal(
         seal["ledgerId"],
         seal["height"],

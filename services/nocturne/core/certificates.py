@@ -206,6 +206,8 @@ def commit_proof_to_avro(proof: CommitProof) -> AvroRecord:
 def commit_proof_from_avro(record: AvroRecord) -> CommitProof:
     """The reverse of `commit_proof_to_avro`."""
     certificate = record["finalization"]
+    if certificate["view"] < 1:
+        raise Malformed(f"certificate: views start at 1, got {certificate['view']}")
     try:
         kind = VoteKind(certificate["kind"])
     except ValueError as fault:
@@ -243,4 +245,6 @@ def epoch_to_avro(epoch: Epoch) -> AvroRecord:
 
 def epoch_from_avro(record: AvroRecord) -> Epoch:
     """The reverse of `epoch_to_avro`."""
+    if record["recovery"] < 0 or record["number"] < 0:
+        raise Malformed(f"epoch: expected none below 0, got {record}")
     return Epoch(record["recovery"], record["number"])

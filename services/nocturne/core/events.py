@@ -225,6 +225,8 @@ def decode_event(data: bytes) -> Event:
     header = _header_from_avro(head)
     header_bytes = data[:length]
     record = _REST_CODEC.decode(data[length:])
+    if record["height"] < 1 or record["timestamp"] < 0:
+        raise Malformed(f"event: height {record['height']}, timestamp {record['timestamp']}")
     command = command_from_avro(record["command"])
     if hash_command(encode_command(command)) != header.command_hash:
         raise Malformed("event: the command beside it is not the one its header names")

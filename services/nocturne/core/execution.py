@@ -24,6 +24,7 @@ from nocturne.core.blocks import (
 from nocturne.core.commands import SignedCommand
 from nocturne.core.decide import Accepted, Rejected, decide
 from nocturne.core.encoding import u8
+from nocturne.core.errors import Halt
 from nocturne.core.events import Position, encode_event_header, hash_event, header_of
 from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, SessionId
 from nocturne.core.intake import Prepared
@@ -36,10 +37,18 @@ from nocturne.core.state import (
 )
 from nocturne.core.state_leaf import LogPosition
 
-RECORD_OVERHEAD_BYTES: Final = 96
-"""Counted for each record beside its bytes: lengths, hash, its share of the roots."""
-SESSION_OVERHEAD_BYTES: Final = 192
-"""Counted for each session touched: its state change."""
+RECORD_BYTES: Final = 64
+"""Of a record's disposition beside its own bytes, its event headers and its receipt."""
+GAP_BYTES: Final = 8
+EVENT_BYTES: Final = 256
+"""Of an event header beside session, key, event type, content type and kind."""
+KEY_BYTES: Final = 8
+"""Of each public key in an event header beside its bytes."""
+RECEIPT_BYTES_MAX: Final = 480
+SESSION_BYTES: Final = 192
+"""Of a touched session: its state change."""
+POSITION_BYTES: Final = 64
+"""Of each partition in the state change of the log positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +78,88 @@ class Execution:
 def execute(
     state: LedgerState, batches: Sequence[PartitionBatch], body_bytes_max: int | None = None
 ) -> Execution:
-    """Execute as much of `batches` as one block takes, partitions ascending.
+    """Execute as much of `batches` as one block takes, partitions ascending; `ranges` says what was
+    taken: at least one offset, if there is one.
 
-    A range takes at most `range_records_max` offsets; the body stays under `block_bytes_max` of the
-    genesis (or a lower `body_bytes_max`), each partition with a fair share of what is left, and at
-    least one record in all. `ranges` says what was taken.
+    A range takes at most `range_records_max` offsets, and the serialised body stays within
+    `block_bytes_max` of the genesis (or a lower `body_bytes_max`). Executing the taken ranges again
+    takes them whole. `Halt` when a partition's topic is not the one its range began with.
     """
     limits = state.view.genesis.limits
-    run = _Run(state)
     budget = min(body_bytes_max or limits.block_bytes_max, limits.block_bytes_max)
-    ordered = sorted(batches, key=lambda batch: batch.partition)
-    for index, batch in enumerate(ordered):
-        share = (budget - run.body_bytes) // (len(ordered) - index)
-        run.take(batch, limits.range_records_max, share)
+    run = _Run(state)
+    for batch, end in _shared_out(state, batches, limits.range_records_max, budget):
+        run.take(batch, end)
     return run.finish()
+
+
+def _shared_out(
+    state: LedgerState, batches: Sequence[PartitionBatch], offsets_max: int, budget: int
+) -> list[tuple[PartitionBatch, int]]:
+    """How far each batch goes into one block, partitions ascending.
+
+    Each has a fair share of what is left, and for its first offset all of it; which partition is
+    asked first moves with the log, so that none waits behind the others for ever.
+    """
+    starts = {one.partition: one.next_offset for one in state.positions}
+    first = sum(starts.values()) % len(starts)
+    order = sorted(batches, key=lambda batch: (batch.partition - first) % len(starts))
+    # The leaves of the log positions and of `~ledger`, and the counts of the lists.
+    room = _Room(budget - len(starts) * POSITION_BYTES - 2 * SESSION_BYTES)
+    ends: dict[int, int] = {}
+    for index, batch in enumerate(order):
+        start = starts[batch.partition]
+        end = room.end_of(batch, start, start + offsets_max, len(order) - index)
+        if end > start:
+            ends[batch.partition] = end
+    taken = [(batch, ends[batch.partition]) for batch in batches if batch.partition in ends]
+    return sorted(taken, key=lambda one: one[0].partition)
+
+
+class _Room:
+    """What is left of a block's body, every record counted with the most it can become."""
+
+    __slots__ = ("_is_empty", "_left", "_sessions")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._left = bytes_max
+        self._sessions: set[SessionId] = set()
+        self._is_empty = True
+
+    def end_of(self, batch: PartitionBatch, start: int, end_max: int, sharers: int) -> int:
+        """The offset at which the batch must stop."""
+        end_max = min(batch.end, end_max)
+        reserved = self._left - self._left // sharers
+        at = start
+        for offset, prepared in batch.records:
+            if offset >= end_max:
+                break
+            at = self._skip(at, offset, reserved)
+            if at < offset or not self._take(prepared, 0 if at == start else reserved):
+                return at
+            at = offset + 1
+        return self._skip(at, end_max, reserved)
+
+    def _skip(self, start: int, end: int, reserved: int) -> int:
+        """Take gaps; where they end, at the latest."""
+        fitting = max((self._left - reserved) // GAP_BYTES, 1 if self._is_empty else 0)
+        end = min(end, start + fitting)
+        self._left -= (end - start) * GAP_BYTES
+        self._is_empty = self._is_empty and end == start
+        return end
+
+    def _take(self, prepared: Prepared, reserved: int) -> bool:
+        cost = _body_bytes_max(prepared)
+        session = None if prepared.signed is None else prepared.signed.command.session
+        if session is not None and session not in self._sessions:
+            cost += SESSION_BYTES
+        if cost > self._left - reserved and not self._is_empty:
+            return False
+        if session is not None:
+            self._sessions.add(session)
+        self._left -= cost
+        self._is_empty = False
+        return True
 
 
 class _OpenSession:
@@ -116,6 +193,11 @@ class _OpenSession:
         self.members = state.members
         self.event_hashes: list[Hash] = []
         self.receipt_hashes: list[Hash] = []
+
+    @property
+    def is_changed(self) -> bool:
+        """Nothing changes without an event or a receipt of the session."""
+        return bool(self.event_hashes or self.receipt_hashes)
 
     def id_window(self, author: AuthorId) -> IdWindow | None:
         return self._changed_windows.get(author) or self._state.ids.get(author)
@@ -180,48 +262,41 @@ class _Run:
         self._ranges: list[Range] = []
         self._records: list[RecordDisposition] = []
         self._leaves: list[bytes] = []
-        self.body_bytes = 0
 
-    def take(self, batch: PartitionBatch, offsets_max: int, bytes_max: int) -> None:
-        """Execute the beginning of a batch; nothing if its range would be empty."""
+    def take(self, batch: PartitionBatch, end: int) -> None:
+        """Execute the batch up to `end`, which lies above the partition's next offset."""
         position = _fixed(self._positions[batch.partition], self._before, batch.topic_uuid)
-        start = position.next_offset
-        end_max = min(batch.end, start + offsets_max)
-        bytes_end = self.body_bytes + bytes_max
         log_hash = position.log_hash
-        offset = start
+        offset = position.next_offset
         for at, prepared in batch.records:
-            if at >= end_max:
+            if at >= end:
                 break
-            cost = _body_bytes(prepared)
-            if self._records and self.body_bytes + cost > bytes_end:
-                end_max = at
-                break
+            assert at >= offset, f"partition {batch.partition}: offset {at} after {offset - 1}"
             self._gaps(position, offset, at)
             log_hash = log_next(log_hash, at, prepared.record_hash)
-            self.body_bytes += cost
             self._dispose(Position(position.log_epoch, batch.partition, at), prepared)
             offset = at + 1
-        self._gaps(position, offset, end_max)
-        if end_max > start:
-            self._ranges.append(
-                Range(
-                    position.log_epoch,
-                    batch.topic_uuid,
-                    batch.partition,
-                    start,
-                    end_max,
-                    log_hash,
-                )
+        self._gaps(position, offset, end)
+        self._ranges.append(
+            Range(
+                position.log_epoch,
+                position.topic_uuid,
+                batch.partition,
+                position.next_offset,
+                end,
+                log_hash,
             )
-            self._positions[batch.partition] = LogPosition(
-                batch.partition, position.log_epoch, batch.topic_uuid, end_max, log_hash
-            )
+        )
+        self._positions[batch.partition] = LogPosition(
+            batch.partition, position.log_epoch, position.topic_uuid, end, log_hash
+        )
 
     def finish(self) -> Execution:
         """Roots and the next state."""
         positions = tuple(self._positions[key] for key in sorted(self._positions))
-        sessions = {name: session.finish() for name, session in self._sessions.items()}
+        sessions = {
+            name: session.finish() for name, session in self._sessions.items() if session.is_changed
+        }
         state, leaves = self._before.after(sessions, positions)
         return Execution(
             state,
@@ -239,7 +314,6 @@ class _Run:
             self._records.append(_GAP)
             at = Position(position.log_epoch, position.partition, offset)
             self._leaves.append(disposition_leaf(Disposition(at, None, (), None)))
-            self.body_bytes += RECORD_OVERHEAD_BYTES
 
     def _dispose(self, position: Position, prepared: Prepared) -> None:
         signed = prepared.signed
@@ -277,7 +351,6 @@ class _Run:
             hashes.append(previous)
         session.accept(accepted, hashes)
         session.keep_id(signed, position, self._view.genesis.limits.id_window)
-        self.body_bytes += sum(map(len, headers))
         self._record(position, prepared, tuple(hashes), tuple(headers), None)
 
     def _reject(
@@ -297,7 +370,6 @@ class _Run:
         if rejected.keeps_id and session is not None:
             assert prepared.signed is not None
             session.keep_id(prepared.signed, position, self._view.genesis.limits.id_window)
-        self.body_bytes += len(data)
         self._record(position, prepared, (), (), data)
 
     def _receipt_of(
@@ -363,7 +435,6 @@ class _Run:
         return self._touch(session, new_session(self._view.ledger_id, session, kind, version))
 
     def _touch(self, session: SessionId, state: SessionState) -> _OpenSession:
-        self.body_bytes += SESSION_OVERHEAD_BYTES
         self._sessions[session] = _OpenSession(state)
         return self._sessions[session]
 
@@ -371,19 +442,29 @@ class _Run:
 _GAP: Final = RecordDisposition(None, None, b"", None, (), None, 0)
 
 
-def _body_bytes(prepared: Prepared) -> int:
-    """The least a record takes of a block's body."""
-    return (
-        RECORD_OVERHEAD_BYTES
-        + len(prepared.key or b"")
-        + len(prepared.value or b"")
-        + len(prepared.headers)
+def _body_bytes_max(prepared: Prepared) -> int:
+    """The most that a record takes of a block's body, but for its session's state change."""
+    own = (
+        RECORD_BYTES + len(prepared.key or b"") + len(prepared.value or b"") + len(prepared.headers)
     )
+    if prepared.signed is None or prepared.fault is not None:
+        return own + RECEIPT_BYTES_MAX
+    command = prepared.signed.command
+    keys = sum([KEY_BYTES + len(part.data) for part in command.key])
+    each = EVENT_BYTES + len(command.session) + keys
+    # The names of types and kind stand in the command too.
+    events = len(command.events) * each + len(prepared.signed.command_bytes)
+    return own + max(events, RECEIPT_BYTES_MAX)
 
 
 def _fixed(position: LogPosition, state: LedgerState, topic_uuid: bytes) -> LogPosition:
     """The position with its topic known: the first range of a partition fixes the topic's uuid."""
-    if position.topic_uuid != bytes(16):
+    if position.topic_uuid == topic_uuid:
         return position
+    if position.topic_uuid != bytes(16):
+        raise Halt(
+            f"partition {position.partition}: expected the topic {position.topic_uuid.hex()}, "
+            f"got {topic_uuid.hex()}: it was made anew"
+        )
     start = log_start(state.ledger_id, topic_uuid, position.log_epoch)
     return LogPosition(position.partition, position.log_epoch, topic_uuid, 0, start)

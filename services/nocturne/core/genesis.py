@@ -25,6 +25,8 @@ from nocturne.core.keys import (
 
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
 PARTITIONS_MAX: Final = 256
+BODY_BYTES_MAX: Final = 7 * 1024 * 1024
+"""Of a block's body: what the parser's bound on a block leaves beside header and commit proof."""
 
 _GENESIS: Final = domain("nocturne/genesis/v1")
 _CODEC: Final = Codec("genesis", GENESIS_BYTES_MAX)
@@ -96,6 +98,20 @@ class Genesis:
     def validator_set(self) -> ValidatorSet:
         """The validators of epoch 0."""
         return ValidatorSet.of(tuple(key for key, _ in self.validators))
+
+
+def one_record_bytes_max(limits: Limits, partitions: int) -> int:
+    """The most that one record can make of a block's body (execution counts the same, record by
+    record): itself, an event header for each event (under 512 bytes beside the names, which stand
+    in the command), the leaves of two sessions, and the log positions.
+    """
+    return (
+        limits.record_bytes_max
+        + limits.command_bytes_max
+        + limits.command_events_max * 512
+        + partitions * 64
+        + 4096
+    )
 
 
 def ledger_id_of(genesis_bytes: bytes) -> LedgerId:
@@ -221,7 +237,11 @@ def _check(genesis: Genesis) -> None:
     if not 1 <= genesis.operator_threshold <= len(genesis.operators):
         raise Malformed("genesis: the operator threshold is not among its operators")
     if not 1 <= limits.command_bytes_max <= limits.record_bytes_max <= limits.block_bytes_max // 2:
-        raise Malformed("genesis: limits: a record's dispositions must fit half a block")
+        raise Malformed("genesis: limits: a record must fit half a block")
+    if not one_record_bytes_max(limits, genesis.partitions) <= limits.block_bytes_max:
+        raise Malformed("genesis: limits: the largest record's dispositions must fit a block")
+    if limits.block_bytes_max > BODY_BYTES_MAX:
+        raise Malformed(f"genesis: limits: expected block bytes of at most {BODY_BYTES_MAX}")
     if min(limits.command_events_max, limits.range_records_max, limits.id_window) < 1:
         raise Malformed("genesis: limits: expected at least 1 of everything")
     if genesis.epoch_length < 1:

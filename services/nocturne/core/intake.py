@@ -65,17 +65,18 @@ def prepare(context: IntakeContext, partition: int, record: LogRecord) -> Prepar
     value_bytes = len(record.value or b"")
     size = len(record.key or b"") + value_bytes + len(headers)
     if value_bytes > limits.command_bytes_max or size > limits.record_bytes_max:
-        carried = size <= limits.record_bytes_max
+        # Never carried, so that nobody can leave out the bytes of a record that a block could hold.
         return Prepared(
-            record.key if carried else None,
-            record.value if carried else None,
-            headers if carried else b"",
+            None,
+            None,
+            b"",
             record_hash,
             record_hash,
             None,
             Reason.TOO_LARGE,
-            f"record: expected at most {limits.command_bytes_max} bytes, got {value_bytes}",
-            carried,
+            f"record: expected at most {limits.command_bytes_max} bytes of value and "
+            f"{limits.record_bytes_max} in all, got {value_bytes} and {size}",
+            False,
         )
     signed: SignedCommand | None = None
     fault: Reason | None = None

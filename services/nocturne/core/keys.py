@@ -165,11 +165,15 @@ def signatures_to_avro(signatures: Signatures) -> list[dict[str, Any]]:
 
 def signatures_from_avro(records: list[dict[str, Any]]) -> Signatures:
     """The reverse of `signatures_to_avro`."""
-    return tuple(Signature(r["suite"], KeyId(r["keyId"]), r["bytes"]) for r in records)
+    return tuple([Signature(r["suite"], KeyId(r["keyId"]), r["bytes"]) for r in records])
 
 
 def signatures_bytes(signatures: Signatures) -> bytes:
-    """The hashed form of a list: suite, key id, variable signature, for each."""
+    """The hashed form of a list: suite, key id, variable signature, for each. `Malformed` for a
+    suite that is no byte.
+    """
+    if not all(0 <= s.suite <= 255 for s in signatures):
+        raise Malformed("signatures: expected suites of one byte")
     return b"".join(u8(s.suite) + s.key_id + variable(s.data) for s in signatures)
 
 

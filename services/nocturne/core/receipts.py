@@ -204,6 +204,8 @@ def decode_receipt(data: bytes) -> Receipt:
     header = _header_from_avro(head)
     header_bytes = data[:length]
     record = _REST_CODEC.decode(data[length:])
+    if record["height"] < 1 or record["timestamp"] < 0:
+        raise Malformed(f"receipt: height {record['height']}, timestamp {record['timestamp']}")
     return Receipt(
         header,
         signatures_from_avro(record["signatures"]),

@@ -19,6 +19,7 @@ from nacl.exceptions import CryptoError
 from nocturne.core.commands import ENVELOPE_BYTES_MAX
 from nocturne.core.encoding import Codec, domain, sha256, variable
 from nocturne.core.errors import Malformed
+from nocturne.core.identifiers import is_content_type
 
 SEALING_VERSION: Final = 1
 KEY_BYTES: Final = 32
@@ -40,13 +41,17 @@ class Unsealed:
 
 
 def seal(unsealed: Unsealed, subject_key_id: bytes, key: bytes, nonce: bytes) -> bytes:
-    """The payload as carried. `nonce`: 24 random bytes, new for every payload."""
+    """The payload as carried. `nonce`: 24 random bytes, new for every payload. `ValueError` on a
+    length that is not the rule's, or a content type that is none.
+    """
     if (len(subject_key_id), len(key), len(nonce)) != (
         SUBJECT_KEY_ID_BYTES,
         KEY_BYTES,
         NONCE_BYTES,
     ):
         raise ValueError("seal: expected a key id of 16, a key of 32 and a nonce of 24 bytes")
+    if not is_content_type(unsealed.content_type):
+        raise ValueError(f"seal: not a content type: {unsealed.content_type[:140]!r}")
     commitment = sha256(_COMMITMENT + key + nonce)
     plaintext = variable(unsealed.content_type.encode("ascii")) + unsealed.data
     ciphertext = crypto_aead_xchacha20poly1305_ietf_encrypt(
@@ -89,10 +94,9 @@ def unseal(sealed: bytes, key: bytes) -> Unsealed:
     length = int.from_bytes(plaintext[:4], "big")
     if len(plaintext) < 4 + length:
         raise Malformed("sealed payload: its content type is cut")
-    try:
-        content_type = plaintext[4 : 4 + length].decode("ascii")
-    except UnicodeDecodeError as fault:
-        raise Malformed("sealed payload: its content type is not ASCII") from fault
+    content_type = plaintext[4 : 4 + length].decode("ascii", "replace")
+    if not is_content_type(content_type):
+        raise Malformed(f"sealed payload: not a content type: {content_type[:140]!r}")
     return Unsealed(content_type, plaintext[4 + length :])
 
 

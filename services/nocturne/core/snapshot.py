@@ -11,7 +11,7 @@ from typing import Final
 
 from nocturne.core.encoding import HASH_BYTES, domain, optional, u8, u32, u64, variable
 from nocturne.core.errors import Malformed
-from nocturne.core.identifiers import AuthorId, Hash, SessionId, is_session_id
+from nocturne.core.identifiers import Hash, SessionId, is_session_id, session_key
 from nocturne.core.kinds import KindRegistry
 from nocturne.core.merkle import Frontier
 from nocturne.core.sparse_tree import SparseTree
@@ -35,8 +35,8 @@ def encode(state: LedgerState) -> Iterator[bytes]:
 def decode(
     genesis_bytes: bytes, chunks: Iterable[bytes], registry: KindRegistry | None = None
 ) -> LedgerState:
-    """The state of what `encode` gave; `Malformed` on anything else. The caller compares its root
-    with a certified one.
+    """The state of what `encode` gave; `Malformed` on what it would not write. The caller compares
+    the root with a certified one: only that shows that nothing was changed.
     """
     founding = LedgerState.founding(genesis_bytes, registry)
     parts = iter(chunks)
@@ -48,8 +48,10 @@ def decode(
     if [one.partition for one in positions] != [one.partition for one in founding.positions]:
         raise Malformed("snapshot: of another number of partitions")
     sessions: dict[SessionId, SessionState] = {}
+    last = b""
     for part in parts:
         session = _decode_session(part)
+        last = _ascending(last, session_key(founding.ledger_id, session.session))
         sessions[session.session] = session
     return founding.after(sessions, positions)[0]
 
@@ -92,24 +94,33 @@ def _decode_session(data: bytes) -> SessionState:
         raise Malformed("snapshot: not a session id")
     kind = reader.text()
     version = reader.number(8)
-    closed = reader.number(1) == 1
+    closed = reader.flag()
     sequence = reader.number(8)
     head = Hash(reader.take(HASH_BYTES))
     events = _decode_frontier(reader)
     receipts = _decode_frontier(reader)
+    if events.size != sequence:
+        # The leaf binds the sequence and the root, which does not bind the number of its leaves.
+        raise Malformed(f"snapshot: expected {sequence} events, got {events.size}")
     members: dict[bytes, tuple[bytes, Role] | None] = {}
+    last = b""
     for _ in range(reader.number(4)):
-        author, role = reader.take(HASH_BYTES), reader.number(1)
+        author = last = _ascending(last, reader.take(HASH_BYTES))
+        role = reader.number(1)
         if role not in Role._value2member_map_:
             raise Malformed(f"snapshot: unknown role {role}")
         members[author] = (u8(role), Role(role))
     windows: dict[bytes, tuple[bytes, IdWindow] | None] = {}
+    last = b""
     for _ in range(reader.number(4)):
-        author, window = AuthorId(reader.take(HASH_BYTES)), _decode_window(reader)
+        author = last = _ascending(last, reader.take(HASH_BYTES))
+        window = _decode_window(reader)
         windows[author] = (window.digest(), window)
     items: dict[bytes, tuple[bytes, bytes] | None] = {}
+    last = b""
     for _ in range(reader.number(4)):
-        key, value = reader.take(HASH_BYTES), reader.variable()
+        key = last = _ascending(last, reader.take(HASH_BYTES))
+        value = reader.variable()
         items[key] = (value, value)
     reader.end()
     none: SparseTree[Role] = SparseTree()
@@ -136,11 +147,17 @@ def _decode_frontier(reader: _Reader) -> Frontier:
 
 
 def _decode_window(reader: _Reader) -> IdWindow:
-    floor = reader.variable() if reader.number(1) else None
+    floor = reader.variable() if reader.flag() else None
     return IdWindow(
         tuple([reader.take(ID_ENTRY_BYTES) for _ in range(reader.number(4))]),
         floor,
     )
+
+
+def _ascending(last: bytes, key: bytes) -> bytes:
+    if not last < key:
+        raise Malformed("snapshot: its keys do not ascend")
+    return key
 
 
 class _Reader:
@@ -164,6 +181,12 @@ class _Reader:
 
     def number(self, length: int) -> int:
         return int.from_bytes(self.take(length), "big")
+
+    def flag(self) -> bool:
+        number = self.number(1)
+        if number > 1:
+            raise Malformed(f"snapshot: expected 0 or 1, got {number}")
+        return number == 1
 
     def variable(self) -> bytes:
         return self.take(self.number(4))
