@@ -30,7 +30,11 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
 
 from nocturne.core.errors import Unavailable
 
@@ -172,6 +176,11 @@ def partition_count(bootstrap: str, topic: str) -> int:
     return _asked(lambda: _partition_count(bootstrap, topic), f"the partitions of {topic}")
 
 
+def topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
+    """The topic's settings as the broker has them, defaults included. Blocks."""
+    return _asked(lambda: _topic_settings(bootstrap, topic), f"the settings of {topic}")
+
+
 def watermarks(
     bootstrap: str, topic: str, partition: int, *, committed: bool = False
 ) -> tuple[int, int]:
@@ -210,6 +219,13 @@ def _partition_count(bootstrap: str, topic: str) -> int:
     if error is not None:
         raise KafkaException(error)
     return len(known.topics[topic].partitions)
+
+
+def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    described = AdminClient(_common(bootstrap)).describe_configs([resource])
+    entries = described[resource].result(ADMIN_SECONDS_MAX)
+    return {name: entry.value for name, entry in entries.items()}
 
 
 def _watermarks(bootstrap: str, topic: str, partition: int, isolation: str) -> tuple[int, int]:

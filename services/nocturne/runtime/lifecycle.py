@@ -48,10 +48,15 @@ class Lifecycle:
         self.metrics = metrics
         self.stopping = asyncio.Event()
 
-    async def until_stopped(self, *parts: Coroutine[Any, Any, None]) -> None:
+    async def until_stopped(
+        self,
+        *parts: Coroutine[Any, Any, None],
+        wind_down: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Run `parts` together until `stopping` is set; then cancel them and wait for their end.
 
         A part that fails ends the others and its error is raised; a part that returns is done.
+        `wind_down` runs between the two, while the parts still work.
         """
         running = {asyncio.ensure_future(part) for part in parts}
         stop = asyncio.ensure_future(self.stopping.wait())
@@ -61,6 +66,8 @@ class Lifecycle:
                 running -= done
                 for part in done - {stop}:
                     part.result()
+            if wind_down is not None:
+                await wind_down()
         finally:
             await _cancelled(stop, *running)
 

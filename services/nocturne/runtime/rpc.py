@@ -44,7 +44,8 @@ class RpcServer:
             options=[
                 *_SERVER_OPTIONS,
                 ("grpc.max_receive_message_length", message_bytes_max),
-                ("grpc.max_send_message_length", message_bytes_max),
+                # What is sent is bounded by the one who builds it.
+                ("grpc.max_send_message_length", -1),
             ]
         )
         self._health = health.aio.HealthServicer()
