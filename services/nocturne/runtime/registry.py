@@ -8,9 +8,10 @@ has otherwise, is a deployment's fault and said so.
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
-
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from nocturne.core.errors import Unavailable
 from nocturne.core.schemas import SCHEMAS
@@ -23,8 +24,7 @@ def schema_ids(registry_url: str | None) -> Mapping[str, int]:
     """Topic → schema id for the records' prefix. Blocks when there is a registry to ask."""
     if registry_url is None:
         return FIXED_SCHEMA_IDS
-    client = SchemaRegistryClient({"url": registry_url, "timeout": SECONDS_MAX})
-    return {topic: _id_of(client, topic) for topic in TOPICS}
+    return {topic: _id_of(registry_url, topic) for topic in TOPICS}
 
 
 def subject_of(topic: str) -> str:
@@ -33,14 +33,20 @@ def subject_of(topic: str) -> str:
     return f"{topic}-{schema['namespace']}.{schema['name']}"
 
 
-def _id_of(client: SchemaRegistryClient, topic: str) -> int:
+def _id_of(registry_url: str, topic: str) -> int:
+    """The id under which the registry has exactly this schema (`POST /subjects/{subject}`)."""
     subject = subject_of(topic)
-    schema = Schema(SCHEMAS[SCHEMA_NAMES[topic]], "AVRO")
+    request = urllib.request.Request(
+        f"{registry_url.rstrip('/')}/subjects/{urllib.parse.quote(subject, safe='')}",
+        json.dumps({"schema": SCHEMAS[SCHEMA_NAMES[topic]], "schemaType": "AVRO"}).encode(),
+        {"Content-Type": "application/vnd.schemaregistry.v1+json"},
+    )
     try:
-        schema_id = client.lookup_schema(subject, schema).schema_id
-    except SchemaRegistryError as fault:
-        raise Unavailable(f"registry: subject {subject}: {fault.error_message}") from fault
-    except OSError as fault:
+        with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
+            schema_id = json.load(answer)["id"]
+    except urllib.error.HTTPError as fault:
+        raise Unavailable(f"registry: subject {subject}: {fault.code} {fault.reason}") from fault
+    except (OSError, ValueError, KeyError, TypeError) as fault:
         raise Unavailable(f"registry: cannot be asked for {subject}: {fault}") from fault
     if not isinstance(schema_id, int):
         raise Unavailable(f"registry: subject {subject}: expected an id, got {schema_id!r}")
