@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
@@ -215,6 +215,10 @@ class OutcomeTable:
             if found is None:
                 self._by_offset.put((partition, offset), pending)
         return found is not None and self._decide(pending, found)
+
+    def find(self, wanted: Callable[[Any], bool]) -> list[Pending]:
+        """The pending commands whose tag is `wanted`; looks at all of them."""
+        return [one for tick in self._ticks.values() for one in tick if wanted(one.tag)]
 
     def forget(self, pending: Pending) -> None:
         """Nobody waits for it any more."""

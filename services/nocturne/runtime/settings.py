@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -75,6 +75,16 @@ class KeySettings(ServiceSettings):
     """A service that signs."""
 
     key_file: Path
+
+
+Settings = TypeVar("Settings", bound=ProcessSettings)
+
+
+def read_settings(kind: type[Settings]) -> Settings:
+    """The settings of `kind` from the environment; `lifecycle.run` turns what is wrong with them
+    into one line a name and exit code 2.
+    """
+    return kind()
 
 
 @dataclass(frozen=True, slots=True)

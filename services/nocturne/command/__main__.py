@@ -1,0 +1,55 @@
+"""The command service: admits author-signed commands and answers with what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from nocturne.command.admission import RateLimits
+from nocturne.command.service import (
+    Commands,
+    CommandSettings,
+    Follower,
+    check_topic,
+    producer_for,
+    watch,
+)
+from nocturne.command.servicer import REQUEST_BYTES_MAX, CommandServicer, rpc_service
+from nocturne.core.topics import COMMANDS
+from nocturne.runtime.lifecycle import Lifecycle, run
+from nocturne.runtime.registry import schema_ids
+from nocturne.runtime.rpc import serve
+from nocturne.runtime.settings import read_founding, read_settings
+
+
+async def main(lifecycle: Lifecycle) -> None:
+    """Wire the parts and run them until told to stop."""
+    settings = read_settings(CommandSettings)
+    founding = read_founding(settings.genesis_file)
+    await asyncio.to_thread(check_topic, settings, founding)
+    ids = await asyncio.to_thread(schema_ids, settings.registry_url)
+    producer = producer_for(settings)
+    limits = RateLimits(settings.rate_per_second, settings.rate_burst)
+    commands = Commands(founding, producer, ids[COMMANDS], limits, lifecycle.metrics)
+    follower = Follower(founding, settings.kafka_bootstrap, commands)
+    lifecycle.metrics.gauge("blocks_lag", "Blocks not yet taken").set_function(follower.lag)
+    servicer = CommandServicer(commands, settings)
+    server = await serve(
+        settings.listen, [rpc_service(servicer)], message_bytes_max=REQUEST_BYTES_MAX
+    )
+    try:
+        await lifecycle.until_stopped(
+            follower.follow_blocks(),
+            follower.follow_seals(),
+            follower.follow_receipts(),
+            commands.expire(),
+            watch(server, producer, follower),
+            wind_down=server.stop,
+        )
+    finally:
+        await server.stop(0)
+        await producer.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run("command", main))

@@ -1,0 +1,141 @@
+"""Answers as protobuf, and refusals as google.rpc errors with their details. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from nocturne.command.outcomes import REACHABLE, Level, Outcome
+from nocturne.wire.command.v1 import command_pb2
+
+RETRY_SECONDS: Final = 1.0
+"""When to try again while Kafka is away or the service is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why something did not become a command here: a google.rpc code, words, and for errors that
+    pass the seconds after which to try again.
+    """
+
+    code: int
+    message: str
+    retry_seconds: float | None = None
+
+    def status(self) -> status_pb2.Status:
+        """The google.rpc status, with BadRequest or RetryInfo in its details."""
+        status = status_pb2.Status(code=self.code, message=self.message)
+        if self.code == code_pb2.INVALID_ARGUMENT:
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field="signed_command", description=self.message
+            )
+            status.details.append(
+                _packed(error_details_pb2.BadRequest(field_violations=[violation]))
+            )
+        if self.retry_seconds is not None:
+            delay = Duration()
+            delay.FromNanoseconds(int(self.retry_seconds * 1e9))
+            status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        return status
+
+    def refusal(self) -> command_pb2.Refusal:
+        """The same in a stream."""
+        return command_pb2.Refusal(code=self.code, message=self.message)
+
+
+def malformed(cause: str) -> Refused:
+    """Not a command."""
+    return Refused(code_pb2.INVALID_ARGUMENT, cause)
+
+
+def over_rate(wait_seconds: float) -> Refused:
+    """The sender has spent its rate."""
+    return Refused(
+        code_pb2.RESOURCE_EXHAUSTED,
+        f"over rate: try again in {wait_seconds:.3f} s",
+        wait_seconds,
+    )
+
+
+def full(pending: int) -> Refused:
+    """Too many commands wait for their outcome."""
+    return Refused(
+        code_pb2.RESOURCE_EXHAUSTED,
+        f"{pending} commands wait for their outcome: try again later",
+        RETRY_SECONDS,
+    )
+
+
+def away(cause: str) -> Refused:
+    """Kafka does not take the command. It may be in the log all the same; repeating it is safe."""
+    return Refused(
+        code_pb2.UNAVAILABLE,
+        f"the log cannot be reached ({cause}): repeat the same command",
+        RETRY_SECONDS,
+    )
+
+
+def level_of(wait: int) -> Level | Refused:
+    """The level asked for, `signed` when none is named; refused when this ledger has it not."""
+    if wait == Level.UNKNOWN:
+        return Level.SIGNED
+    try:
+        level = Level(wait)
+    except ValueError:
+        return Refused(code_pb2.INVALID_ARGUMENT, f"wait: there is no level {wait}")
+    if level not in REACHABLE:
+        names = ", ".join(one.name.lower() for one in REACHABLE)
+        return Refused(
+            code_pb2.FAILED_PRECONDITION,
+            f"level {level.name.lower()} is not configured on this ledger: it has {names}",
+        )
+    return level
+
+
+def deadline_of(deadline_ms: int, usual_ms: int, longest_ms: int) -> float | Refused:
+    """Seconds to wait."""
+    if not 0 <= deadline_ms <= longest_ms:
+        return Refused(
+            code_pb2.INVALID_ARGUMENT,
+            f"deadline_ms: expected 0 to {longest_ms}, got {deadline_ms}",
+        )
+    return (deadline_ms or usual_ms) / 1000
+
+
+def outcome_message(outcome: Outcome, durability: str) -> command_pb2.Outcome:
+    """The outcome on the wire."""
+    message = command_pb2.Outcome(
+        level=command_pb2.Level.ValueType(outcome.level),
+        command_hash=outcome.command_hash,
+        durability=durability,
+        repeated=outcome.repeated,
+        decided=outcome.decision is not None,
+    )
+    position = outcome.position
+    if position is not None:
+        message.position.log_epoch = position.log_epoch
+        message.position.partition = position.partition
+        message.position.offset = position.offset
+    decision = outcome.decision
+    if decision is not None:
+        block = decision.block
+        message.height = block.height
+        message.timestamp_ms = block.timestamp
+        message.block_digest = block.digest
+        message.events.extend(decision.events)
+        if decision.receipt is not None:
+            message.receipt_header = decision.receipt
+        if outcome.receipt is not None:
+            message.receipt = outcome.receipt
+        message.proof = outcome.proof
+    return message
+
+
+def _packed(detail: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed

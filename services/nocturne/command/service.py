@@ -1,0 +1,365 @@
+"""The command service's shell: publishes commands, follows their outcomes, answers callers.
+
+Rules: docs/spec/services.md, command. What decides is in `admission` and `outcomes`; gRPC is met in
+`servicer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, Protocol
+
+import structlog
+from confluent_kafka import Message
+
+from nocturne.command import replies
+from nocturne.command.admission import RateLimits, admit
+from nocturne.command.outcomes import Level, Outcome, OutcomeTable, Pending
+from nocturne.command.replies import Refused
+from nocturne.core.block_intake import BlockIntake
+from nocturne.core.blocks import decode_seal
+from nocturne.core.errors import Malformed, NocturneError
+from nocturne.core.identifiers import format_hash, format_id
+from nocturne.core.receipts import decode_receipt
+from nocturne.core.topics import (
+    BLOCKS,
+    COMMANDS,
+    RECEIPTS,
+    SEALS,
+    cloud_event_headers,
+    frame,
+    partition_of,
+    unframe,
+)
+from nocturne.runtime.kafka import (
+    AckedProducer,
+    BatchConsumer,
+    Delivery,
+    ProducedRecord,
+    Start,
+    Undelivered,
+    consumer_config,
+    partition_count,
+    producer_config,
+    topic_settings,
+    watermarks,
+)
+from nocturne.runtime.rpc import RpcServer
+from nocturne.runtime.settings import Founding, KafkaSettings
+from nocturne.runtime.telemetry import Metrics
+from nocturne.runtime.tracing import RANDOM_BYTES, make_traceparent
+
+BLOCKS_BEFORE: Final = 64
+"""Blocks read from before the start: they hold the first outcomes of commands repeated soon."""
+SIGNATURES_BEFORE: Final = 1024
+"""Seals and receipts (per partition) read from before the start: further back than blocks."""
+BLOCK_BATCH_MAX: Final = 8
+"""Blocks of one hand-over; a block can have 12 MiB."""
+WATCH_SECONDS: Final = 0.5
+EXPIRY_SECONDS: Final = 0.05
+
+log = structlog.get_logger()
+
+
+class CommandSettings(KafkaSettings):
+    """Settings of the command service."""
+
+    durability: Literal["flushed", "replicated"] = "flushed"
+    """How the log keeps what is accepted; checked against the topic's own settings at the start."""
+    deadline_ms: int = 20_000
+    """How long a caller waits who names no deadline."""
+    deadline_ms_max: int = 120_000
+    rate_per_second: float = 0.0
+    """Commands a second that one connection may send on average; 0: any."""
+    rate_burst: float = 1000.0
+
+
+class Caller(Protocol):
+    """Who waits for the outcome of a command; `correlation` is the caller's own number."""
+
+    def answer(self, correlation: int, outcome: Outcome) -> None:
+        """The outcome, at the level asked for or at the deadline."""
+
+    def refuse(self, correlation: int, refused: Refused) -> None:
+        """It did not become a command, or the log did not take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Commands that a caller sent together: (correlation, signed command in Avro)."""
+
+    commands: Sequence[tuple[int, bytes]]
+    wait: Level
+    seconds: float
+    with_proof: bool
+    traceparent: bytes | None
+
+
+class Counters:
+    """What the service counts."""
+
+    def __init__(self, metrics: Metrics, pending: Callable[[], float]) -> None:
+        self.published = metrics.counter("commands_published", "Commands given to Kafka")
+        self.refused = metrics.counter("commands_refused", "Refused at admission", ["code"])
+        self.answered = metrics.counter("commands_answered", "Answered, by level", ["level"])
+        self.by_level = {level: self.answered.labels(level.name.lower()) for level in Level}
+        self.expired = metrics.counter("commands_expired", "Answered at their deadline")
+        self.invalid = metrics.counter(
+            "records_invalid", "Skipped as not their writer's", ["topic"]
+        )
+        metrics.gauge("commands_pending", "Waiting for their outcome").set_function(pending)
+        self.seconds = metrics.histogram("outcome_seconds", "From admission to the answer")
+
+
+class Commands:
+    """Takes commands in, publishes them, and calls their callers back. Lives in the event loop."""
+
+    def __init__(
+        self,
+        founding: Founding,
+        producer: AckedProducer,
+        schema_id: int,
+        limits: RateLimits,
+        metrics: Metrics,
+    ) -> None:
+        genesis = founding.genesis
+        self._source = f"nocturne:{format_hash(founding.ledger_id)}"
+        self._producer = producer
+        self._schema_id = schema_id
+        self._limits = limits
+        self._partitions = genesis.partitions
+        self._record_bytes_max = genesis.limits.record_bytes_max
+        self.table = OutcomeTable(founding.ledger_id, genesis.authority)
+        self.counters = Counters(metrics, lambda: len(self.table))
+
+    def submit(self, caller: Caller, sender: str, batch: Batch) -> list[Pending]:
+        """Publish what is a command of `batch`; the caller is called back for each, at once or
+        later. Returns those that wait.
+        """
+        now = time.monotonic()
+        wait = self._limits.take(sender, len(batch.commands), now)
+        if wait > 0:
+            self._refuse_all(caller, batch, replies.over_rate(wait))
+            return []
+        if not self._producer.reachable:
+            self._refuse_all(caller, batch, replies.away("no broker answers"))
+            return []
+        traceparent = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
+        deadline = now + batch.seconds
+        records: list[ProducedRecord] = []
+        waiting: list[Pending] = []
+        for correlation, data in batch.commands:
+            try:
+                admitted = admit(data, self._record_bytes_max)
+            except Malformed as fault:
+                self._refuse(caller, correlation, replies.malformed(str(fault)))
+                continue
+            tag = (caller, correlation, now)
+            pending = self.table.register(
+                admitted.command_hash, batch.wait, deadline, tag, batch.with_proof
+            )
+            if pending is None:
+                self._refuse(caller, correlation, replies.full(len(self.table)))
+                continue
+            session = admitted.session
+            headers = cloud_event_headers(
+                COMMANDS,
+                format_id(admitted.command_id),
+                self._source,
+                session.decode("ascii"),
+                traceparent,
+            )
+            partition = partition_of(session, self._partitions)
+            value = frame(self._schema_id, data)
+            records.append(ProducedRecord(COMMANDS, partition, session, value, headers))
+            waiting.append(pending)
+        self.counters.published.inc(len(records))
+        delivered = self._producer.deliver(records)
+        delivered.add_done_callback(partial(self._delivered, waiting))
+        return waiting
+
+    def answer(self, answered: Iterable[Pending]) -> None:
+        """Call back whoever waits for these."""
+        now = time.monotonic()
+        for pending in answered:
+            caller, correlation, since = pending.tag
+            outcome = pending.outcome()
+            self.counters.by_level[outcome.level].inc()
+            self.counters.seconds.observe(now - since)
+            caller.answer(correlation, outcome)
+
+    def forget(self, waiting: Iterable[Pending]) -> None:
+        """Their caller has gone."""
+        for pending in waiting:
+            self.table.forget(pending)
+
+    def forget_caller(self, caller: Caller) -> None:
+        """The caller has gone with whatever it still waits for."""
+        self.forget(self.table.find(lambda tag: tag[0] is caller))
+
+    async def expire(self) -> None:
+        """Answer at deadlines, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            expired = self.table.expire(time.monotonic())
+            if expired:
+                self.counters.expired.inc(len(expired))
+                self.answer(expired)
+
+    def _delivered(
+        self, waiting: Sequence[Pending], delivered: asyncio.Future[list[Delivery]]
+    ) -> None:
+        placed = []
+        for pending, delivery in zip(waiting, delivered.result(), strict=True):
+            if isinstance(delivery, Undelivered):
+                if not pending.done:
+                    self.table.forget(pending)
+                    caller, correlation, _ = pending.tag
+                    self._refuse(caller, correlation, replies.away(delivery.cause))
+            elif self.table.placed(pending, *delivery):
+                placed.append(pending)
+        self.answer(placed)
+
+    def _refuse(self, caller: Caller, correlation: int, refused: Refused) -> None:
+        self.counters.refused.labels(refused.code).inc()
+        caller.refuse(correlation, refused)
+
+    def _refuse_all(self, caller: Caller, batch: Batch, refused: Refused) -> None:
+        for correlation, _ in batch.commands:
+            self._refuse(caller, correlation, refused)
+
+
+class Follower:
+    """Follows blocks, seals and receipts from near their ends, for `Commands` to answer."""
+
+    def __init__(self, founding: Founding, bootstrap: str, commands: Commands) -> None:
+        self._commands = commands
+        self._bootstrap = bootstrap
+        self._intake = BlockIntake(founding.ledger_id, founding.genesis.validator_set, None)
+        self._partitions = founding.genesis.partitions
+        self._blocks: BatchConsumer | None = None
+        self._first_end = 0
+
+    def following(self) -> bool:
+        """Whether the blocks that were there at the start have been read."""
+        return self._blocks is not None and (self._blocks.next_offset(BLOCKS, 0) >= self._first_end)
+
+    def lag(self) -> int:
+        """Blocks in the topic and not yet taken."""
+        return 0 if self._blocks is None else self._blocks.lag()
+
+    async def follow_blocks(self) -> None:
+        """Take committed blocks, for as long as the service runs."""
+        start, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
+        self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
+        await self._follow(self._blocks, BLOCKS, self._take_block)
+
+    async def follow_seals(self) -> None:
+        """Take the authority's seals."""
+        start, _ = await self._start(SEALS, 0, SIGNATURES_BEFORE)
+        await self._follow(self._consumer([start]), SEALS, self._take_seal)
+
+    async def follow_receipts(self) -> None:
+        """Take signed receipts."""
+        starts = [
+            (await self._start(RECEIPTS, partition, SIGNATURES_BEFORE))[0]
+            for partition in range(self._partitions)
+        ]
+        await self._follow(self._consumer(starts), RECEIPTS, self._take_receipt)
+
+    async def _start(self, topic: str, partition: int, before: int) -> tuple[Start, int]:
+        low, high = await asyncio.to_thread(watermarks, self._bootstrap, topic, partition)
+        return Start(topic, partition, max(low, high - before)), high
+
+    def _consumer(self, starts: Sequence[Start], batch_records_max: int = 512) -> BatchConsumer:
+        config = consumer_config(self._bootstrap, "command", isolation_level="read_committed")
+        return BatchConsumer(config, starts, batch_records_max=batch_records_max)
+
+    async def _follow(
+        self,
+        consumer: BatchConsumer,
+        topic: str,
+        take: Callable[[bytes | None], Iterable[Pending]],
+    ) -> None:
+        invalid = self._commands.counters.invalid.labels(topic)
+        try:
+            while True:
+                for message in await consumer.batch():
+                    try:
+                        self._commands.answer(take(message.value()))
+                    except Malformed as fault:
+                        invalid.inc()
+                        _log_invalid(message, fault)
+                    # Blocks are long work: let callers be heard between them.
+                    await asyncio.sleep(0)
+        finally:
+            await consumer.close()
+
+    def _take_block(self, value: bytes | None) -> list[Pending]:
+        answered: list[Pending] = []
+        for checked in self._intake.offer(value):
+            answered += self._commands.table.block(checked)
+        return answered
+
+    def _take_seal(self, value: bytes | None) -> list[Pending]:
+        return self._commands.table.seal(decode_seal(unframe(value)))
+
+    def _take_receipt(self, value: bytes | None) -> list[Pending]:
+        return self._commands.table.receipt(decode_receipt(unframe(value)))
+
+
+def _log_invalid(message: Message, fault: Malformed) -> None:
+    log.warning(
+        "record_invalid",
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        cause=str(fault),
+    )
+
+
+async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) -> None:
+    """Say SERVING while Kafka answers and blocks are followed, for as long as the service runs."""
+    serving = False
+    while True:
+        if not producer.reachable:
+            await asyncio.to_thread(producer.probe)
+        now_serving = producer.reachable and follower.following()
+        if now_serving != serving:
+            serving = now_serving
+            log.info("serving" if serving else "not_serving", reachable=producer.reachable)
+            await server.set_serving(serving)
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+def check_topic(settings: CommandSettings, founding: Founding) -> None:
+    """`NocturneError` unless the commands topic is the ledger's and as durable as is said. Blocks.
+
+    The answer names the durability, so that it must be true.
+    """
+    bootstrap = settings.kafka_bootstrap
+    found = partition_count(bootstrap, COMMANDS)
+    expected = founding.genesis.partitions
+    if found != expected:
+        raise NocturneError(f"topic {COMMANDS}: expected {expected} partitions, got {found}")
+    topic = topic_settings(bootstrap, COMMANDS)
+    replicas_min, flush = int(topic["min.insync.replicas"]), int(topic["flush.messages"])
+    if settings.durability == "replicated" and replicas_min < 2:
+        raise NocturneError(
+            f"topic {COMMANDS}: durability replicated needs min.insync.replicas of 2 or more, "
+            f"got {replicas_min}"
+        )
+    if settings.durability == "flushed" and flush != 1:
+        raise NocturneError(
+            f"topic {COMMANDS}: durability flushed needs flush.messages of 1, got {flush}"
+        )
+
+
+def producer_for(settings: CommandSettings) -> AckedProducer:
+    """The producer of the commands topic: idempotent, never transactional."""
+    return AckedProducer(producer_config(settings.kafka_bootstrap, linger_ms=0.5))
