@@ -51,7 +51,7 @@ def _refuse(error: TyperException, around: Surroundings) -> int:
     """The command line could not be read: what is wrong, and where help is."""
     context = getattr(error, "ctx", None)
     path = "nocturne" if context is None else context.command_path
-    message = error.format_message().strip()
+    message = error.format_message().strip().replace("Value error, ", "")
     if message:
         mark = "" if message[-1] in ".!?" else "."
         return _show(Failure(ExitCode.BAD_USE, f"{message}{mark} See '{path} --help'."), around)

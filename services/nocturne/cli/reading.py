@@ -61,7 +61,6 @@ _RECEIPTS: Final = (
     Column("session", width_min=16),
     Column("reason", "yellow", width_min=19),
     Column("at", "dim", "right", 8),
-    Column("hash", "dim", width_min=12),
     Column("in words"),
 )
 
@@ -146,7 +145,7 @@ def receipts(
                 else:
                     if count == 0:
                         around.out.print(heading(_RECEIPTS))
-                    around.out.print(row(_RECEIPTS, _receipt_row(receipt), around.out.width))
+                    around.out.print(row(_RECEIPTS, _receipt_row(receipt), None))
                 count += 1
         return count
 
@@ -321,7 +320,6 @@ def _receipt_row(receipt: Receipt) -> list[str | Cell]:
         Cell(header.session or "(none)", "dim" if header.claimed else ""),
         header.reason.name,
         f"{header.position.partition}/{header.position.offset}",
-        short_hash(receipt.receipt_hash),
         refusal(header) + (" (session as claimed)" if header.claimed and header.session else ""),
     ]
 

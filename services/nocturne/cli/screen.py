@@ -10,12 +10,10 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from nocturne.core.strict_json import JsonValue
@@ -104,16 +102,16 @@ class Cell:
     style: str = ""
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> Table:
-    """A table of bounded length; a long or live list is printed with `heading` and `row`."""
-    drawn = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        drawn.add_column(
-            column.heading, style=column.style, justify=column.justify, overflow="ellipsis"
-        )
-    for cells in rows:
-        drawn.add_row(*(_text(cell) for cell in cells))
-    return drawn
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> Text:
+    """A table of bounded length, its columns as wide as they need to be; a long or live list is
+    printed with `heading` and `row`.
+    """
+    cells = [list(row) for row in rows]
+    fitted = [
+        replace(column, width_min=max(_width(column.heading), *(_width(row[at]) for row in cells)))
+        for at, column in enumerate(columns)
+    ]
+    return Text("\n").join([heading(fitted), *(_line(fitted, row) for row in cells)])
 
 
 def heading(columns: Sequence[Column]) -> Text:
@@ -121,12 +119,13 @@ def heading(columns: Sequence[Column]) -> Text:
     return _line(columns, [Cell(column.heading, "dim") for column in columns])
 
 
-def row(columns: Sequence[Column], cells: Sequence[str | Cell], width: int) -> Text:
+def row(columns: Sequence[Column], cells: Sequence[str | Cell], width: int | None) -> Text:
     """One line of a list that may never end: columns have their least width, the last takes what
-    is left of `width`.
+    is left of `width`, or all it needs.
     """
     line = _line(columns, cells)
-    line.truncate(width, overflow="ellipsis")
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
     return line
 
 
@@ -143,6 +142,10 @@ def _line(columns: Sequence[Column], cells: Sequence[str | Cell]) -> Text:
         if not last:
             line.append(" " * ((lacking if column.justify == "left" and lacking > 0 else 0) + 2))
     return line
+
+
+def _width(cell: str | Cell) -> int:
+    return _text(cell).cell_len
 
 
 def _text(cell: str | Cell) -> Text:

@@ -141,6 +141,14 @@ class _Round:
     refusal: ReceiptHeader | None
 
 
+def _mends(refusal: ReceiptHeader) -> bool:
+    """Asking again from where the session stands may help: for an unopened one it may be that the
+    command that opens it got lost.
+    """
+    unopened = refusal.reason is Reason.NOT_A_MEMBER and refusal.head is None
+    return unopened or refusal.reason in _LOOK_AGAIN
+
+
 def _head(result: _Round) -> int:
     """The sequence that the session is known to have reached, whatever a reader shows yet."""
     head = None if result.refusal is None else result.refusal.head
@@ -186,7 +194,7 @@ async def _round(
                 )
             refusal = outcome.refusal
             if refusal is not None:
-                if refusal.reason in _LOOK_AGAIN:
+                if _mends(refusal):
                     return _Round(written, at, refusal)
                 raise ImportRefused(place.session, at + 1, refusal)
             at += 1
