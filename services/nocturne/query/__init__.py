@@ -1,1 +1,1 @@
-"""The query service: answers reads from Postgres with credentials that cannot write."""
+"""The read side: sessions, events, receipts, states and proofs from PostgreSQL, over gRPC."""

@@ -112,6 +112,8 @@ CREATE TABLE nocturne_v1.receipts (
 CREATE UNIQUE INDEX receipts_home ON nocturne_v1.receipts (home, home_index);
 CREATE INDEX receipts_session
     ON nocturne_v1.receipts (session, log_epoch, partition, record_offset);
+CREATE INDEX receipts_home_position
+    ON nocturne_v1.receipts (home, log_epoch, partition, record_offset);
 
 -- `leaf` is the session's leaf of the state tree. Room is left on each page, so that updates, which
 -- change no indexed column, stay on it.
