@@ -223,8 +223,9 @@ def _partition_count(bootstrap: str, topic: str) -> int:
 
 def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    described = AdminClient(_common(bootstrap)).describe_configs([resource])
-    entries = described[resource].result(ADMIN_SECONDS_MAX)
+    # The client must outlive its answer: one that is let go takes its open requests with it.
+    admin = AdminClient(_common(bootstrap))
+    entries = admin.describe_configs([resource])[resource].result(ADMIN_SECONDS_MAX)
     return {name: entry.value for name, entry in entries.items()}
 
 
