@@ -66,7 +66,7 @@ from nocturne.core.intake import IntakeContext, Prepared, prepare
 from nocturne.core.keys import Ed25519Signer, key_id, prove_possession
 from nocturne.core.kinds import Kind, KindChanges, KindItems, KindRegistry, Violation, builtin_kinds
 from nocturne.core.receipts import ReceiptHeader, decode_receipt_header
-from nocturne.core.state import LedgerState
+from nocturne.core.state import LedgerState, SessionState
 from nocturne.core.strict_json import JsonValue
 from nocturne.core.topics import (
     BLOCKS,
@@ -279,6 +279,12 @@ class Ledger:
         record = log_record(item) if isinstance(item, SignedCommand) else item
         self.log[partition].append(record)
         return Position(1, partition, len(self.log[partition]) - 1)
+
+    def session(self, name: str) -> SessionState:
+        """A session that was opened, as it is now."""
+        state = self.state.session(SessionId(name))
+        assert state is not None, f"{name} was never opened"
+        return state
 
     # Blocks ------------------------------------------------------------------------------------
 
