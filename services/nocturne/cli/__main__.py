@@ -38,10 +38,12 @@ def run(arguments: Sequence[str], around: Surroundings) -> int:
     except TyperException as error:
         return _refuse(error, around)
     except (KeyboardInterrupt, typer.Abort):
-        around.say("Interrupted.")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return _quiet_pipe()
+    except SystemExit as end:
+        # So typer ends when nobody reads the output any more.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _quiet_pipe()
+        raise
     except Exception as error:
         return _show(as_failure(error), around)
     return code if isinstance(code, int) else ExitCode.OK

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nocturne.cli.failures import bad_use
-from nocturne.core.errors import Malformed, NocturneError
+from nocturne.core.errors import Malformed
+from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
 from nocturne.core.identifiers import LedgerId, parse_hash
 from nocturne.embedded.home import Home
-from nocturne.runtime.settings import Founding, read_founding
 
 GENESIS: Final = "genesis.avro"
 _HASH_PREFIX: Final = "sha256-"
 
 
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """A ledger's genesis and the id that it gives."""
+
+    genesis: Genesis
+    ledger_id: LedgerId
+
+
 def founding_of(home: Home) -> Founding | None:
     """What the ledger of a home was founded with; None when the home has no ledger yet."""
     file = home.root / GENESIS
-    return read_founding(file) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return _read(file)
+    except Malformed as fault:
+        raise bad_use(
+            f"{file} is no genesis ({fault}): choose another home with --home."
+        ) from fault
 
 
 def trusted(named: str | None, home: Home) -> LedgerId | None:
@@ -32,9 +48,16 @@ def trusted(named: str | None, home: Home) -> LedgerId | None:
         except Malformed as fault:
             raise bad_use(f"--trust takes a ledger id or a genesis file ({fault}).") from fault
     try:
-        return read_founding(Path(named)).ledger_id
-    except NocturneError as fault:
+        return _read(Path(named)).ledger_id
+    except (Malformed, OSError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else fault
         raise bad_use(
-            f"--trust takes a ledger id (sha256-…) or a genesis file, and {named} is neither: "
-            f"{fault}."
+            f"--trust takes a ledger id (sha256-…) or a genesis file, and {named!r} is neither "
+            f"({why})."
         ) from fault
+
+
+def _read(file: Path) -> Founding:
+    with file.open("rb") as opened:
+        data = opened.read(GENESIS_BYTES_MAX + 1)
+    return Founding(decode_genesis(data), ledger_id_of(data))
