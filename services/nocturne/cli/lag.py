@@ -17,11 +17,13 @@ METRICS_BYTES_MAX: Final = 1 << 20
 
 _HOST: Final = "127.0.0.1"
 _SUFFIX: Final = "-metrics"
-_LAG: Final = re.compile(r"^nocturne_\w+_lag_records(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+_LAG: Final = re.compile(
+    r"^nocturne_\w+_(?:lag_records|lag_blocks|blocks_lag)(?:\{[^}]*\})? (\S+)$", re.MULTILINE
+)
 
 
 def read(home: Home) -> Mapping[str, int]:
-    """Records still to be taken, by process."""
+    """Records of its topics still to be taken, by process: commands, or blocks."""
     listening = {
         name.removesuffix(_SUFFIX): port
         for name, port in ports.load(home.ports).items()
@@ -33,7 +35,7 @@ def read(home: Home) -> Mapping[str, int]:
 
 
 def lag_in(metrics: str) -> int | None:
-    """The largest `nocturne_…_lag_records` of Prometheus text; None when there is none."""
+    """The largest lag of Prometheus text, over partitions and topics; None when there is none."""
     found = [float(value) for value in _LAG.findall(metrics)]
     return max(map(int, found), default=None)
 

@@ -19,8 +19,9 @@ from nocturne.core.strict_json import JsonValue
 
 
 class Level(IntEnum):
-    """Finality levels, in their order."""
+    """Finality levels, in their order; UNKNOWN before the log has the command."""
 
+    UNKNOWN = 0
     ACCEPTED = 1
     CERTIFIED = 2
     SIGNED = 3

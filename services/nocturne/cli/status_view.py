@@ -62,7 +62,9 @@ def level_states(seen: Seen) -> dict[str, str]:
     else:
         state = "reached" if seen.totals.height > 0 else "nothing yet"
     return {
-        level.name.lower(): state if level in REACHABLE else "not configured" for level in Level
+        level.name.lower(): state if level in REACHABLE else "not configured"
+        for level in Level
+        if level is not Level.UNKNOWN
     }
 
 

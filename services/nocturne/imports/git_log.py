@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,7 +102,7 @@ def commit_hashes(branch: Branch, environment: Mapping[str, str]) -> frozenset[s
     return frozenset(_answer(branch.folder, environment, "rev-list", branch.tip).split())
 
 
-def commits(branch: Branch, environment: Mapping[str, str]) -> Iterator[Commit]:
+def commits(branch: Branch, environment: Mapping[str, str]) -> Generator[Commit, None, None]:
     """Every commit of the branch, parents before children, as git prints them.
 
     `GitError` when git ends with a failure, so a cut history never looks like a whole one.
