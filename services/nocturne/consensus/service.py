@@ -220,7 +220,7 @@ class Validator:
         try:
             await self._republish(recovered, producer)
             consumer = BatchConsumer(
-                kafka.consumer_config(self._bootstrap, CONSUMER_GROUP, fetch_wait_max_ms=5),
+                kafka.consumer_config(self._bootstrap, CONSUMER_GROUP),
                 [
                     Start(topics.COMMANDS, partition, offset)
                     for partition, offset in self._gathering.starts.items()

@@ -157,7 +157,7 @@ class Signing:
         )
         await producer.open()
         consumer = BatchConsumer(
-            kafka.consumer_config(bootstrap, CONSUMER_GROUP, fetch_wait_max_ms=5),
+            kafka.consumer_config(bootstrap, CONSUMER_GROUP),
             [Start(topics.BLOCKS, 0, start)],
             batch_records_max=CONSUME_BLOCKS_MAX,
         )

@@ -1,0 +1,172 @@
+"""Gathering records: offsets, gaps, bounds, and the comparison with what is certified."""
+
+import pytest
+from tests.unit.consensus.ledgers import NOW, TOPIC, Ledger
+
+from nocturne.consensus import gathering
+from nocturne.consensus.gathering import CertifiedRange, Gathering, newest_ranges
+from nocturne.core.blocks import Block, Range
+from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.identifiers import Hash
+from nocturne.core.intake import Prepared
+from nocturne.core.state_leaf import LogPosition
+
+SESSION_OF = {0: "s0", 1: "s1"}
+
+
+def positions(*following: int) -> tuple[LogPosition, ...]:
+    return tuple(
+        LogPosition(partition, 1, TOPIC, offset, Hash(bytes(32)))
+        for partition, offset in enumerate(following)
+    )
+
+
+def prepared(ledger: Ledger) -> Prepared:
+    partition, record = ledger.record("a")
+    return ledger.log(partition, record)[1]
+
+
+def taken(start: int, end: int, partition: int = 0) -> Range:
+    return Range(1, TOPIC, partition, start, end, Hash(bytes(32)))
+
+
+def hash_of(number: int) -> Hash:
+    return Hash(bytes(31) + bytes([number]))
+
+
+@pytest.fixture
+def one() -> Prepared:
+    return prepared(Ledger())
+
+
+def test_nothing_waits_at_first() -> None:
+    subject = Gathering(TOPIC, positions(5, 0), {}, {})
+    assert (subject.has_offsets, subject.waiting, subject.batches()) == (False, 0, [])
+    assert subject.starts == {0: 5, 1: 0}
+
+
+def test_records_wait_with_their_offsets_and_skipped_ones_are_gaps(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(5, 0), {}, {})
+    subject.admit(0, 5, one)
+    subject.admit(0, 8, one)
+    subject.admit(1, 2, one)
+    first, second = subject.batches()
+    assert (first.partition, [at for at, _ in first.records], first.end) == (0, [5, 8], 9)
+    assert (second.partition, [at for at, _ in second.records], second.end) == (1, [2], 3)
+    assert first.topic_uuid == TOPIC
+
+
+def test_what_a_block_took_waits_no_longer(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for offset in range(5):
+        subject.admit(0, offset, one)
+    subject.taken([taken(0, 3)])
+    (batch,) = subject.batches()
+    assert ([at for at, _ in batch.records], subject.waiting) == ([3, 4], 2)
+    subject.taken([taken(3, 5)])
+    assert (subject.has_offsets, subject.batches(), subject.is_full) == (False, [], False)
+
+
+def test_control_markers_at_the_end_are_offsets_to_dispose_of(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.admit(0, 0, one)
+    subject.taken([taken(0, 1)])
+    subject.reach(0, 1)
+    assert not subject.has_offsets
+    subject.reach(0, 3)
+    (batch,) = subject.batches()
+    assert (batch.end, list(batch.records)) == (3, [])
+    subject.reach(0, 2)
+    subject.admit(0, 3, one)
+    assert subject.batches()[0].end == 4
+
+
+def test_an_offset_that_came_already_asks_for_a_new_start(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(5, 0), {}, {})
+    subject.admit(0, 5, one)
+    with pytest.raises(Unavailable, match="expected offset 6 or later, got 5"):
+        subject.admit(0, 5, one)
+
+
+def test_waiting_is_bounded_in_records_and_bytes(
+    one: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "WAITING_RECORDS_MAX", 3)
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.admit(0, 0, one)
+    subject.admit(0, 1, one)
+    assert [subject.is_full] == [False]
+    subject.admit(1, 0, one)
+    assert [subject.is_full] == [True]
+    subject.taken([taken(0, 2)])
+    assert [subject.is_full] == [False]
+    monkeypatch.setattr(gathering, "WAITING_BYTES_MAX", len(one.value or b"") + 10)
+    assert [subject.is_full] == [False]
+    subject.admit(1, 1, one)
+    assert [subject.is_full] == [True]
+
+
+# What is certified ------------------------------------------------------------------------------
+
+
+def certified() -> Gathering:
+    """Partition 0 is certified up to 8, its newest range is [5, 8): two records and a gap."""
+    ranges = {0: CertifiedRange(0, 5, (hash_of(5), None, hash_of(7)))}
+    return Gathering(TOPIC, positions(8, 0), ranges, {0: 0, 1: 0})
+
+
+def test_the_newest_certified_range_is_read_again_and_executed_no_more(one: Prepared) -> None:
+    subject = certified()
+    assert subject.starts == {0: 5, 1: 0}
+    assert subject.is_certified(0, 7)
+    assert not subject.is_certified(0, 8)
+    assert not subject.is_certified(1, 0)
+    subject.compare(0, 5, hash_of(5))
+    subject.compare(0, 7, hash_of(7))
+    assert not subject.has_offsets
+    subject.admit(0, 8, one)
+    assert [at for at, _ in subject.batches()[0].records] == [8]
+
+
+def test_a_changed_byte_is_a_halt() -> None:
+    with pytest.raises(Halt, match="the log was changed"):
+        certified().compare(0, 5, hash_of(6))
+
+
+def test_a_record_where_a_gap_is_certified_is_a_halt() -> None:
+    subject = certified()
+    subject.compare(0, 5, hash_of(5))
+    with pytest.raises(Halt, match="the log was changed"):
+        subject.compare(0, 6, hash_of(6))
+
+
+def test_a_certified_record_that_is_gone_is_a_halt(one: Prepared) -> None:
+    with pytest.raises(Halt, match=r"offset 5 .* no longer has it"):
+        certified().compare(0, 7, hash_of(7))
+    with pytest.raises(Halt, match=r"offset 5 .* no longer has it"):
+        certified().admit(0, 8, one)
+    with pytest.raises(Halt, match=r"offset 5 .* no longer has it"):
+        certified().reach(0, 8)
+
+
+def test_what_the_broker_has_deleted_by_its_retention_is_not_asked_for(one: Prepared) -> None:
+    ranges = {0: CertifiedRange(0, 5, (hash_of(5), None, hash_of(7)))}
+    subject = Gathering(TOPIC, positions(8, 0), ranges, {0: 7, 1: 0})
+    assert subject.starts == {0: 7, 1: 0}
+    subject.compare(0, 7, hash_of(7))
+    everything_gone = Gathering(TOPIC, positions(8, 0), ranges, {0: 8, 1: 0})
+    assert everything_gone.starts == {0: 8, 1: 0}
+    everything_gone.admit(0, 8, one)
+
+
+def test_a_blocks_ranges_are_compared_record_by_record() -> None:
+    ledger = Ledger()
+    ledger.write("a", "b", "c", "d")
+    partition, record = ledger.record("a")
+    ledger.log(partition, record, gap=2)
+    made = ledger.chain.extend(ledger.gathering.batches(), NOW)
+    blocks: list[Block] = [made.block]
+    newest = newest_ranges(blocks)
+    assert {one.partition for one in made.block.header.ranges} == set(newest)
+    assert newest[partition].records[-3:-1] == (None, None)
+    assert newest[partition].end == ledger.ends[partition]

@@ -1,0 +1,239 @@
+"""The validator's disk: recovery, snapshots, forgetting, and every way they can disagree."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from tests.unit.consensus.ledgers import NOW, VALIDATOR, Ledger
+
+from nocturne.consensus import store as stores
+from nocturne.consensus.chain import Made
+from nocturne.consensus.published import Published
+from nocturne.consensus.store import Abandoned, Recovered, Store
+from nocturne.core.errors import Halt
+from nocturne.core.kinds import KindRegistry, builtin_kinds
+from nocturne.runtime import journal
+
+KINDS = KindRegistry(builtin_kinds().values())
+
+
+class Disk:
+    """A home, opened and closed as a process would."""
+
+    def __init__(self, home: Path, ledger: Ledger) -> None:
+        self.home = home
+        self.ledger = ledger
+        self.label = journal.owner_label(ledger.ledger_id, VALIDATOR.key)
+
+    def create(self) -> None:
+        journal.create(self.home / journal.FOLDER, self.label)
+
+    def open(self) -> Store:
+        return Store(self.home, self.label)
+
+    def recovered(self) -> Recovered:
+        opened = self.open()
+        found = opened.recover(self.ledger.data, KINDS, VALIDATOR)
+        opened.close()
+        return found
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    made = Disk(tmp_path, Ledger())
+    made.create()
+    return made
+
+
+def opened(disk: Disk) -> Store:
+    store = disk.open()
+    store.recover(disk.ledger.data, KINDS, VALIDATOR)
+    return store
+
+
+def extended(ledger: Ledger, *sessions: str) -> Made:
+    ledger.write(*sessions)
+    made = ledger.chain.extend(ledger.gathering.batches(), NOW)
+    ledger.gathering.taken(made.block.header.ranges)
+    return made
+
+
+def snapshotted(store: Store, made: Made, published: Published | None = None) -> None:
+    store.write_snapshot(made.block.header_bytes, made.state, published, threading.Event())
+
+
+def test_without_a_journal_there_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(journal.JournalMissing):
+        Disk(tmp_path, Ledger()).open()
+
+
+def test_a_new_journal_starts_at_genesis(disk: Disk) -> None:
+    found = disk.recovered()
+    assert (found.chain.tip.height, found.published, found.digests) == (0, None, {})
+
+
+def test_kept_blocks_are_recovered(disk: Disk) -> None:
+    store = disk.open()
+    ledger = disk.ledger
+    made = [extended(ledger, "a", "b"), extended(ledger, "a"), extended(ledger, "c")]
+    store.keep(made[:2])
+    store.note_published(Published(2, 7))
+    store.keep(made[2:])
+    store.close()
+    found = disk.recovered()
+    assert found.chain.tip == ledger.chain.tip
+    assert found.chain.state.root_hash == ledger.chain.state.root_hash
+    assert found.published == Published(2, 7)
+    assert found.digests == {one.block.header.height: one.block.digest for one in made}
+    assert {one.partition: one.end for one in found.ranges.values()} == {
+        partition: end for partition, end in enumerate(ledger.ends) if end
+    }
+    assert found.replayed == 3
+    store = disk.open()
+    assert [encoded for _, encoded in store.blocks_after(1)] == [one.encoded for one in made[1:]]
+
+
+def test_a_block_torn_by_a_crash_was_never_published_and_is_gone(disk: Disk) -> None:
+    store = disk.open()
+    first = extended(disk.ledger, "a")
+    store.keep([first])
+    tip = disk.ledger.chain.tip
+    store.keep([extended(disk.ledger, "b")])
+    store.close()
+    (segment,) = (disk.home / journal.FOLDER).glob("*.seg")
+    segment.write_bytes(segment.read_bytes()[:-1])
+    found = disk.recovered()
+    assert found.chain.tip == tip
+    assert found.torn_bytes > 0
+
+
+def test_a_snapshot_stands_for_the_blocks_before_it(disk: Disk) -> None:
+    store = opened(disk)
+    made = [extended(disk.ledger, session) for session in "abcd"]
+    store.keep(made[:3])
+    snapshotted(store, made[1], Published(2, 5))
+    store.keep(made[3:])
+    store.close()
+    found = disk.recovered()
+    assert found.replayed == 2
+    assert found.chain.tip == disk.ledger.chain.tip
+    assert found.chain.state.root_hash == disk.ledger.chain.state.root_hash
+    assert found.published == Published(2, 5)
+    assert sorted(found.digests) == [1, 2, 3, 4]
+
+
+def test_old_segments_are_forgotten_but_never_the_snapshots_block(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SEGMENT_BYTES", 2_000)
+    store = opened(disk)
+    made = []
+    for session in "abcdefgh":
+        made.append(extended(disk.ledger, session))
+        store.keep(made[-1:])
+    store.forget_before(0)
+    snapshotted(store, made[5], Published(6, 5))
+    store.forget_before(6)
+    store.close()
+    found = disk.recovered()
+    assert found.chain.tip == disk.ledger.chain.tip
+    assert 1 not in found.digests
+    assert 6 in found.digests
+    assert found.replayed == 2
+
+
+def test_only_the_newest_snapshot_stays(disk: Disk) -> None:
+    store = opened(disk)
+    made = [extended(disk.ledger, session) for session in "abc"]
+    store.keep(made)
+    for one in made:
+        snapshotted(store, one)
+    assert [path.name for path in (disk.home / "snapshots").iterdir()] == ["000000000003.snapshot"]
+
+
+def test_a_snapshot_is_due_after_so_much_journal(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(disk)
+    made = extended(disk.ledger, "a")
+    store.keep([made])
+    assert [store.snapshot_due] == [False]
+    monkeypatch.setattr(stores, "SNAPSHOT_JOURNAL_BYTES", len(made.encoded))
+    assert [store.snapshot_due] == [True]
+    store.begin_snapshot()
+    assert [store.snapshot_due] == [False]
+
+
+def test_an_abandoned_snapshot_leaves_nothing_to_be_believed(disk: Disk) -> None:
+    store = opened(disk)
+    made = extended(disk.ledger, "a")
+    store.keep([made])
+    ending = threading.Event()
+    ending.set()
+    with pytest.raises(Abandoned):
+        store.write_snapshot(made.block.header_bytes, made.state, None, ending)
+    store.close()
+    assert disk.recovered().replayed == 1
+    assert not list((disk.home / "snapshots").iterdir())
+
+
+def test_every_changed_byte_of_a_snapshot_is_a_halt(disk: Disk) -> None:
+    store = opened(disk)
+    made = extended(disk.ledger, "a", "b")
+    store.keep([made])
+    snapshotted(store, made)
+    store.close()
+    (path,) = (disk.home / "snapshots").iterdir()
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(Halt, match="snapshot"):
+            disk.recovered()
+    for end in range(0, len(whole), 11):
+        path.write_bytes(whole[:end])
+        with pytest.raises(Halt, match="snapshot"):
+            disk.recovered()
+    path.write_bytes(whole + b"\x00")
+    with pytest.raises(Halt, match="snapshot"):
+        disk.recovered()
+
+
+def test_a_snapshot_beside_a_journal_that_lacks_its_block_is_a_halt(
+    disk: Disk, tmp_path: Path
+) -> None:
+    store = opened(disk)
+    made = [extended(disk.ledger, session) for session in "ab"]
+    store.keep(made[:1])
+    shutil.copytree(disk.home / journal.FOLDER, tmp_path / "older")
+    store.keep(made[1:])
+    snapshotted(store, made[1])
+    store.close()
+    shutil.rmtree(disk.home / journal.FOLDER)
+    (tmp_path / "older").rename(disk.home / journal.FOLDER)
+    with pytest.raises(Halt, match="the journal lacks block 2"):
+        disk.recovered()
+
+
+def test_a_journal_without_its_beginning_or_snapshot_is_a_halt(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SEGMENT_BYTES", 2_000)
+    store = opened(disk)
+    for session in "abcd":
+        store.keep([extended(disk.ledger, session)])
+    store.close()
+    sorted((disk.home / journal.FOLDER).glob("*.seg"))[0].unlink()
+    with pytest.raises(Halt, match="expected block 1"):
+        disk.recovered()
+
+
+def test_records_of_another_build_are_a_halt(disk: Disk) -> None:
+    opened_journal = journal.open_journal(disk.home / journal.FOLDER, disk.label)
+    opened_journal.append([b"\x09what is this"])
+    opened_journal.sync()
+    opened_journal.close()
+    with pytest.raises(Halt, match="not a record of this build"):
+        disk.recovered()
