@@ -1,6 +1,6 @@
 """Merkle trees over a list of leaves: roots, inclusion, consistency, and the frontier that grows.
 
-Rules: docs/spec/ledger.md, RFC 6962 §2.1. A leaf hashes as SHA-256(0x00 ‖ data), a node as
+Rules: docs/spec/blocks.md §3, RFC 6962 §2.1. A leaf hashes as SHA-256(0x00 ‖ data), a node as
 SHA-256(0x01 ‖ left ‖ right), the tree without leaves as SHA-256 of nothing. A root binds the
 order and the number of its leaves only together with its size: whoever keeps a root keeps both.
 """

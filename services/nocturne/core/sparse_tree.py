@@ -1,6 +1,6 @@
 """A map of 32-byte keys with a Merkle root: persistent, and proving presence and absence alike.
 
-Rules: docs/spec/ledger.md, state tree. A key's bits, from the highest of its first byte, lead from
+Rules: docs/spec/blocks.md, state tree. A key's bits, from the highest of its first byte, lead from
 the root down: 0 left, 1 right.
 
 - A subtree without leaves hashes to 32 zero bytes.
