@@ -1,0 +1,709 @@
+"""Projection and query as processes, with a real broker and a real database.
+
+The chain is made in memory by `tests.ledger_factory`; what consensus and signing would publish is
+produced here, and so is what a stranger would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from google.rpc import status_pb2
+from tests.ledger_factory import ALICE, BOB, Draft, Ledger, record_value, signer
+from tests.machines import free_ports, started, until
+from tests.unit.projection.published import Published, publish
+
+from nocturne.audit.verify import verify_disposition_proof, verify_export
+from nocturne.core import topics
+from nocturne.core.blocks import Block, LogRecord, StateChange
+from nocturne.core.commands import Opening
+from nocturne.core.decide import SESSION_CLOSED
+from nocturne.core.events import Event, decode_event, event_signed
+from nocturne.core.identifiers import LEDGER_SESSION, SessionId, session_key
+from nocturne.core.receipts import Reason, decode_receipt
+from nocturne.core.state import SessionState
+from nocturne.embedded import postgres
+from nocturne.embedded import topics as embedded_topics
+from nocturne.embedded.kafka import Broker
+from nocturne.embedded.postgres import Server
+from nocturne.embedded.processes import Process, grpc_serves
+from nocturne.projection.collector import SignatureRecord
+from nocturne.projection.migrate import migrate
+from nocturne.wire.query.v1 import query_pb2 as pb
+from nocturne.wire.query.v1 import query_pb2_grpc
+
+pytestmark = pytest.mark.integration
+
+SECONDS_MAX = 30.0
+JSON_TYPE = "application/json"
+
+
+# A ledger, and what is published of it ---------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Chain:
+    """A ledger with the records of every topic that its blocks lead to."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    published: list[tuple[Block, Published]] = field(default_factory=list)
+    numbers: int = 0
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def commit(self) -> tuple[Block, Published]:
+        block = self.ledger.commit()
+        self.published.append((block, publish(block)))
+        return self.published[-1]
+
+    def grow(self, blocks: int, seed: int, sessions: int = 8) -> None:
+        """Blocks with events, atomic commands and refusals, in a fixed order."""
+        dice = random.Random(seed)
+        for _ in range(blocks):
+            for _ in range(dice.randint(1, 6)):
+                self._append(f"grown/{dice.randrange(sessions)}", dice)
+            self.commit()
+
+    def _append(self, session: str, dice: random.Random) -> None:
+        ledger, number = self.ledger, self.number()
+        known = ledger.state.session(SessionId(session))
+        if known is None:
+            ledger.append(ledger.opening(session, number=number, kind="document"))
+            return
+        drafts = [
+            Draft("Set", b'{"n":%d}' % (number * 10 + index), JSON_TYPE)
+            for index in range(dice.choice((1, 1, 1, 3)))
+        ]
+        expected = dice.choice((None, None, known.sequence, 0))
+        ledger.append(ledger.command(session, *drafts, number=number, expected=expected))
+
+
+def every_outcome() -> Chain:
+    """Sessions of two kinds, a closed one, atomic commands, gaps and receipts of many reasons."""
+    chain = Chain()
+    ledger, number = chain.ledger, chain.number
+    ledger.append(ledger.opening("orders/1", number=number(), kind="document"))
+    ledger.append(ledger.opening("readings", number=number()))
+    chain.commit()
+    late = ledger.command("orders/1", Draft("Set", b'{"a":1}'), number=number(), expected=1)
+    ledger.append(late)
+    ledger.append(
+        ledger.command(
+            "orders/1",
+            Draft("Set", b'{"a":2,"b":[1]}'),
+            Draft("Set", b'{"a":null,"c":{"d":true}}'),
+            number=number(),
+        )
+    )
+    ledger.append(None, ledger.partition_of("orders/1"))
+    ledger.append(late)
+    ledger.append(ledger.command("orders/1", number=number(), expected=1))
+    ledger.append(ledger.command("orders/1", author=BOB, number=number()))
+    ledger.append(ledger.command("never/opened", number=number()))
+    chain.commit()
+    forged = ledger.command("readings", number=number())
+    ledger.append(replace(forged, signatures=late.signatures))
+    ledger.append(LogRecord(b"readings", b"no command", (("x", None),)), 1)
+    ledger.append(LogRecord(None, b"\x00" * 300_000, ()), 2)
+    ledger.append(
+        ledger.command("readings", Draft(SESSION_CLOSED, b"{}"), number=number(), expected=1)
+    )
+    chain.commit()
+    ledger.append(ledger.command("readings", number=number()))
+    ledger.append(ledger.command("orders/1", Draft("Set", b'{"z":0}'), number=number()))
+    chain.commit()
+    return chain
+
+
+# The processes ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Stack:
+    """Topics of a ledger, a database of its own, and how to run the two services on them."""
+
+    folder: Path
+    broker: Broker
+    server: Server
+    database: str
+    chain: Chain
+    producer: Producer
+    query_port: int = 0
+
+    def dsn(self, role: str) -> str:
+        return self.server.dsn(role, self.database)
+
+    def process(self, name: str, role: str) -> Process:
+        ports = free_ports("grpc", "metrics")
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        genesis = self.folder / "genesis"
+        genesis.write_bytes(self.chain.ledger.genesis_bytes)
+        if name == "query":
+            self.query_port = ports["grpc"]
+        environment = {
+            **os.environ,
+            "NOCTURNE_HOME_DIR": str(home),
+            "NOCTURNE_GENESIS_FILE": str(genesis),
+            "NOCTURNE_LISTEN": f"127.0.0.1:{ports['grpc']}",
+            "NOCTURNE_METRICS_LISTEN": f"127.0.0.1:{ports['metrics']}",
+            "NOCTURNE_POSTGRES_DSN": self.dsn(role),
+        }
+        if name == "projection":
+            environment["NOCTURNE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
+        return Process(
+            name=name,
+            argv=[sys.executable, "-m", f"nocturne.{name}"],
+            environment=environment,
+            port=ports["grpc"],
+            healthy=lambda: grpc_serves(f"127.0.0.1:{ports['grpc']}"),
+        )
+
+    def projection(self) -> started:
+        return started(
+            self.process("projection", postgres.PROJECTION), self.folder / "projection.log"
+        )
+
+    def query(self) -> started:
+        return started(self.process("query", postgres.QUERY), self.folder / "query.log")
+
+    @contextlib.contextmanager
+    def stub(self) -> Iterator[query_pb2_grpc.QueryServiceStub]:
+        with grpc.insecure_channel(f"127.0.0.1:{self.query_port}") as channel:
+            yield query_pb2_grpc.QueryServiceStub(channel)
+
+    # What is published -------------------------------------------------------------------------
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        partition: int = 0,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        self.producer.produce(topic, value, None, partition, headers=list(headers))
+
+    def produce_signed(self, record: SignatureRecord) -> None:
+        headers = [
+            ("ce_id", record.record_id),
+            ("nocturne-height", str(record.height).encode()),
+        ]
+        self.produce(record.topic, record.value, record.partition, headers)
+
+    def publish(self, block: Block, published: Published) -> None:
+        self.produce(topics.BLOCKS, record_value(block))
+        for record in published.records:
+            self.produce_signed(record)
+        self.produce(topics.SEALS, published.seal_value)
+
+    def publish_all(self, first: int = 0) -> None:
+        for block, published in self.chain.published[first:]:
+            self.publish(block, published)
+        assert self.producer.flush(SECONDS_MAX) == 0
+
+    # What is stored ----------------------------------------------------------------------------
+
+    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.dsn(postgres.OWNER), autocommit=True) as connection:
+            return connection.execute(query.encode(), values).fetchall()
+
+    def height(self) -> int:
+        rows = self.rows("SELECT height FROM nocturne_v1.progress")
+        height = rows[0][0] if rows else -1
+        assert isinstance(height, int)
+        return height
+
+    def refused(self) -> dict[object, object]:
+        return dict(self.rows("SELECT cause, count FROM nocturne_v1.refused_counts"))  # type: ignore[arg-type]
+
+    def wait_applied(self) -> None:
+        height = len(self.chain.published)
+        until(lambda: self.height() == height, SECONDS_MAX, f"block {height} is applied")
+
+
+@pytest.fixture
+def stack(tmp_path: Path, kafka_broker: Broker, postgres_server: Server) -> Iterator[Stack]:
+    chain = Chain()
+    renew_topics(kafka_broker, chain.ledger.genesis.partitions)
+    database = f"projection_{uuid.uuid4().hex}"
+    owner = postgres_server.dsn(postgres.OWNER, "postgres")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database} OWNER {postgres.OWNER}".encode())
+    with psycopg.connect(postgres_server.dsn(postgres.OWNER, database)) as connection:
+        migrate(connection)
+    producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "linger.ms": 1})
+    yield Stack(tmp_path, kafka_broker, postgres_server, database, chain, producer)
+
+
+def renew_topics(broker: Broker, partitions: int) -> None:
+    """Empty topics: deleted and created again."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+
+    def present() -> dict[str, int]:
+        found = admin.list_topics(timeout=10).topics
+        return {name: len(found[name].partitions) for name in topics.TOPICS if name in found}
+
+    found = present()
+    if found:
+        for deleted in admin.delete_topics(list(found)).values():
+            deleted.result(SECONDS_MAX)
+        until(lambda: not present(), SECONDS_MAX, "the topics are gone")
+    plan = embedded_topics.plan(partitions)
+    fresh = [NewTopic(name, count, 1, config=config) for name, (count, config) in plan.items()]
+    for created in admin.create_topics(fresh).values():
+        created.result(SECONDS_MAX)
+    counts = {name: count for name, (count, _) in plan.items()}
+    until(lambda: present() == counts, SECONDS_MAX, "the topics are there")
+
+
+# Comparisons -----------------------------------------------------------------------------------
+
+
+def assert_read_model_equals_the_fold(stack: Stack) -> None:
+    """Every table says what a fresh execution of the log says."""
+    ledger = stack.chain.ledger
+    blocks = [block for block, _ in stack.chain.published]
+    records = [record for block in blocks for record in block.records]
+    events = sum(len(record.events) for record in records)
+    receipts = sum(record.receipt is not None for record in records)
+    assert stack.rows(
+        "SELECT height, block_digest, blocks, records, events, receipts FROM nocturne_v1.progress"
+    ) == [(len(blocks), blocks[-1].digest, len(blocks), len(records), events, receipts)]
+    for table, count in (("records", len(records)), ("events", events), ("receipts", receipts)):
+        assert stack.rows(f"SELECT count(*) FROM nocturne_v1.{table}") == [(count,)]
+    stored = {
+        row[0]: row[1:]
+        for row in stack.rows(
+            "SELECT session, key, kind, kind_version, sequence, head_hash, receipt_count, closed,"
+            " leaf FROM nocturne_v1.sessions"
+        )
+    }
+    expected = {
+        state.session: session_fields(ledger, state)
+        for _, state in ledger.state.tree.items()
+        if state is not None
+    }
+    assert stored == expected
+    heads = stack.rows(
+        "SELECT DISTINCT ON (session) session, sequence, event_hash FROM nocturne_v1.events"
+        " ORDER BY session, sequence DESC"
+    )
+    assert {row[0]: row[1:] for row in heads} == {
+        name: (fields[3], fields[4]) for name, fields in expected.items() if fields[3]
+    }
+
+
+def session_fields(ledger: Ledger, state: SessionState) -> tuple[object, ...]:
+    leaf = state.leaf()
+    return (
+        session_key(ledger.ledger_id, state.session),
+        state.kind,
+        state.kind_version,
+        leaf.sequence,
+        leaf.head_hash,
+        leaf.receipt_count,
+        state.closed,
+        leaf.encode(),
+    )
+
+
+def all_events(stub: query_pb2_grpc.QueryServiceStub, session: str) -> list[Event]:
+    responses = stub.ListEvents(pb.ListEventsRequest(session_id=session))
+    return [decode_event(data) for response in responses for data in response.events]
+
+
+def exported(stub: query_pb2_grpc.QueryServiceStub, session: str) -> list[bytes]:
+    chunks = stub.ExportSession(pb.ExportSessionRequest(session_id=session))
+    return b"".join(chunk.lines for chunk in chunks).splitlines(keepends=True)
+
+
+# Tests -----------------------------------------------------------------------------------------
+
+
+def test_what_is_certified_and_signed_is_read_whole_and_proves_itself(stack: Stack) -> None:
+    stack.chain = every_outcome()
+    ledger = stack.chain.ledger
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        assert_read_model_equals_the_fold(stack)
+        assert stack.refused() == {}
+
+        events = all_events(stub, "orders/1")
+        assert [event.header.sequence for event in events] == [1, 2, 3, 4, 5]
+        authority = ledger.genesis.authority
+        for event in events:
+            assert event_signed(
+                authority, event.event_hash, event.timestamp, event.height, event.signatures
+            )
+
+        state = stub.GetState(pb.GetStateRequest(session_id="orders/1"))
+        assert json.loads(state.state_json)["document"] == {
+            "amount": 1,
+            "b": [1],
+            "c": {"d": True},
+            "z": 0,
+        }
+        earlier = stub.GetState(pb.GetStateRequest(session_id="orders/1", at_sequence=2))
+        assert json.loads(earlier.state_json)["document"] == {"a": 1, "amount": 1}
+        assert earlier.head_hash == events[1].event_hash
+
+        for session, count in (("orders/1", 5), ("readings", 2), (LEDGER_SESSION, 0)):
+            verdict = verify_export(exported(stub, session), ledger.ledger_id)
+            assert verdict.holds, verdict.sentence
+            assert verdict.events == count
+
+        status = stub.GetStatus(pb.GetStatusRequest())
+        assert status.ledger_id == ledger.ledger_id
+        assert (status.sessions, status.events) == (2, 7)
+        assert status.receipts + 6 + 1 == status.records
+        assert status.applied_through.height == 4
+
+
+def test_every_disposition_is_found_and_proved(stack: Stack) -> None:
+    stack.chain = every_outcome()
+    ledger = stack.chain.ledger
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        gaps = 0
+        for (partition, offset), answer in ledger.answers.items():
+            place = pb.Position(log_epoch=1, partition=partition, offset=offset)
+            request = pb.GetDispositionRequest(position=place)
+            if answer is None:
+                gaps += 1
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.GetDisposition(request)
+                assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+                continue
+            found = stub.GetDisposition(request)
+            verdict = verify_disposition_proof(
+                found.block_line + found.disposition_line, found.genesis, ledger.ledger_id
+            )
+            assert verdict.holds, verdict.sentence
+            assert verdict.signed
+            if isinstance(answer, tuple):
+                for header in answer:
+                    by_event = stub.GetDisposition(
+                        pb.GetDispositionRequest(event_id=header.event_id)
+                    )
+                    by_hash = stub.GetDisposition(
+                        pb.GetDispositionRequest(command_hash=header.command_hash)
+                    )
+                    # The same command again became a receipt; its outcome is the first one.
+                    assert by_event.disposition_line == by_hash.disposition_line
+                    assert by_event.disposition_line == found.disposition_line
+        assert gaps == 1
+        past = pb.Position(log_epoch=1, partition=0, offset=10_000)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.GetDisposition(pb.GetDispositionRequest(position=past))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_receipts_and_sessions_come_in_pages(stack: Stack) -> None:
+    stack.chain = every_outcome()
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        whole = stub.ListReceipts(pb.ListReceiptsRequest())
+        assert whole.next_page_token == ""
+        paged: list[bytes] = []
+        token = ""
+        while True:
+            page = stub.ListReceipts(pb.ListReceiptsRequest(page_size=2, page_token=token))
+            paged += page.receipts
+            token = page.next_page_token
+            if not token:
+                break
+        assert paged == list(whole.receipts)
+        receipts = [decode_receipt(data) for data in paged]
+        positions = [receipt.header.position for receipt in receipts]
+        assert positions == sorted(positions)
+        assert {receipt.header.reason for receipt in receipts} == {
+            Reason.REPEATED,
+            Reason.DUPLICATE_SEQ,
+            Reason.NOT_A_MEMBER,
+            Reason.SIGNATURE_INVALID,
+            Reason.MALFORMED,
+            Reason.TOO_LARGE,
+            Reason.SESSION_CLOSED,
+        }
+        named = stub.ListReceipts(pb.ListReceiptsRequest(session_id="readings"))
+        assert [decode_receipt(data).header.reason for data in named.receipts] == [
+            Reason.SIGNATURE_INVALID,
+            Reason.SESSION_CLOSED,
+        ]
+        kept = stub.ListReceipts(pb.ListReceiptsRequest(session_id=LEDGER_SESSION))
+        assert {decode_receipt(data).header.reason for data in kept.receipts} >= {
+            Reason.MALFORMED,
+            Reason.TOO_LARGE,
+        }
+
+        first = stub.ListSessions(pb.ListSessionsRequest(page_size=1))
+        assert [one.session_id for one in first.sessions] == ["orders/1"]
+        second = stub.ListSessions(
+            pb.ListSessionsRequest(page_size=1, page_token=first.next_page_token)
+        )
+        assert [one.session_id for one in second.sessions] == ["readings"]
+        assert second.next_page_token == ""
+        assert second.sessions[0].closed
+        prefixed = stub.ListSessions(pb.ListSessionsRequest(prefix="re"))
+        assert [one.session_id for one in prefixed.sessions] == ["readings"]
+
+
+def test_wrong_questions_are_refused_with_details(stack: Stack) -> None:
+    stack.chain.grow(1, seed=1)
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        calls = (
+            (
+                lambda: stub.GetSession(pb.GetSessionRequest(session_id="none")),
+                "NOT_FOUND",
+                "ResourceInfo",
+            ),
+            (
+                lambda: stub.GetSession(pb.GetSessionRequest(session_id="a b")),
+                "INVALID_ARGUMENT",
+                "BadRequest",
+            ),
+            (
+                lambda: stub.ListSessions(pb.ListSessionsRequest(page_token="x")),
+                "INVALID_ARGUMENT",
+                "BadRequest",
+            ),
+            (
+                lambda: stub.ListSessions(pb.ListSessionsRequest(page_size=1001)),
+                "INVALID_ARGUMENT",
+                "BadRequest",
+            ),
+            (lambda: stub.GetBlock(pb.GetBlockRequest(height=99)), "NOT_FOUND", "ResourceInfo"),
+            (
+                lambda: stub.GetState(pb.GetStateRequest(session_id=LEDGER_SESSION)),
+                "FAILED_PRECONDITION",
+                "ErrorInfo",
+            ),
+            (
+                lambda: stub.GetDisposition(pb.GetDispositionRequest()),
+                "INVALID_ARGUMENT",
+                "BadRequest",
+            ),
+            (
+                lambda: list(stub.ListEvents(pb.ListEventsRequest(session_id="none", follow=True))),
+                "NOT_FOUND",
+                "ResourceInfo",
+            ),
+            (
+                lambda: list(stub.ExportSession(pb.ExportSessionRequest(session_id="none"))),
+                "NOT_FOUND",
+                "ResourceInfo",
+            ),
+        )
+        for call, code, detail in calls:
+            with pytest.raises(grpc.RpcError) as refused:
+                call()
+            assert refused.value.code().name == code
+            trailers = dict(refused.value.trailing_metadata())
+            status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+            assert status.details[0].type_url.endswith(detail)
+
+
+def test_a_follower_gets_the_past_then_what_comes_without_gap_or_double(stack: Stack) -> None:
+    chain = stack.chain
+    chain.ledger.append(chain.ledger.opening("live", number=chain.number()))
+    chain.commit()
+    for _ in range(5):
+        chain.ledger.append(chain.ledger.command("live", number=chain.number()))
+        chain.commit()
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        stream = stub.ListEvents(
+            pb.ListEventsRequest(session_id="live", from_sequence=2, follow=True, limit=65)
+        )
+        sequences: list[int] = []
+        responses = iter(stream)
+        while len(sequences) < 5:
+            sequences += [decode_event(data).header.sequence for data in next(responses).events]
+        published = len(chain.published)
+        for _ in range(60):
+            chain.ledger.append(chain.ledger.command("live", number=chain.number()))
+            chain.commit()
+            stack.publish_all(published)
+            published = len(chain.published)
+        for response in responses:
+            sequences += [decode_event(data).header.sequence for data in response.events]
+        assert sequences == list(range(2, 67))
+
+
+def test_a_strangers_records_are_counted_and_change_nothing(stack: Stack) -> None:
+    chain = stack.chain
+    chain.grow(6, seed=2)
+    stranger = signer(99)
+    blocks = [block for block, _ in chain.published]
+    altered = replace(
+        blocks[2], state_changes=(StateChange(blocks[2].state_changes[0].key, bytes(144)),)
+    )
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        # Before their block: everything, signed by the wrong key.
+        false = publish(blocks[0], stranger)
+        for record in false.records:
+            stack.produce_signed(record)
+        stack.produce(topics.SEALS, false.seal_value)
+        stack.produce(topics.BLOCKS, b"\x00\x00\x00\x00\x02junk")
+        stack.produce(topics.BLOCKS, record_value(replace(blocks[0], state_changes=())))
+        # Of a height that never comes, and of none.
+        far = replace(false.records[0], height=10**12)
+        stack.produce_signed(far)
+        stack.produce(topics.EVENTS, false.records[0].value)
+        stack.producer.flush(SECONDS_MAX)
+        for number, (block, published) in enumerate(chain.published):
+            if number == 2:
+                stack.produce(topics.BLOCKS, record_value(altered))
+            stack.publish(block, published)
+        stack.producer.flush(SECONDS_MAX)
+        stack.wait_applied()
+        # After their block: a copy whose payload was changed.
+        genuine = next(
+            one
+            for _, all_of in chain.published
+            for one in all_of.records
+            if one.topic == topics.EVENTS
+        )
+        stack.produce_signed(replace(genuine, value=genuine.value[:-1] + b"!"))
+        # The same again is no stranger's.
+        stack.publish(*chain.published[3])
+        stack.producer.flush(SECONDS_MAX)
+
+        events = sum(record.topic == topics.EVENTS for record in false.records)
+        receipts = len(false.records) - events
+        expected: dict[object, object] = {
+            "blocks.invalid": 3,
+            "seals.invalid": 1,
+            # Those of block 1, the one far away, the changed copy.
+            "events.signature": events + 2,
+            "events.invalid": 1,
+        }
+        if receipts:
+            expected["receipts.signature"] = receipts
+        until(lambda: stack.refused() == expected, SECONDS_MAX, f"{expected} are counted")
+        assert_read_model_equals_the_fold(stack)
+        assert dict(stub.GetStatus(pb.GetStatusRequest()).refused_records) == expected
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(stack: Stack) -> None:
+    chain = stack.chain
+    chain.grow(120, seed=3)
+    dice = random.Random(7)
+    sent = 0
+    stranger = publish(chain.published[5][0], signer(98))
+    for record in stranger.records:
+        stack.produce_signed(record)
+    for _ in range(6):
+        process = stack.projection()
+        with process as running:
+            until_sent = min(len(chain.published), sent + dice.randint(5, 30))
+            for block, published in chain.published[sent:until_sent]:
+                stack.publish(block, published)
+            stack.producer.flush(SECONDS_MAX)
+            sent = until_sent
+            reach = dice.randint(0, sent)
+            until(lambda reach=reach: stack.height() >= reach, SECONDS_MAX, "some are applied")  # type: ignore[misc]
+            running.kill()
+            running.wait()
+    with stack.projection():
+        stack.publish_all(sent)
+        stack.wait_applied()
+        assert_read_model_equals_the_fold(stack)
+        events = sum(record.topic == topics.EVENTS for record in stranger.records)
+        assert stack.refused().get("events.signature", 0) == events
+
+
+def test_roles_can_do_what_they_need_and_no_more(stack: Stack) -> None:
+    stack.chain.grow(2, seed=4)
+    stack.publish_all()
+    with stack.projection():
+        stack.wait_applied()
+    forbidden = psycopg.errors.InsufficientPrivilege
+    with psycopg.connect(stack.dsn(postgres.QUERY), autocommit=True) as query:
+        query.execute("SET default_transaction_read_only = off")
+        for statement in (
+            "UPDATE nocturne_v1.progress SET height = 0",
+            "DELETE FROM nocturne_v1.events",
+            "INSERT INTO nocturne_v1.refused_counts VALUES ('x', 1)",
+            "CREATE TABLE nocturne_v1.own (x int)",
+            "TRUNCATE nocturne_v1.events",
+        ):
+            with pytest.raises(forbidden):
+                query.execute(statement.encode())
+    with psycopg.connect(stack.dsn(postgres.PROJECTION), autocommit=True) as projection:
+        for statement in (
+            "DROP TABLE nocturne_v1.events",
+            "CREATE TABLE nocturne_v1.own (x int)",
+            "DELETE FROM nocturne_v1.migrations",
+            "TRUNCATE nocturne_v1.events",
+        ):
+            with pytest.raises(forbidden):
+                projection.execute(statement.encode())
+
+
+def test_an_altered_row_is_noticed_by_query_and_by_a_restart(stack: Stack) -> None:
+    stack.chain.grow(5, seed=5)
+    stack.publish_all()
+    with stack.projection():
+        stack.wait_applied()
+    stack.rows(
+        "UPDATE nocturne_v1.sessions SET leaf = overlay(leaf placing '\\xff' from 8)"
+        " WHERE session = 'grown/1' RETURNING 1"
+    )
+    with stack.query(), stack.stub() as stub:
+        with pytest.raises(grpc.RpcError) as refused:
+            exported(stub, "grown/1")
+        assert refused.value.code() is grpc.StatusCode.DATA_LOSS
+    process = stack.process("projection", postgres.PROJECTION)
+    with pytest.raises(AssertionError), started(process, stack.folder / "altered.log"):
+        pass
+    assert "rows were altered" in (stack.folder / "altered.log").read_text()
+    assert "rows were altered" in (stack.folder / "projection" / "halted").read_text()
+
+
+def test_the_database_may_go_away_and_come_back(stack: Stack) -> None:
+    stack.chain.grow(20, seed=6)
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.publish_all()
+        for _ in range(5):
+            # Every connection of both services is cut, as a restart of the server would.
+            stack.rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        stack.wait_applied()
+        assert_read_model_equals_the_fold(stack)
+        assert stub.GetStatus(pb.GetStatusRequest()).applied_through.height == 20
+
+
+def test_opening_kinds_are_kept(stack: Stack) -> None:
+    ledger = stack.chain.ledger
+    ledger.append(ledger.command("named", author=ALICE, number=1, opening=Opening("document", 1)))
+    stack.chain.commit()
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        found = stub.GetSession(pb.GetSessionRequest(session_id="named"))
+        assert (found.session.kind, found.session.kind_version) == ("document", 1)
+        assert found.session.opened_at_ms == found.applied_through.timestamp_ms
