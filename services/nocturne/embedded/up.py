@@ -92,15 +92,19 @@ def _detached(home: Path, validators: int) -> Status:
             start_new_session=True,
         )
     deadline = time.monotonic() + READY_SECONDS_MAX
-    while started.poll() is None:
-        found = statuses.read(place.status)
-        if found.supervisor == started.pid and found.ready:
-            return found
-        if time.monotonic() > deadline:
-            started.terminate()
-            started.wait(STOP_SECONDS_MAX)
-            raise EmbeddedError(f"The ledger was not ready within {READY_SECONDS_MAX:.0f} s.")
-        time.sleep(POLL_SECONDS)
+    try:
+        while started.poll() is None:
+            found = statuses.read(place.status)
+            if found.supervisor == started.pid and found.ready:
+                return found
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"The ledger was not ready within {READY_SECONDS_MAX:.0f} s.")
+            time.sleep(POLL_SECONDS)
+    except (EmbeddedError, KeyboardInterrupt):
+        # What did not become ready, or nobody waits for any more, does not stay behind.
+        started.terminate()
+        started.wait(STOP_SECONDS_MAX)
+        raise
     raise _failure(started.pid, place.status, place.log("supervisor"))
 
 

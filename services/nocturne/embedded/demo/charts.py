@@ -19,6 +19,11 @@ _AXIS: Final = 26
 _BINS: Final = 60
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 _TICKS_MAX: Final = 9
+_ROW: Final = 42
+_NODE_WIDTH: Final = 190
+_NODE_HEIGHT: Final = 26
+_WAY_X: Final = 1
+_BESIDE_X: Final = 240
 
 
 def histograms(series: Sequence[Samples]) -> str:
@@ -43,34 +48,36 @@ def histograms(series: Sequence[Samples]) -> str:
 def merkle_path(proof: Proof) -> str:
     """The way from the event's leaf up to the root, with the hashes that stand beside it."""
     levels = len(proof.path)
-    row = 46
-    height = row * levels + 44
+    bottom = _ROW * levels + _NODE_HEIGHT // 2 + 1
     parts = []
-    for level in range(levels):
-        below, above = height - 22 - row * level, height - 22 - row * (level + 1)
-        parts.append(f'<path class="edge" d="M150 {below - 13} L190 {above + 13}"/>')
-        parts.append(f'<path class="edge weak" d="M430 {below - 13} L300 {above + 13}"/>')
-        parts.append(_node(360, below, _short(proof.path[level]), "beside"))
+    for level, beside in enumerate(proof.path):
+        below, above = bottom - _ROW * level, bottom - _ROW * (level + 1)
+        up = below - _NODE_HEIGHT // 2
+        joins = f"M{_BESIDE_X + _NODE_WIDTH // 2} {up} V{above} H{_WAY_X + _NODE_WIDTH}"
+        rises = f"M{_WAY_X + _NODE_WIDTH // 2} {up} V{above + _NODE_HEIGHT // 2}"
+        parts.append(f'<path class="edge weak" d="{joins}"/><path class="edge" d="{rises}"/>')
+        parts.append(_node(_BESIDE_X, below, _short(beside), "beside"))
     for level in range(levels + 1):
-        name = _path_name(level, levels, proof)
-        parts.append(_node(80, height - 22 - row * level, name, "way"))
+        parts.append(_node(_WAY_X, bottom - _ROW * level, _path_name(level, proof), "way"))
     label = f"Merkle path of {levels} hashes from the leaf to the dispositions root"
+    width, height = _BESIDE_X + _NODE_WIDTH + 1, bottom + _NODE_HEIGHT // 2 + 1
     return (
-        f'<svg viewBox="0 0 600 {height}" role="img" class="merkle" aria-label="{escape(label)}">'
-        f"{''.join(parts)}</svg>"
+        f'<svg viewBox="0 0 {width} {height}" role="img" class="merkle" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
 
-def _path_name(level: int, levels: int, proof: Proof) -> str:
+def _path_name(level: int, proof: Proof) -> str:
     if level == 0:
         return f"leaf {_short(proof.leaf)}"
-    return f"root {_short(proof.root)}" if level == levels else "hash of both"
+    return f"root {_short(proof.root)}" if level == len(proof.path) else "hash of both"
 
 
 def _node(x: int, y: int, text: str, style: str) -> str:
     return (
-        f'<g class="node {style}"><rect x="{x}" y="{y - 13}" width="190" height="26" rx="5"/>'
-        f'<text x="{x + 95}" y="{y + 4}">{escape(text)}</text></g>'
+        f'<g class="node {style}"><rect x="{x}" y="{y - _NODE_HEIGHT // 2}" '
+        f'width="{_NODE_WIDTH}" height="{_NODE_HEIGHT}" rx="5"/>'
+        f'<text x="{x + _NODE_WIDTH // 2}" y="{y + 4}">{escape(text)}</text></g>'
     )
 
 

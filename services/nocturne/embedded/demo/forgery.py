@@ -43,6 +43,7 @@ from nocturne.core.certificates import (
 from nocturne.core.commands import SignedCommand, encode_signed_command
 from nocturne.core.events import (
     Position,
+    decode_event_header,
     encode_event,
     encode_event_header,
     hash_event,
@@ -52,7 +53,7 @@ from nocturne.core.events import (
 from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.exports import Placement
 from nocturne.core.genesis import Genesis, encode_genesis
-from nocturne.core.identifiers import Hash, LedgerId, SessionId, session_key
+from nocturne.core.identifiers import Hash, LedgerId, SessionId, format_id, session_key
 from nocturne.core.intake import IntakeContext, command_hash_of_value, prepare
 from nocturne.core.keys import Signer, prove_possession
 from nocturne.core.receipts import (
@@ -110,8 +111,8 @@ def self_made_export(
     genesis: Genesis, forger: Forger, commands: Sequence[SignedCommand], time: int
 ) -> bytes:
     """The export of a session of a ledger that exists only here: its commands executed by the real
-    rules into block 1 (at `time`, ms), certified and signed by the forger. All `commands` are of
-    one session of that ledger.
+    rules into block 1 (at `time`, ms), certified and signed by the forger, whoever `genesis` names.
+    All `commands` are of one session of that ledger.
     """
     genesis_bytes = encode_genesis(genesis)
     before = LedgerState.founding(genesis_bytes)
@@ -254,13 +255,12 @@ def forged_records(target: Target, forger: Forger, signed: SignedCommand) -> lis
         forger.authority, target.ledger_id, height, block.digest, hash_signatures([signatures])
     )
     event = encode_event(header_bytes, signatures, height, time, signed, 0)
+    receipt = _forged_receipt(target, forger, signed)
     return [
         _block_record(target, block),
         _seal_record(target, seal),
-        _session_record(target, EVENTS, "forged-event", height, event),
-        _session_record(
-            target, RECEIPTS, "forged-receipt", height, _forged_receipt(target, forger, signed)
-        ),
+        _session_record(target, EVENTS, _event_name(header_bytes), height, event),
+        _session_record(target, RECEIPTS, _receipt_name(target), height, receipt),
     ]
 
 
@@ -356,6 +356,17 @@ def _forged_receipt(target: Target, forger: Forger, signed: SignedCommand) -> by
     time, height = target.parent.time + 1, target.parent.height + 1
     signatures = sign_receipt(forger.authority, hash_receipt(header_bytes), time, height)
     return encode_receipt(header_bytes, signatures, height, time)
+
+
+def _event_name(header_bytes: bytes) -> str:
+    """The CloudEvents id of an event's record."""
+    return format_id(decode_event_header(header_bytes).event_id)
+
+
+def _receipt_name(target: Target) -> str:
+    """The CloudEvents id of a receipt's record."""
+    at = _next_position(target)
+    return f"{at.log_epoch}-{at.partition}-{at.offset}"
 
 
 def _block_record(target: Target, block: Block) -> ForgedRecord:

@@ -6,6 +6,7 @@ strangers, so all of it is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
@@ -18,6 +19,7 @@ from nocturne.embedded.demo.proof import MERKLE_PATH
 PERCENTILES: Final = (50, 90, 99)
 _HASH_HEAD: Final = 12
 _HASH_TAIL: Final = 6
+_HASH: Final = re.compile(r"(?:sha256|ed25519)-[0-9a-f]{32,}")
 
 
 def render(findings: Findings, template: str) -> str:
@@ -82,7 +84,7 @@ def audit_sentence(findings: Findings) -> str:
     return (
         f"{number(audit.verified)} of {number(audit.exports)} session exports verified with "
         f"nothing but the ledger id: {number(audit.events)} events and {number(audit.receipts)} "
-        f"receipts in {audit.bytes / 1e6:.1f} MB, {audit.seconds:.1f} s."
+        f"receipts in {audit.bytes / 1e6:.1f}\u00a0MB, in {audit.seconds:.1f}\u00a0s."
     )
 
 
@@ -104,7 +106,7 @@ def _standfirst(findings: Findings) -> str:
     return (
         f"A company's purchases, {number(counts.commands)} signed commands, became "
         f"{number(counts.events)} certified events and {number(counts.receipts)} signed refusals "
-        f"on one machine, in {number(findings.burst.per_second)} commands a second at full speed. "
+        f"on one machine, {number(findings.burst.per_second)} commands a second at full speed. "
         "Then the demonstration attacked its own ledger."
     )
 
@@ -144,13 +146,18 @@ def _latency_row(samples: Samples) -> tuple[str, ...]:
 
 def _attack_row(verdict: Verdict) -> tuple[str, ...]:
     mark = "caught" if verdict.caught else "missed"
+    evidence = _HASH.sub(_shorter, verdict.evidence)
     sign = "✓ caught" if verdict.caught else "✗ not caught"
     return (
         escape(verdict.attack),
         escape(verdict.done),
-        f"{escape(verdict.caught_by)}<small>{escape(verdict.evidence)}</small>",
+        f"{escape(verdict.caught_by)}<small>{escape(evidence)}</small>",
         f'<span class="{mark}">{sign}</span>',
     )
+
+
+def _shorter(found: re.Match[str]) -> str:
+    return short(found[0])
 
 
 def _links(proof: Proof) -> str:

@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 
 from nocturne.core.events import event_signed, hash_event, sign_event
-from nocturne.core.exports import EventsLine, ExportLine, ReceiptLine, parse_line, print_line
+from nocturne.core.exports import EventsLine, ReceiptLine, parse_line, print_line
 from nocturne.core.identifiers import Hash
 from nocturne.core.json_forms import Attestation
 from nocturne.core.keys import Signer
@@ -43,15 +43,6 @@ def with_flipped_bit(export: bytes, dice: random.Random) -> bytes:
 def with_authority(export: bytes, forger: Signer) -> bytes:
     """The export with every signature of the authority on its events made by another key."""
     return b"".join(_resigned(data, forger) for data in lines_of(export))
-
-
-def with_genesis(export: bytes, genesis_bytes: bytes) -> bytes:
-    """The export with another ledger's genesis in its first line."""
-    first, *rest = lines_of(export)
-    line = parse_line(first)
-    if not isinstance(line, ExportLine):
-        raise ValueError("the export has no first line")
-    return b"".join([print_line(replace(line, genesis_bytes=genesis_bytes)), *rest])
 
 
 def _resigned(data: bytes, forger: Signer) -> bytes:

@@ -13,7 +13,7 @@ from nocturne.core.blocks import decode_seal, hash_block, seal_signed
 from nocturne.core.commands import Opening
 from nocturne.core.errors import Malformed
 from nocturne.core.events import decode_event, event_signed
-from nocturne.core.genesis import encode_genesis, ledger_id_of
+from nocturne.core.genesis import Genesis, encode_genesis, ledger_id_of
 from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.receipts import Head, decode_receipt, receipt_signed
 from nocturne.core.topics import BLOCKS, EVENTS, RECEIPTS, SEALS, unframe
@@ -58,11 +58,11 @@ def test_another_authority_is_not_the_ledgers() -> None:
     assert "another key than the authority's" in fault
 
 
-def _self_made() -> bytes:
-    genesis = forgery.found(LEDGER.genesis, FORGER, bytes(32))
+def _self_made(genesis: Genesis) -> bytes:
+    ledger_id = ledger_id_of(encode_genesis(genesis))
     commands = [
         command_of(
-            ledger_id_of(encode_genesis(genesis)),
+            ledger_id,
             SessionId("orders/1"),
             FORGER.author,
             (patch("PaymentReleased", account="mine", number=number),),
@@ -77,7 +77,7 @@ def _self_made() -> bytes:
 
 
 def test_a_self_made_ledger_is_consistent_and_refused() -> None:
-    export = _self_made()
+    export = _self_made(forgery.found(LEDGER.genesis, FORGER, bytes(32)))
     alone = verify_export(tampering.lines_of(export), None)
     assert alone.fault is None
     assert alone.events == 5
@@ -85,10 +85,10 @@ def test_a_self_made_ledger_is_consistent_and_refused() -> None:
     assert "not of the trusted" in (_fault(export) or "")
 
 
-def test_a_self_made_ledger_under_the_trusted_genesis_is_refused() -> None:
-    fault = _fault(tampering.with_genesis(_self_made(), LEDGER.genesis_bytes))
+def test_a_self_made_ledger_under_the_trusted_genesis_lacks_its_validators_vote() -> None:
+    fault = _fault(_self_made(LEDGER.genesis))
     assert fault is not None
-    assert "block 1" in fault
+    assert "the vote of validator 0 does not verify" in fault
 
 
 def _records() -> dict[str, ForgedRecord]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -40,7 +39,7 @@ def _genesis() -> Genesis:
         bytes(32),
         4,
         1_000_000,
-        replace(Limits(), range_records_max=1_000_000, block_bytes_max=1 << 30),
+        Limits(),
         ((operator.key, prove_possession(operator)),),
         authority.key,
         prove_possession(authority),
@@ -90,7 +89,7 @@ def test_a_full_plan_has_two_hundred_orders_and_every_kind_of_refusal_it_tells_o
 
 
 def test_the_ledgers_rules_make_of_every_command_what_the_plan_foresees() -> None:
-    plan = scenario.plan(3, 1500, PEOPLE.authors)
+    plan = scenario.plan(3, 1200, PEOPLE.authors)
     state = LedgerState.founding(GENESIS_BYTES)
     context = IntakeContext.of(state.ledger_id, state.view.genesis)
     logs: dict[int, list[LogRecord]] = {number: [] for number in range(context.partitions)}

@@ -1,0 +1,146 @@
+"""`make demo`: a ledger in a temporary home, a company's purchases on it, and every attack.
+
+Exit codes: 0 all held; 1 an attack was not caught or an export did not verify; 3 something was
+not available or not in time; 130 interrupted. Whatever happens, what was started is stopped, unless
+KEEP=1 asks for it to stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from nocturne.cli.failures import ExitCode, as_failure
+from nocturne.core.errors import NocturneError
+from nocturne.embedded import up
+from nocturne.embedded.demo import report
+from nocturne.embedded.demo.findings import Findings
+from nocturne.embedded.demo.purchase import order_session
+from nocturne.embedded.demo.scenario import COMMANDS_MIN
+from nocturne.embedded.demo.screen import Screen
+from nocturne.embedded.demo.show import Options, Phases, show
+from nocturne.embedded.home import Home
+from nocturne.embedded.status import Status
+
+COMMANDS: Final = 5_000
+SEED: Final = 20261121
+REPORT: Final = Path("demo") / "report.html"
+
+
+def main() -> int:
+    """Run the demonstration and say how it ended."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = _options()
+    screen = Screen.standard()
+    home = Home(Path(tempfile.mkdtemp(prefix="nocturne-demo-")))
+    keep = False
+    try:
+        findings = _run(screen, home, options)
+        keep = options.keep
+        return ExitCode.OK if findings.holds else ExitCode.FAILED
+    except KeyboardInterrupt:
+        screen.failed("interrupted", "stopping everything")
+        return ExitCode.INTERRUPTED
+    except (NocturneError, OSError, TimeoutError, ExceptionGroup) as error:
+        return _fail(screen, home, error)
+    finally:
+        if keep:
+            _leave(screen, home)
+        else:
+            _stop(screen, home)
+
+
+def _run(screen: Screen, home: Home, options: Options) -> Findings:
+    phases = Phases()
+    screen.title("Nocturne: a signed event ledger, shown end to end")
+    status = _start(screen, phases, home)
+    findings = asyncio.run(show(screen, phases, home, status, options))
+    template = resources.files(__package__).joinpath("report.html").read_text("utf-8")
+    options.report.parent.mkdir(parents=True, exist_ok=True)
+    options.report.write_text(report.render(findings, template), "utf-8")
+    screen.summary(findings, options.report)
+    return findings
+
+
+def _start(screen: Screen, phases: Phases, home: Home) -> Status:
+    with phases.timed("start") as seconds:
+        with screen.downloading() as progress:
+            status = up.up(home.root, detach=True, progress=progress)
+        screen.done("started", f"{len(status.services)} processes on this machine", seconds())
+    screen.note("home", str(home.root))
+    return status
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m nocturne.embedded.demo",
+        description="Show a whole ledger on this machine. KEEP=1 leaves it running.",
+    )
+    parser.add_argument("--commands", type=int, default=COMMANDS, help=f"at least {COMMANDS_MIN}")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the business case")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the report goes")
+    chosen = parser.parse_args()
+    if chosen.commands < COMMANDS_MIN:
+        parser.error(f"--commands: expected at least {COMMANDS_MIN}, got {chosen.commands}")
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    return Options(chosen.commands, chosen.seed, chosen.report, keep)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the demonstration as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _fail(screen: Screen, home: Home, error: Exception) -> int:
+    """One sentence, the lines below it, and where the logs of what ran are kept."""
+    first: Exception = error
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    failure = as_failure(first)
+    screen.failed("failed", str(failure))
+    for line in failure.details:
+        screen.note("", line)
+    if home.logs.is_dir():
+        kept = Path(tempfile.mkdtemp(prefix="nocturne-demo-logs-"))
+        shutil.copytree(home.logs, kept, dirs_exist_ok=True)
+        screen.note("logs", str(kept))
+    return failure.code
+
+
+def _leave(screen: Screen, home: Home) -> None:
+    """The ledger stays; what to do with it next."""
+    program = Path(sys.executable).with_name("nocturne")
+    shown = os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
+    session = order_session(1)
+    screen.title("It still runs. Next:")
+    screen.say(f"{shown} events {session} --home {home.root}")
+    screen.say(f"{shown} export {session} order.jsonl --home {home.root}")
+    screen.say(f"{shown} verify order.jsonl --trust {home.root / 'genesis.avro'}")
+    screen.say()
+    screen.say(f"{shown} down --home {home.root}    # ends it")
+
+
+def _stop(screen: Screen, home: Home) -> None:
+    """Stop what runs and remove the home; a second Ctrl-C does not leave half of it behind."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        up.down(home.root)
+    except NocturneError as error:
+        screen.failed("not stopped", str(error))
+        return
+    shutil.rmtree(home.root, ignore_errors=True)
+    screen.note("stopped", "nothing is left running")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The demonstration from its first command to its findings, on a ledger that runs already."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from nocturne.cli import authors
+from nocturne.cli.asking import each_within
+from nocturne.cli.connection import connect
+from nocturne.cli.importing import Written
+from nocturne.cli.ledger import Ledger
+from nocturne.core.exports import BlockLine, EventsLine, parse_line
+from nocturne.core.genesis import ledger_id_of
+from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, SessionId, format_hash
+from nocturne.core.keys import Ed25519Signer, Signer
+from nocturne.embedded import postgres
+from nocturne.embedded.demo import attacks, auditing, business, proof, scenario, tampering
+from nocturne.embedded.demo.findings import (
+    Audit,
+    Counts,
+    Findings,
+    History,
+    Phase,
+    Proof,
+    Verdict,
+)
+from nocturne.embedded.demo.people import People
+from nocturne.embedded.demo.purchase import DEPARTMENTS, RELEASED, STRANGER
+from nocturne.embedded.demo.screen import Screen, latency_text, number
+from nocturne.embedded.demo.stage import DEADLINE_MS, Stage
+from nocturne.embedded.demo.steps import Department
+from nocturne.embedded.home import Home
+from nocturne.embedded.status import Status
+from nocturne.imports import git, git_import, git_log
+
+COMMITS_MAX: Final = 5_000
+"""A longer history would be most of the demonstration."""
+IMPORTER: Final = Department("engineering")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller chose."""
+
+    commands: int
+    seed: int
+    report: Path
+    keep: bool
+
+
+@dataclass(slots=True)
+class Phases:
+    """How long each part takes."""
+
+    done: list[Phase] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[Callable[[], float]]:
+        """Time a block; the function says how long it has taken so far."""
+        began = time.perf_counter()
+        yield lambda: time.perf_counter() - began
+        self.done.append(Phase(name, time.perf_counter() - began))
+
+
+async def show(
+    screen: Screen, phases: Phases, home: Home, status: Status, options: Options
+) -> Findings:
+    """Business case, git history, attacks, audit."""
+    genesis_bytes = (home.root / "genesis.avro").read_bytes()
+    people = _people(home, ledger_id_of(genesis_bytes))
+    plan = scenario.plan(options.seed, options.commands, people.authors)
+    async with connect(home, DEADLINE_MS) as ledger:
+        stage = Stage(
+            ledger,
+            people,
+            plan,
+            genesis_bytes,
+            status.address("kafka"),
+            _superuser(home, status),
+            random.Random(options.seed),
+        )
+        ran, counts = await _business(screen, phases, stage, status.address("command"))
+        chain = await _proof(stage)
+        history = await _history(screen, phases, ledger, people.signers[IMPORTER])
+        verdicts = await _attacks(screen, phases, stage)
+        audit = await _audit(screen, phases, stage, ledger)
+    return Findings(
+        format_hash(people.ledger_id),
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
+        f"Python {platform.python_version()}",
+        options.seed,
+        tuple(phases.done),
+        counts,
+        ran.burst,
+        ran.light,
+        history,
+        chain,
+        tuple(verdicts),
+        audit,
+    )
+
+
+def _people(home: Home, ledger_id: LedgerId) -> People:
+    """A key for each department, kept in the home; the stranger's is nobody's to keep."""
+    signers: dict[Department, Signer] = {STRANGER: Ed25519Signer(os.urandom(32))}
+    for name in DEPARTMENTS:
+        if name != STRANGER:
+            authors.create(home, name)
+            signers[name] = authors.load(home, name)
+    return People(ledger_id, signers, os.urandom(32))
+
+
+def _superuser(home: Home, status: Status) -> str:
+    port = status.service("postgres").port
+    server = postgres.Server(home.postgres / "data", port, home.keys("postgres"))
+    return server.dsn(postgres.OWNER)
+
+
+async def _business(
+    screen: Screen, phases: Phases, stage: Stage, address: str
+) -> tuple[business.Ran, Counts]:
+    with phases.timed("business case") as seconds:
+        with screen.counting("business case") as count:
+            ran = await business.run(address, stage.plan, stage.people, count)
+        await stage.readable(ran.height)
+        counts = business.counts_of(stage.plan, await stage.totals())
+        screen.done(
+            "business case",
+            f"{number(counts.commands)} commands of {stage.plan.orders} orders became "
+            f"{number(counts.events)} events and {number(counts.receipts)} receipts, each as "
+            "planned",
+            seconds(),
+        )
+    screen.note(
+        "at full speed",
+        f"{number(ran.burst.per_second)} commands/s, {ran.burst.level} and signatures checked",
+    )
+    screen.note(
+        f"at {ran.light.commands_per_second:g} commands/s",
+        "; ".join(map(latency_text, ran.light.samples)),
+    )
+    return ran, counts
+
+
+async def _proof(stage: Stage) -> Proof:
+    """The chain of the first payment that was released."""
+    step = next(
+        step
+        for step in stage.plan.steps
+        if step.refusal is None and step.facts[0].event_type == RELEASED
+    )
+    block = b""
+    for data in tampering.lines_of(await stage.export(step.session)):
+        line = parse_line(data)
+        if isinstance(line, BlockLine):
+            block = data
+        if isinstance(line, EventsLine) and line.command.events[0].event_type == RELEASED:
+            return proof.chain_of(block, data, 0, step.author)
+    raise business.NotAsPlanned(f"the export of {step.session} has no {RELEASED}")
+
+
+async def _history(
+    screen: Screen, phases: Phases, ledger: Ledger, author: Signer
+) -> History | None:
+    folder = Path.cwd()
+    try:
+        branch = git_log.open_branch(folder, None, os.environ)
+    except git_log.GitError as none:
+        screen.note("git history", f"left out: {none}")
+        return None
+    if branch.commits > COMMITS_MAX:
+        screen.note("git history", f"left out: {branch.commits} commits are too many for a show")
+        return None
+    session = git.session_of(branch.repository, branch.name)
+    with phases.timed("git history") as seconds:
+        with screen.counting("git history") as count:
+            done = await git_import.bring_branch(
+                Written(ledger),
+                branch,
+                session,
+                author,
+                os.environ,
+                lambda commits: count(commits, branch.commits),
+            )
+        screen.done(
+            "git history", f"{done.imported} commits of this folder in {session}", seconds()
+        )
+        return History(session, done.imported, seconds())
+
+
+async def _attacks(screen: Screen, phases: Phases, stage: Stage) -> list[Verdict]:
+    screen.title("The ledger attacks itself")
+    verdicts: list[Verdict] = []
+    with phases.timed("attacks"):
+        async with aclosing(attacks.run(stage)) as found:
+            async for verdict in found:
+                screen.verdict(verdict)
+                verdicts.append(verdict)
+    if len(verdicts) != attacks.COUNT:
+        raise business.NotAsPlanned(f"expected {attacks.COUNT} attacks, made {len(verdicts)}")
+    return verdicts
+
+
+async def _audit(screen: Screen, phases: Phases, stage: Stage, ledger: Ledger) -> Audit:
+    screen.title("Everything verified, offline")
+    with phases.timed("audit") as seconds:
+        totals = await stage.totals()
+        sessions = await _sessions(ledger, totals.sessions)
+        with screen.counting("audit") as count:
+            audit = await auditing.audit(sessions, stage.people.ledger_id, stage.export, count)
+        audit = auditing.against(audit, totals.events, totals.receipts)
+        what = (
+            f"{audit.verified} of {audit.exports} exports, {number(audit.events)} events, "
+            f"{number(audit.receipts)} receipts, {audit.bytes / 1e6:.1f} MB"
+        )
+        if audit.failures:
+            screen.failed("session exports", what)
+        else:
+            screen.done("session exports", what, seconds())
+    for failure in audit.failures:
+        screen.failed("", failure)
+    return audit
+
+
+async def _sessions(ledger: Ledger, count: int) -> list[SessionId]:
+    """Every session of the ledger, and the ledger's own, where refusals of nobody's stand."""
+    async with aclosing(ledger.sessions(count + 1)) as found:
+        listed = {one.session async for one in each_within(found)}
+    return sorted(listed | {LEDGER_SESSION})
