@@ -237,7 +237,7 @@ class Stack:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, kafka_broker: Broker, postgres_server: Server) -> Iterator[Stack]:
+def stack(tmp_path: Path, kafka_broker: Broker, postgres_server: Server) -> Stack:
     chain = Chain()
     renew_topics(kafka_broker, chain.ledger.genesis.partitions)
     database = f"projection_{uuid.uuid4().hex}"
@@ -247,7 +247,7 @@ def stack(tmp_path: Path, kafka_broker: Broker, postgres_server: Server) -> Iter
     with psycopg.connect(postgres_server.dsn(postgres.OWNER, database)) as connection:
         migrate(connection)
     producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "linger.ms": 1})
-    yield Stack(tmp_path, kafka_broker, postgres_server, database, chain, producer)
+    return Stack(tmp_path, kafka_broker, postgres_server, database, chain, producer)
 
 
 def renew_topics(broker: Broker, partitions: int) -> None:
@@ -568,7 +568,7 @@ def test_a_strangers_records_are_counted_and_change_nothing(stack: Stack) -> Non
         stack.produce(topics.BLOCKS, b"\x00\x00\x00\x00\x02junk")
         stack.produce(topics.BLOCKS, record_value(replace(blocks[0], state_changes=())))
         # Of a height that never comes, and of none.
-        far = replace(false.records[0], height=10**12)
+        far = false.records[0]._replace(height=10**12)
         stack.produce_signed(far)
         stack.produce(topics.EVENTS, false.records[0].value)
         stack.producer.flush(SECONDS_MAX)
@@ -585,7 +585,7 @@ def test_a_strangers_records_are_counted_and_change_nothing(stack: Stack) -> Non
             for one in all_of.records
             if one.topic == topics.EVENTS
         )
-        stack.produce_signed(replace(genuine, value=genuine.value[:-1] + b"!"))
+        stack.produce_signed(genuine._replace(value=genuine.value[:-1] + b"!"))
         # The same again is no stranger's.
         stack.publish(*chain.published[3])
         stack.producer.flush(SECONDS_MAX)

@@ -307,7 +307,7 @@ class BlockIntake:
             first += len(records)
             log_hash = _log_before(self._ledger_id, one, positions.get(one.partition))
             if log_hash is None:
-                _check_unlinked(records)
+                check_unlinked(records)
             elif _log_after(log_hash, one, records) != one.log_hash:
                 raise Malformed(f"block {block.header.height}: its records are not the log's")
             positions[one.partition] = LogPosition(
@@ -402,7 +402,7 @@ def _check_bytes(record: RecordDisposition) -> None:
         raise Malformed("block: a record is not carried, though it is not too large")
 
 
-def _check_unlinked(records: Sequence[RecordDisposition]) -> None:
+def check_unlinked(records: Sequence[RecordDisposition]) -> None:
     """Without the log hash before it, a record's command is proved by its disposition, and its
     payloads and its author's signature by the command.
     """

@@ -38,6 +38,7 @@ from nocturne.core.keys import (
     Signer,
     key_from_avro,
     key_to_avro,
+    one_ed25519_from_avro,
     signatures_from_avro,
     signatures_to_avro,
     verify,
@@ -250,5 +251,8 @@ def decode_event_signatures(data: bytes, header_bytes: bytes) -> Signatures:
     """
     if not data.startswith(header_bytes):
         raise Malformed("event: its header is not the certified one")
+    one = one_ed25519_from_avro(data, len(header_bytes))
+    if one is not None:
+        return one
     record, _ = _SIGNATURES_CODEC.decode_prefix(data[len(header_bytes) :])
     return signatures_from_avro(record["signatures"])

@@ -168,6 +168,20 @@ def signatures_from_avro(records: list[dict[str, Any]]) -> Signatures:
     return tuple([Signature(r["suite"], KeyId(r["keyId"]), r["bytes"]) for r in records])
 
 
+def one_ed25519_from_avro(data: bytes, at: int) -> Signatures | None:
+    """The list of one Ed25519 signature whose Avro bytes begin at `at`; None when another list, or
+    none, begins there. Nearly every list is such a one: 02 02, key id, 80 01, 64 bytes, 00.
+    """
+    if (
+        data[at : at + 2] == b"\x02\x02"
+        and data[at + 34 : at + 36] == b"\x80\x01"
+        and data[at + 100 : at + 101] == b"\x00"
+    ):
+        key_id_bytes = KeyId(data[at + 2 : at + 34])
+        return (Signature(ED25519, key_id_bytes, data[at + 36 : at + 100]),)
+    return None
+
+
 def signatures_bytes(signatures: Signatures) -> bytes:
     """The hashed form of a list: suite, key id, variable signature, for each. `Malformed` for a
     suite that is no byte.

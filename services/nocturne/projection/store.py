@@ -19,7 +19,7 @@ import structlog
 from psycopg import sql
 
 from nocturne.core.blocks import decode_block_header
-from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.errors import Halt, NocturneError, Unavailable
 from nocturne.core.identifiers import LEDGER_SESSION, Hash, SessionId
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state_leaf import SessionLeaf
@@ -129,8 +129,8 @@ class Store:
         return self._reachable
 
     def load(self, founding: Founding) -> Standing:
-        """Where the read model stands; an empty one is founded first. `Halt`: it is of another
-        ledger, or what it holds is not what its last block certified.
+        """Where the read model stands; an empty one is founded first. `NocturneError`: it is of
+        another ledger. `Halt`: what it holds is not what its last block certified.
         """
         return self._repeated(lambda connection: _load(connection, founding), "be read")
 
@@ -198,7 +198,7 @@ def _load(connection: psycopg.Connection, founding: Founding) -> Standing:
             row = (founding.ledger_id, 0, founding.ledger_id, 0)
         ledger_id, height, digest, block_time = row
         if ledger_id != founding.ledger_id:
-            raise Halt(
+            raise NocturneError(
                 f"the read model is of ledger {ledger_id.hex()}, this one is "
                 f"{founding.ledger_id.hex()}: use another database"
             )

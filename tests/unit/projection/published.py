@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from tests.ledger_factory import AUTHORITY
 
 from nocturne.core import topics
 from nocturne.core.blocks import Block, Seal, encode_seal, hash_signatures, positions_of, sign_seal
@@ -12,7 +14,6 @@ from nocturne.core.intake import evidence_of
 from nocturne.core.keys import Ed25519Signer, Signatures
 from nocturne.core.receipts import encode_receipt, hash_receipt, sign_receipt
 from nocturne.projection.collector import SignatureRecord
-from tests.ledger_factory import AUTHORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,13 @@ def publish(block: Block, signer: Ed25519Signer = AUTHORITY) -> Published:
                 data, signed, header.height, header.time, evidence_of(record), index
             )
             name = format_id(decode_event_header(data).event_id)
-            records.append(
-                _record(topics.EVENTS, position.partition, name, header.height, value)
-            )
+            records.append(_record(topics.EVENTS, position.partition, name, header.height, value))
             signatures.append(signed)
         if record.receipt is not None:
             signed = sign_receipt(signer, hash_receipt(record.receipt), header.time, header.height)
             value = encode_receipt(record.receipt, signed, header.height, header.time)
             name = f"{position.log_epoch}-{position.partition}-{position.offset}"
-            records.append(
-                _record(topics.RECEIPTS, position.partition, name, header.height, value)
-            )
+            records.append(_record(topics.RECEIPTS, position.partition, name, header.height, value))
             signatures.append(signed)
     seal = sign_seal(
         signer, header.ledger_id, header.height, block.digest, hash_signatures(signatures)
@@ -66,4 +63,4 @@ def _record(topic: str, partition: int, name: str, height: int, value: bytes) ->
 
 def at(record: SignatureRecord, offset: int) -> SignatureRecord:
     """The record at another offset."""
-    return replace(record, offset=offset)
+    return record._replace(offset=offset)
