@@ -272,8 +272,11 @@ class Stand:
 
     def wait_certified(self) -> None:
         """Until blocks cover the whole commands topic."""
-        ends = self.ends(topics.COMMANDS)
-        until(lambda: self.certified_to() == ends, SECONDS_MAX, f"blocks cover {ends}")
+        until(
+            lambda: self.certified_to() == self.ends(topics.COMMANDS),
+            SECONDS_MAX,
+            "blocks cover the commands topic",
+        )
 
     def wait_sealed(self, height: int) -> None:
         """Until the seal of this height is published."""
