@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each phase")
     parser.add_argument("--sessions", type=int, default=200, help="sessions written in turn")
     parser.add_argument("--rate", type=float, default=6000.0, help="offered rate of saturation")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="nocturne-bench-"))
     began = time.perf_counter()
@@ -50,7 +51,9 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     curves = metrics.pop("curves")
     metrics["up.ready"] = {"value": round(ready_s, 2), "unit": "s", "runs": [round(ready_s, 2)]}
-    _write(metrics, {str(name): _floats(values) for name, values in curves.items()})
+    _write(
+        arguments.results, metrics, {str(name): _floats(values) for name, values in curves.items()}
+    )
     return 0
 
 
@@ -163,14 +166,14 @@ class _Bench:
         return found
 
 
-def _write(metrics: Metrics, curves: dict[str, list[float]]) -> None:
-    RESULTS.mkdir(exist_ok=True)
+def _write(folder: Path, metrics: Metrics, curves: dict[str, list[float]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     result = {"commit": machine.commit(), "machine": machine.describe(), "metrics": metrics}
-    (RESULTS / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "latency.svg").write_text(plot.latency_svg(curves))
+    (folder / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "latency.svg").write_text(plot.latency_svg(curves))
     for name, metric in metrics.items():
         print(f"{name:44} {metric['value']:>12} {metric['unit']}")
-    print(f"written: {RESULTS / 'latest.json'}, {RESULTS / 'latency.svg'}")
+    print(f"written: {folder / 'latest.json'}, {folder / 'latency.svg'}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""The benchmark command works and writes what its guide says; its figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+def test_the_benchmark_writes_the_metrics_that_its_guide_lists(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench", "--runs", "1", "--seconds", "2", "--rate", "400"),
+            *("--sessions", "20", "--results", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    result = json.loads((tmp_path / "latest.json").read_text())
+    assert set(result) == {"commit", "machine", "metrics"}
+    names = {
+        "throughput.n1.single",
+        "latency.n1.light.p50",
+        "latency.n1.half.p99",
+        "cpu_us_per_event.n1.consensus-0",
+        "memory.n1.pss",
+        "up.ready",
+    }
+    assert names <= set(result["metrics"])
+    for metric in result["metrics"].values():
+        assert set(metric) == {"value", "unit", "runs"}
+        assert metric["value"] > 0
+    assert (tmp_path / "latency.svg").read_text().startswith("<svg")
