@@ -19,7 +19,6 @@ import structlog
 from confluent_kafka import Message
 
 from nocturne.core import topics
-from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash
 from nocturne.projection.chain import Chain
 from nocturne.projection.collector import (
@@ -193,12 +192,10 @@ class Projection:
         for message in messages:
             offset = message.offset()
             assert offset is not None
-            try:
-                folded = self._chain.offer(offset, message.value())
-            except Malformed as malformed:
-                log.warning("block_refused", offset=offset, cause=str(malformed))
+            folded, refused = self._chain.offer(offset, message.value())
+            if refused is not None:
+                log.warning("block_refused", offset=offset, cause=refused)
                 self._collector.refuse(topics.BLOCKS, 0, offset)
-                continue
             for block in folded:
                 self._collector.offer_block(block)
 
