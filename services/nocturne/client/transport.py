@@ -1,0 +1,101 @@
+"""gRPC channels, and what gRPC's errors mean to a caller."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from nocturne.client.results import NotConfigured
+from nocturne.core.errors import Malformed, NocturneError, Unavailable
+
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The longest line of an export; nearly all messages are below 1 MiB."""
+BACKOFF_SECONDS: Final = 0.1
+BACKOFF_SECONDS_MAX: Final = 3.0
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A service that was started again is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+_PASSING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""Worth another try: with a command this is safe, with a question too."""
+
+PASSING_NUMBERS: Final = frozenset(code.value[0] for code in _PASSING)
+"""The same as google.rpc codes, as a stream's refusals carry them."""
+
+
+def channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """A channel to `address` (host:port); without credentials in plain text."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def is_passing(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the same call may go better later."""
+    return error.code() in _PASSING
+
+
+def backoff_seconds(attempt: int, error: grpc.aio.AioRpcError | None = None) -> float:
+    """When to try again: as the service says, else doubling, bounded; half of it jitter."""
+    asked = None if error is None else _retry_delay(error)
+    bound = asked or min(BACKOFF_SECONDS * float(2**attempt), BACKOFF_SECONDS_MAX)
+    return bound * random.uniform(0.5, 1.0)
+
+
+@contextmanager
+def translated(service: str) -> Iterator[None]:
+    """Turns gRPC's errors into those of `core.errors`."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise fault_of(service, error.code(), error.details() or "") from error
+
+
+def fault_of(service: str, code: grpc.StatusCode | None, details: str) -> NocturneError:
+    """The error that a caller of this package sees."""
+    words = f"{service}: {details or code}"
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return Malformed(words)
+    if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
+        return NotConfigured(words)
+    if code in _PASSING or code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(words)
+    return NocturneError(words)
+
+
+def code_of(number: int) -> grpc.StatusCode | None:
+    """The status code of a google.rpc code."""
+    return next((code for code in grpc.StatusCode if code.value[0] == number), None)
+
+
+def _retry_delay(error: grpc.aio.AioRpcError) -> float | None:
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin" and isinstance(value, bytes):
+            retry = error_details_pb2.RetryInfo()
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Unpack(retry):
+                    delay: float = retry.retry_delay.ToNanoseconds() / 1e9
+                    return delay
+    return None
