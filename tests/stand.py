@@ -10,13 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.machines import free_ports, until
 
@@ -45,7 +44,6 @@ from nocturne.runtime.kafka import (
     Start,
     consumer_config,
     producer_config,
-    watermarks,
 )
 
 SECONDS_MAX = 30.0
@@ -99,6 +97,14 @@ class Running:
 
 
 @dataclass
+class _Known:
+    """What was read of a partition, and the offset to read on from."""
+
+    following: int
+    messages: list[Message]
+
+
+@dataclass
 class Stand:
     """One ledger on one broker."""
 
@@ -114,6 +120,8 @@ class Stand:
         self.genesis_file = founded.genesis_file
         self.source = f"nocturne:sha256-{self.ledger_id.hex()}"
         self._running: list[Running] = []
+        self._askers: dict[bool, Consumer] = {}
+        self._known: dict[tuple[str, int, bool], _Known] = {}
 
     @property
     def genesis(self) -> Genesis:
@@ -121,8 +129,10 @@ class Stand:
 
     # Processes ----------------------------------------------------------------------------
 
-    def start(self, service: str, *, healthy: bool = True) -> Running:
-        """`consensus` or `signing`; returns when it is healthy, unless it is not to be."""
+    def start(self, service: str, *, healthy: bool = True, before: str = "") -> Running:
+        """`consensus` or `signing`; returns when it is healthy, unless it is not to be. `before` is
+        Python that the process runs first: what breaks its machine.
+        """
         name = {"consensus": ceremony.VALIDATOR}.get(service, service)
         key = {
             "consensus": ceremony.validator_key(self.home),
@@ -132,7 +142,7 @@ class Stand:
         log = self.folder / f"{service}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                launched([sys.executable, "-m", f"nocturne.{service}"]),
+                launched([sys.executable, *_argv(service, before)]),
                 env={
                     **os.environ,
                     "NOCTURNE_GENESIS_FILE": str(self.genesis_file),
@@ -162,6 +172,8 @@ class Stand:
         for running in self._running:
             if running.process.poll() is None:
                 running.kill()
+        for asker in self._askers.values():
+            asker.close()
 
     # Commands -----------------------------------------------------------------------------
 
@@ -218,26 +230,40 @@ class Stand:
 
     def read(self, topic: str, partition: int = 0, *, committed: bool = False) -> list[Message]:
         """Every record of a partition, as it is now."""
-        low, high = watermarks(self.bootstrap, topic, partition, committed=committed)
-        if low == high:
-            return []
-        return self.on_kafka(lambda: self._read(topic, partition, low, high, committed))
+        low, high = self._asker(committed).get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=SECONDS_MAX
+        )
+        known = self._known.setdefault((topic, partition, committed), _Known(low, []))
+        if known.following < high:
+            self.on_kafka(lambda: self._read_on(topic, partition, known, high, committed))
+        return list(known.messages)
 
-    async def _read(
-        self, topic: str, partition: int, low: int, high: int, committed: bool
-    ) -> list[Message]:
+    async def _read_on(
+        self, topic: str, partition: int, known: _Known, high: int, committed: bool
+    ) -> None:
         isolation = "read_committed" if committed else "read_uncommitted"
         consumer = BatchConsumer(
-            consumer_config(self.bootstrap, str(uuid.uuid4()), isolation_level=isolation),
-            [Start(topic, partition, low)],
+            consumer_config(self.bootstrap, "stand", isolation_level=isolation),
+            [Start(topic, partition, known.following)],
         )
-        messages: list[Message] = []
         try:
             while consumer.next_offset(topic, partition) < high:
-                messages += await consumer.batch()
+                known.messages += await consumer.batch()
+            known.following = consumer.next_offset(topic, partition)
         finally:
             await consumer.close()
-        return messages
+
+    def _asker(self, committed: bool) -> Consumer:
+        """A client for questions only; kept, for making one costs more than many questions."""
+        if committed not in self._askers:
+            isolation = "read_committed" if committed else "read_uncommitted"
+            config = consumer_config(self.bootstrap, "stand", isolation_level=isolation)
+            self._askers[committed] = Consumer(config)
+        return self._askers[committed]
+
+    def forget(self) -> None:
+        """What was read of the topics: they were made anew."""
+        self._known.clear()
 
     def read_all(self, topic: str, *, committed: bool = True) -> list[Message]:
         """Every record of a topic with the ledger's partitions."""
@@ -259,7 +285,10 @@ class Stand:
 
     def ends(self, topic: str) -> list[int]:
         """The next offset of each partition of the commands topic."""
-        return [watermarks(self.bootstrap, topic, p)[1] for p in range(self.partitions)]
+        return [
+            self._asker(False).get_watermark_offsets(TopicPartition(topic, p), SECONDS_MAX)[1]
+            for p in range(self.partitions)
+        ]
 
     def certified_to(self) -> list[int]:
         """Up to which offset each partition is in blocks."""
@@ -292,6 +321,13 @@ class Stand:
             return await asyncio.wait_for(work(), SECONDS_MAX)
 
         return asyncio.run(bounded())
+
+
+def _argv(service: str, before: str) -> list[str]:
+    if not before:
+        return ["-m", f"nocturne.{service}"]
+    run = f"import sys; from nocturne.{service}.__main__ import main; sys.exit(main())"
+    return ["-c", f"{before}\n{run}"]
 
 
 def author(number: int = 1) -> Ed25519Signer:

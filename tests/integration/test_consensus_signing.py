@@ -35,7 +35,7 @@ from nocturne.runtime.kafka import ProducedRecord, TransactionalProducer, produc
 pytestmark = pytest.mark.integration
 
 FACTS = Opening("facts", 1)
-KILLS = 6
+KILLS = 5
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +256,32 @@ def until_blocks(stand: Stand, count: int) -> None:
     until(lambda: len(stand.read(topics.BLOCKS)) >= count, 20, f"{count} blocks")
 
 
+FSYNC_FAILS = """
+import errno, os
+sync, calls = os.fdatasync, 0
+def refuse(file):
+    global calls
+    calls += 1
+    if calls > 2:
+        raise OSError(errno.EIO, "Input/output error")
+    sync(file)
+os.fdatasync = refuse
+"""
+
+
+def test_a_failed_fsync_ends_the_process_and_the_next_one_goes_on(stand: Stand) -> None:
+    consensus = stand.start("consensus", before=FSYNC_FAILS)
+    for number in range(5):
+        if consensus.process.poll() is None:
+            stand.submit(commands(stand, 1, 1, first=number))
+    assert consensus.ended() == 1
+    assert "fsync failed (Input/output error)" in consensus.said()
+    before = digests(stand.blocks())
+    stand.start("consensus")
+    stand.wait_certified()
+    assert digests(stand.blocks())[: len(before)] == before
+
+
 def test_a_lost_blocks_topic_is_filled_again_from_the_journal(stand: Stand) -> None:
     consensus = stand.start("consensus")
     signing = stand.start("signing")
@@ -270,6 +296,7 @@ def test_a_lost_blocks_topic_is_filled_again_from_the_journal(stand: Stand) -> N
     from nocturne.embedded import topics as embedded_topics
 
     embedded_topics.ensure(stand.bootstrap, stand.partitions)
+    stand.forget()
     stand.start("consensus")
     assert digests(stand.blocks()) == digests(before)
     again = stand.start("signing")

@@ -73,6 +73,10 @@ PAUSE_SECONDS_MAX: Final = 0.02
 waits for nothing, and under load blocks grow, since each costs every reader a few signatures and a
 transaction whatever is in it."""
 REPUBLISH_BLOCKS: Final = 64
+WATCH_SECONDS: Final = 1.0
+TOPIC_CHECK_SECONDS: Final = 10.0
+"""How long records of a topic that was made anew while this process ran, and grew past its position
+before the next fetch, could be taken for the old one's. Any other way it shows at once."""
 CONSUMER_GROUP: Final = "nocturne-consensus-v1"
 UNREADABLE_HEADERS: Final[Headers] = (("\ufffd", None),)
 
@@ -235,6 +239,7 @@ class Validator:
                 self._write(producer),
                 self._confirm(),
                 self._watch(consumer),
+                self._check_topic(uuid),
             )
         finally:
             await self._close(producer, consumer)
@@ -422,13 +427,27 @@ class Validator:
             if self._store.snapshot_due and (self._snapshot is None or self._snapshot.done()):
                 self._start_snapshot(made)
 
+    async def _check_topic(self, uuid: bytes) -> None:
+        while True:
+            await asyncio.sleep(TOPIC_CHECK_SECONDS)
+            try:
+                found = await asyncio.to_thread(kafka.topic_uuid, self._bootstrap, topics.COMMANDS)
+            except Unavailable as fault:
+                log.warning("topic_check", cause=str(fault))
+                continue
+            if found != uuid:
+                raise Halt(
+                    f"the topic {topics.COMMANDS} was made anew while it was read: it was "
+                    f"{uuid.hex()}, the broker now has {found.hex()}"
+                )
+
     async def _watch(self, consumer: BatchConsumer) -> None:
         while True:
             self._measures.lag.set(consumer.lag() + self._gathering.waiting)
             self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
             if self._snapshot is not None and self._snapshot.done():
                 self._snapshot.result()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(WATCH_SECONDS)
 
     # Snapshots and ending -----------------------------------------------------------------
 
