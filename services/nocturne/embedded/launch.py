@@ -11,6 +11,8 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -43,24 +45,33 @@ def _become(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     capability leaves the folders' modes as they are; opening them to everyone would not.
     """
     _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "PR_SET_KEEPCAPS")
+    # Or else access(2), by which PostgreSQL looks for its own programs, would not know of the right
+    # that is kept. A container may not allow it; then such folders are as closed as they look.
+    libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):
         if _keep(libc, capability):
             return
+    # The change of user took nothing away by itself: it is told not to.
+    _check(_set_capabilities(libc, 0), "capset")
 
 
 def _keep(libc: ctypes.CDLL, capability: int) -> bool:
     """Keep one capability across exec; False if this process never had it (a container)."""
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    mask = 1 << capability
-    # Three words (effective, permitted, inheritable) for capabilities 0-31, then for 32-63.
-    data = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
-    if libc.capset(header, data) != 0:
+    if _set_capabilities(libc, 1 << capability) != 0:
         return False
     raised: int = libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
     return raised == 0
+
+
+def _set_capabilities(libc: ctypes.CDLL, mask: int) -> int:
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    # Three words (effective, permitted, inheritable) for capabilities 0-31, then for 32-63.
+    data = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
+    code: int = libc.capset(header, data)
+    return code
 
 
 def _check(code: int, what: str) -> None:
