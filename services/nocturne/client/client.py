@@ -479,7 +479,7 @@ class Client:
         return answer
 
     async def _ask(self, method: str, request: object) -> Any:
-        """The answer, None for NOT_FOUND; asked again while the service is away, to the deadline."""
+        """The answer; None for NOT_FOUND. It is asked for again while the service is away."""
         call = getattr(self._stub(), method)
         deadline = time.monotonic() + self._deadline_seconds
         attempt = 0

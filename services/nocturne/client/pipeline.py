@@ -49,6 +49,7 @@ class Pipeline:
         self._unanswered: dict[int, SignedCommand] = {}
         self._again: deque[int] = deque()
         self._refusals = 0
+        self._streams = 0
         self._to_send = asyncio.Event()
         self._to_take = asyncio.Event()
 
@@ -110,8 +111,9 @@ class Pipeline:
 
     async def _stream(self) -> AsyncGenerator[Answer, None]:
         """One stream, to its end. What it leaves unanswered is sent first by the next."""
+        self._streams += 1
         self._again = deque(sorted(self._unanswered))
-        call = self._stub.SubmitStream(self._requests())
+        call = self._stub.SubmitStream(self._requests(self._streams))
         try:
             async for response in call:
                 for one in response.outcomes:
@@ -120,6 +122,7 @@ class Pipeline:
                         yield answer
         finally:
             call.cancel()
+            self._to_send.set()
 
     def _answer_of(self, one: command_pb2.StreamOutcome) -> Answer | None:
         refusal = one.refusal if one.WhichOneof("result") == "refusal" else None
@@ -141,9 +144,12 @@ class Pipeline:
             self._again.append(correlation)
             self._to_send.set()
 
-    async def _requests(self) -> AsyncIterator[command_pb2.SubmitStreamRequest]:
+    async def _requests(self, number: int) -> AsyncIterator[command_pb2.SubmitStreamRequest]:
+        """What stream `number` sends. gRPC goes on asking for it after a stream has broken; then
+        it is over, or it would take what the next stream is to send.
+        """
         deadline_ms = int(self._deadline_seconds * 1000)
-        while not self._done():
+        while number == self._streams and not self._done():
             batch = self._batch()
             if batch:
                 yield command_pb2.SubmitStreamRequest(
