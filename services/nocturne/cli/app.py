@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nocturne.cli import checking, importing, reading, running, writing
+from nocturne.cli import checking, importing, keys, reading, running, writing
 
 app = typer.Typer(
     name="nocturne",
@@ -27,7 +27,7 @@ _CHECK = "Check"
 app.command(rich_help_panel=_RUN)(running.up)
 app.command(rich_help_panel=_RUN)(running.down)
 app.command(rich_help_panel=_RUN)(running.status)
-app.add_typer(writing.keys, name="keys", rich_help_panel=_WRITE)
+app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_WRITE)(writing.submit)
 app.add_typer(importing.imports, name="import", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_READ)(reading.sessions)

@@ -26,7 +26,7 @@ def ask(
 
     async def asked() -> Answer:
         place = around.home(home)
-        async with around.connect(place, round(deadline_seconds * 1000)) as ledger:
+        async with around.connect(place, deadline_seconds) as ledger:
             return await question(ledger)
 
     return asyncio.run(asked())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,11 +20,12 @@ from rich.text import Text
 from nocturne.cli import surroundings
 from nocturne.cli.asking import ask, each_within
 from nocturne.cli.failures import ExitCode, Failure
-from nocturne.cli.ledger import Ledger, Level, Outcome
+from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import DEADLINE_SECONDS, HomeOption, JsonOption, session_id
 from nocturne.cli.surroundings import Surroundings
 from nocturne.cli.words import count_text, refusal
 from nocturne.cli.writing import author_named
+from nocturne.client.results import Result
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
@@ -34,11 +35,12 @@ from nocturne.imports.into import Imported, ImportRefused
 
 imports = typer.Typer(help="Bring a history from elsewhere into the ledger.", no_args_is_help=True)
 
-_DEADLINE_MS: Final = round(DEADLINE_SECONDS * 1000)
+SILENCE_SECONDS_MAX: Final = 2 * DEADLINE_SECONDS
+"""The SDK gives up after the deadline without an answer; this is for one that does not."""
 
 
 class Written:
-    """The ledger as an import sees it: outcomes once certified, each in bounded time."""
+    """The ledger as an import sees it: every wait bounded, and a session not there has no event."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -55,17 +57,18 @@ class Written:
 
     async def submit_all(
         self, commands: Iterable[SignedCommand], in_flight_max: int
-    ) -> AsyncGenerator[Outcome, None]:
-        """Publish in order; outcomes, once certified, in the same order."""
-        outcomes = self._ledger.submit_all(commands, Level.CERTIFIED, _DEADLINE_MS, in_flight_max)
-        async for outcome in each_within(outcomes, DEADLINE_SECONDS + 1):
-            yield outcome
+    ) -> AsyncGenerator[Result, None]:
+        """Publish in order; results, once certified, in the same order."""
+        async with aclosing(self._ledger.submit_all(commands, in_flight_max)) as results:
+            async for result in each_within(results, SILENCE_SECONDS_MAX):
+                yield result
 
     async def events(self, session: SessionId, from_sequence: int) -> AsyncGenerator[Event, None]:
         """The session's events; none when it does not exist."""
         if await self._ledger.session(session) is not None:
-            async for event in each_within(self._ledger.events(session, from_sequence, False)):
-                yield event
+            async with aclosing(self._ledger.events(session, from_sequence)) as events:
+                async for event in each_within(events):
+                    yield event
 
 
 @imports.command("git")
@@ -108,7 +111,7 @@ def import_git(
         raise Failure(
             ExitCode.FAILED,
             f"The ledger refused event {refused.number} of {refused.session}: "
-            f"{refusal(refused.refusal)}.",
+            f"{refusal(refused.refused.header)}.",
         ) from refused
     seconds = (around.now_ms() - began) / 1000
     if as_json:

@@ -1,100 +1,28 @@
-"""What the command line asks of a running ledger, and what it gets: the boundary to the SDK.
+"""What the command line asks of a running ledger: the boundary to the SDK, `nocturne.client`.
 
-`connection.py` meets it with `nocturne.client`; tests meet it with a ledger in memory.
+`connection.py` meets it with the SDK's client; tests meet it with a ledger in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
 from typing import Protocol
 
+from nocturne.audit.verify import Verdict
+from nocturne.client.results import Level, Result, Session, State, Status
 from nocturne.core.commands import SignedCommand
-from nocturne.core.events import Event, EventHeader, Position
+from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
-from nocturne.core.identifiers import Hash, LedgerId, SessionId
-from nocturne.core.receipts import Receipt, ReceiptHeader
-from nocturne.core.strict_json import JsonValue
-
-
-class Level(IntEnum):
-    """Finality levels, in their order; UNKNOWN before the log has the command."""
-
-    UNKNOWN = 0
-    ACCEPTED = 1
-    CERTIFIED = 2
-    SIGNED = 3
-    LOGGED = 4
-    WITNESSED = 5
-    ANCHORED = 6
-
+from nocturne.core.identifiers import LedgerId, SessionId
+from nocturne.core.receipts import Receipt
 
 REACHABLE: tuple[Level, ...] = (Level.ACCEPTED, Level.CERTIFIED, Level.SIGNED)
 """The levels that a ledger of this version has; the others are "not configured"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a command, as far as is known.
-
-    `decided` is False while the deadline came before the command was certified. `receipt` is there
-    once the authority signed it. Times in ms since 1970.
-    """
-
-    level: Level
-    decided: bool
-    command_hash: Hash
-    position: Position | None
-    height: int | None
-    timestamp: int | None
-    events: tuple[EventHeader, ...]
-    refusal: ReceiptHeader | None
-    receipt: Receipt | None
-    repeated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One session as the projection has it. Times in ms since 1970."""
-
-    session: SessionId
-    kind: str
-    kind_version: int
-    sequence: int
-    head_hash: Hash
-    receipts: int
-    closed: bool
-    opened_at: int
-    updated_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A session's state folded to a sequence."""
-
-    session: SessionId
-    sequence: int
-    head_hash: Hash
-    value: JsonValue
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the projection holds, and what it refused, by cause."""
-
-    height: int
-    block_digest: bytes
-    timestamp: int
-    sessions: int
-    events: int
-    receipts: int
-    records: int
-    refused_records: Mapping[str, int]
-
-
 class Ledger(Protocol):
-    """A running ledger; `Unavailable` when it is not, or gives no answer in time."""
+    """A running ledger, whose answers are checked; `Unavailable` when there is none in time."""
 
     @property
     def ledger_id(self) -> LedgerId:
@@ -104,14 +32,14 @@ class Ledger(Protocol):
     def genesis(self) -> Genesis:
         """Limits, kinds and the authority's key."""
 
-    async def submit(self, signed: SignedCommand, wait: Level, deadline_ms: int) -> Outcome:
-        """Publish one command and wait for `wait`, at most `deadline_ms`."""
+    async def submit(self, signed: SignedCommand, wait: Level, deadline_seconds: float) -> Result:
+        """Publish one command and wait for `wait`, at most `deadline_seconds`."""
 
     def submit_all(
-        self, commands: Iterable[SignedCommand], wait: Level, deadline_ms: int, in_flight_max: int
-    ) -> AsyncGenerator[Outcome, None]:
-        """Publish commands in their order, at most `in_flight_max` unanswered; their outcomes, in
-        the order of the commands."""
+        self, commands: Iterable[SignedCommand], in_flight_max: int
+    ) -> AsyncGenerator[Result, None]:
+        """Publish commands in their order, at most `in_flight_max` unanswered; their results once
+        certified, in the order of the commands."""
 
     async def session(self, session: SessionId) -> Session | None:
         """One session, None if there is none."""
@@ -120,18 +48,18 @@ class Ledger(Protocol):
         """Sessions by their ids, at most `limit`."""
 
     def events(
-        self, session: SessionId, from_sequence: int, follow: bool
+        self, session: SessionId, from_sequence: int, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
         """Events from a sequence on; with `follow`, without an end."""
 
     def receipts(self, session: SessionId | None) -> AsyncGenerator[Receipt, None]:
         """Receipts of a session, or of all, by position."""
 
-    async def state(self, session: SessionId, at_sequence: int | None) -> State:
-        """The state at a sequence, or at the head."""
+    async def state(self, session: SessionId, at_sequence: int | None) -> State | None:
+        """The state at a sequence, or at the head; None if there is no such session."""
 
-    def export(self, session: SessionId) -> AsyncGenerator[bytes, None]:
-        """The pieces of the session's export file."""
+    async def export(self, session: SessionId, file: Path) -> Verdict:
+        """Write the session's export, whole and verified, or leave no trace of it."""
 
-    async def totals(self) -> Totals:
-        """What the projection holds."""
+    async def status(self) -> Status:
+        """What the read side holds."""

@@ -46,8 +46,3 @@ def session_id(text: str) -> SessionId:
             f"{text[:140]!r} is no session id: use 1 to 128 of the letters, digits and . _ : / @ -."
         )
     return SessionId(text)
-
-
-def deadline_ms(seconds: float) -> int:
-    """Whole milliseconds, at least one."""
-    return max(1, round(seconds * 1000))

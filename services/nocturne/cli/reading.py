@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from errno import EISDIR
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from nocturne.audit.verify import Verdict
 from nocturne.cli import surroundings
 from nocturne.cli.asking import ask, each_within, within
 from nocturne.cli.failures import ExitCode, Failure
-from nocturne.cli.ledger import Ledger, Session, State
+from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import HomeOption, JsonOption, SessionArgument, session_id
 from nocturne.cli.screen import (
     Cell,
@@ -31,6 +31,7 @@ from nocturne.cli.screen import (
 )
 from nocturne.cli.surroundings import Surroundings
 from nocturne.cli.words import count_text, refusal, time_text
+from nocturne.client.results import Session, State
 from nocturne.core.commands import SEALED_CONTENT_TYPE
 from nocturne.core.events import Event
 from nocturne.core.identifiers import SessionId, format_hash
@@ -173,7 +174,10 @@ def state(
             raise Failure(
                 ExitCode.FAILED, f"{named} stands at event {head}: there is no event {at} yet."
             )
-        return await within(ledger.state(named, at))
+        found = await within(ledger.state(named, at))
+        if found is None:
+            raise _missing(named)
+        return found
 
     found = ask(around, home, question)
     if as_json:
@@ -199,59 +203,50 @@ def export(
     around = surroundings.of(context)
     named = session_id(session)
     if file.is_dir():
-        raise IsADirectoryError(21, "Is a directory", os.fspath(file))
+        raise IsADirectoryError(EISDIR, "Is a directory", str(file))
 
-    async def question(ledger: Ledger) -> tuple[int, int]:
+    async def question(ledger: Ledger) -> Verdict:
         await _existing(ledger, named)
-        with _whole_or_nothing(file) as unfinished:
-            return await _write(ledger, named, unfinished)
+        return await ledger.export(named, file)
 
-    lines, size = ask(around, home, question)
+    verdict = ask(around, home, question)
+    size = file.stat().st_size
     if as_json:
-        around.emit({"sessionId": named, "file": str(file), "lines": lines, "bytes": size})
+        around.emit(
+            {
+                "sessionId": named,
+                "file": str(file),
+                "bytes": size,
+                "height": verdict.height,
+                "events": verdict.events,
+                "receipts": verdict.receipts,
+            }
+        )
         return
     around.out.print(
         Text.assemble(
-            ("✓ ", "green"), (named, "bold"), f"  {count_text(lines, 'line')}, {bytes_text(size)}"
+            ("✓ ", "green"),
+            (named, "bold"),
+            f"  {count_text(verdict.events, 'event')} and "
+            f"{count_text(verdict.receipts, 'receipt')} as of block {verdict.height}",
+            (f"  {bytes_text(size)}", "dim"),
         )
     )
     around.say(f"Check it anywhere, offline: nocturne verify {file} --trust LEDGER_ID")
 
 
-async def _write(ledger: Ledger, session: SessionId, into: IO[bytes]) -> tuple[int, int]:
-    lines = size = 0
-    async with aclosing(ledger.export(session)) as pieces:
-        async for piece in each_within(pieces):
-            into.write(piece)
-            size += len(piece)
-            lines += piece.count(b"\n")
-    return lines, size
-
-
-@contextmanager
-def _whole_or_nothing(file: Path) -> Iterator[IO[bytes]]:
-    """Under another name until it is whole: a cut export never stands where one was asked for."""
-    number, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(number, "wb") as unfinished:
-            yield unfinished
-            unfinished.flush()
-            os.fsync(unfinished.fileno())
-            os.fchmod(unfinished.fileno(), 0o644)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink()
-        raise
-
-
 async def _existing(ledger: Ledger, session: SessionId) -> Session:
     found = await within(ledger.session(session))
     if found is None:
-        raise Failure(
-            ExitCode.FAILED,
-            f"There is no session {session} in this ledger: 'nocturne sessions' lists them.",
-        )
+        raise _missing(session)
     return found
+
+
+def _missing(session: SessionId) -> Failure:
+    return Failure(
+        ExitCode.FAILED,
+        f"There is no session {session} in this ledger: 'nocturne sessions' lists them.",
+    )
 
 
 # JSON forms and rows ---------------------------------------------------------------------------
@@ -264,7 +259,7 @@ def _session_json(one: Session) -> JsonObject:
         "kindVersion": one.kind_version,
         "sequenceNumber": one.sequence,
         "headHash": format_hash(one.head_hash),
-        "receiptCount": one.receipts,
+        "receiptCount": one.receipt_count,
         "closed": one.closed,
         "openedAt": format_time(one.opened_at),
         "updatedAt": format_time(one.updated_at),
@@ -285,7 +280,7 @@ def _session_row(one: Session) -> list[str | Cell]:
         Cell(one.session, "dim strike" if one.closed else "bold"),
         one.kind if one.kind_version == 1 else f"{one.kind} v{one.kind_version}",
         str(one.sequence),
-        Cell(str(one.receipts), "yellow" if one.receipts else "dim"),
+        Cell(str(one.receipt_count), "yellow" if one.receipt_count else "dim"),
         short_hash(one.head_hash),
         time_text(one.updated_at),
     ]

@@ -15,11 +15,12 @@ from rich.text import Text
 from nocturne.cli import surroundings, trust
 from nocturne.cli.asking import ask, within
 from nocturne.cli.failures import ExitCode, Failure, bad_use
-from nocturne.cli.ledger import Ledger, Totals
+from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import bytes_text
 from nocturne.cli.status_view import Seen, ready_text, started_text, status_json, status_parts
 from nocturne.cli.surroundings import Machine, Surroundings
+from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
 from nocturne.embedded.status import Health
 
@@ -101,7 +102,7 @@ def _totals(around: Surroundings, home: Path | None) -> tuple[Totals | None, str
     """What the projection holds; or what stands in the way."""
 
     async def question(ledger: Ledger) -> Totals:
-        return await within(ledger.totals(), STATUS_SECONDS_MAX)
+        return await within(ledger.status(), STATUS_SECONDS_MAX)
 
     try:
         return ask(around, home, question, STATUS_SECONDS_MAX), None

@@ -10,9 +10,11 @@ from typing import Final
 from rich.console import RenderableType
 from rich.text import Text
 
-from nocturne.cli.ledger import REACHABLE, Level, Totals
+from nocturne.cli.ledger import REACHABLE
 from nocturne.cli.screen import Cell, Column, plain, short_hash, table
 from nocturne.cli.words import count_text, time_text
+from nocturne.client.results import AppliedThrough, Level
+from nocturne.client.results import Status as Totals
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.json_fields import format_time
 from nocturne.core.strict_json import JsonValue
@@ -60,7 +62,7 @@ def level_states(seen: Seen) -> dict[str, str]:
     elif seen.totals is None:
         state = "unknown"
     else:
-        state = "reached" if seen.totals.height > 0 else "nothing yet"
+        state = "reached" if seen.totals.applied_through.height > 0 else "nothing yet"
     return {
         level.name.lower(): state if level in REACHABLE else "not configured"
         for level in Level
@@ -89,7 +91,7 @@ def status_json(seen: Seen) -> JsonValue:
         ],
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
         "levels": dict(level_states(seen)),
-        "appliedThrough": None if totals is None else _applied_json(totals),
+        "appliedThrough": None if totals is None else _applied_json(totals.applied_through),
         "sessions": None if totals is None else totals.sessions,
         "events": None if totals is None else totals.events,
         "receipts": None if totals is None else totals.receipts,
@@ -98,11 +100,11 @@ def status_json(seen: Seen) -> JsonValue:
     }
 
 
-def _applied_json(totals: Totals) -> JsonValue:
+def _applied_json(applied: AppliedThrough) -> JsonValue:
     return {
-        "height": totals.height,
-        "blockDigest": format_hash(totals.block_digest) if totals.block_digest else None,
-        "timestamp": format_time(totals.timestamp),
+        "height": applied.height,
+        "blockDigest": format_hash(applied.block_digest) if applied.block_digest else None,
+        "timestamp": format_time(applied.timestamp),
     }
 
 
@@ -119,18 +121,18 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
             f"in {count_text(totals.sessions, 'session')}, of "
             f"{count_text(totals.records, 'record')}"
         )
-        yield Text(_applied_text(totals), style="dim")
-        for cause, count in sorted(totals.refused_records.items()):
+        yield Text(_applied_text(totals.applied_through), style="dim")
+        for cause, count in totals.refused_records:
             yield Text(f"{count_text(count, 'record')} refused: {plain(cause)}", style="yellow")
     if seen.running:
         yield Text.assemble(("levels  ", "dim"), _levels_text(seen))
 
 
-def _applied_text(totals: Totals) -> str:
-    if totals.height == 0:
+def _applied_text(applied: AppliedThrough) -> str:
+    if applied.height == 0:
         return "no block applied yet"
-    at = f"applied through block {totals.height}  {short_hash(totals.block_digest)}"
-    return f"{at}  {time_text(totals.timestamp)}"
+    at = f"applied through block {applied.height}  {short_hash(applied.block_digest)}"
+    return f"{at}  {time_text(applied.timestamp)}"
 
 
 def _service_row(seen: Seen, service: ServiceStatus) -> list[str | Cell]:

@@ -42,8 +42,8 @@ class Machine(Protocol):
 class Connect(Protocol):
     """Reaches the ledger of a home."""
 
-    def __call__(self, home: Home, deadline_ms: int) -> AbstractAsyncContextManager[Ledger]:
-        """The ledger while the context lasts; `deadline_ms` bounds each of its answers."""
+    def __call__(self, home: Home, deadline_seconds: float) -> AbstractAsyncContextManager[Ledger]:
+        """The ledger while the context lasts; `deadline_seconds` bounds each of its answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ def _embedded() -> Machine:
     return up
 
 
-def _connect(home: Home, deadline_ms: int) -> AbstractAsyncContextManager[Ledger]:
+def _connect(home: Home, deadline_seconds: float) -> AbstractAsyncContextManager[Ledger]:
     from nocturne.cli.connection import connect
 
-    return connect(home, deadline_ms)
+    return connect(home, deadline_seconds)
 
 
 def _lag(home: Home) -> Mapping[str, int]:

@@ -18,8 +18,9 @@ _HASH_PREFIX: Final = "sha256-"
 
 @dataclass(frozen=True, slots=True)
 class Founding:
-    """A ledger's genesis and the id that it gives."""
+    """A ledger's genesis, as the file has it and read, and the id that it gives."""
 
+    data: bytes
     genesis: Genesis
     ledger_id: LedgerId
 
@@ -60,4 +61,4 @@ def trusted(named: str | None, home: Home) -> LedgerId | None:
 def _read(file: Path) -> Founding:
     with file.open("rb") as opened:
         data = opened.read(GENESIS_BYTES_MAX + 1)
-    return Founding(decode_genesis(data), ledger_id_of(data))
+    return Founding(data, decode_genesis(data), ledger_id_of(data))

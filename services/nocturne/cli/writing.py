@@ -1,4 +1,4 @@
-"""keys · submit: what an author does. A refused command is shown with its receipt, exit code 1."""
+"""submit: sign one event and bring it into a session. A refusal is shown with its receipt."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.text import Text
 
 from nocturne.cli import authors, command_ids, payloads, surroundings
 from nocturne.cli.asking import ask, each_within, within
-from nocturne.cli.authors import AuthorKey
 from nocturne.cli.failures import ExitCode, Failure, bad_use
-from nocturne.cli.ledger import REACHABLE, Ledger, Level, Outcome, Session
+from nocturne.cli.ledger import REACHABLE, Ledger
 from nocturne.cli.options import (
     DEADLINE_SECONDS,
     DeadlineOption,
     HomeOption,
     JsonOption,
     SessionArgument,
-    deadline_ms,
     session_id,
 )
-from nocturne.cli.screen import Cell, Column, short_hash, table
+from nocturne.cli.result_view import result_json, result_text
 from nocturne.cli.surroundings import Surroundings
-from nocturne.cli.words import refusal
+from nocturne.client.results import Level, Refused, Result, Session, Undecided
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -40,35 +37,24 @@ from nocturne.core.commands import (
 )
 from nocturne.core.encoding import INTEGER_MAX
 from nocturne.core.errors import Unavailable
-from nocturne.core.events import encode_event_header, hash_event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import (
     CommandId,
     SessionId,
-    format_hash,
     format_id,
     is_type_name,
 )
-from nocturne.core.json_fields import format_time
-from nocturne.core.json_forms import position_json, receipt_json
 from nocturne.core.keys import Key, Signer
 from nocturne.core.receipts import (
     Reason,
-    Receipt,
-    encode_receipt_header,
-    hash_receipt,
 )
-from nocturne.core.strict_json import JsonValue
 
 DEFAULT_KIND: Final = "facts"
+SILENCE_SECONDS: Final = 2.0
 READABLE_LOOKS_MAX: Final = 100
 READABLE_LOOK_SECONDS: Final = 0.01
 READABLE_LOOK_SECONDS_MAX: Final = 1.0
 """A reader trails by milliseconds; what comes after a submit should find its event."""
-
-keys = typer.Typer(help="Make and list author keys.", no_args_is_help=True)
-
-_KEYS: Final = (Column("name", "bold"), Column("author"), Column("file", "dim"))
 
 
 class WaitFor(StrEnum):
@@ -87,57 +73,6 @@ class WaitFor(StrEnum):
         return Level[self.name]
 
 
-# keys ------------------------------------------------------------------------------------------
-
-
-@keys.command("new")
-def keys_new(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    as_json: JsonOption = False,
-    home: HomeOption = None,
-) -> None:
-    """Make a key under NAME; one that is there is never written over."""
-    around = surroundings.of(context)
-    made = authors.create(around.home(home), name)
-    if as_json:
-        around.emit(_key_json(made))
-    else:
-        assert made.author is not None
-        around.out.print(
-            Text.assemble(("✓ ", "green"), (made.name, "bold"), f"  {format_hash(made.author)}")
-        )
-        around.say(f"Kept in {made.file}, for nobody else to read: back it up.")
-
-
-@keys.command("list")
-def keys_list(context: typer.Context, as_json: JsonOption = False, home: HomeOption = None) -> None:
-    """List the keys of the home."""
-    around = surroundings.of(context)
-    found = authors.every(around.home(home))
-    if as_json:
-        for key in found:
-            around.emit(_key_json(key))
-    elif found:
-        around.out.print(table(_KEYS, map(_key_row, found)))
-    else:
-        around.say("No key yet: 'nocturne keys new NAME' makes one, and so does the first submit.")
-
-
-def _key_json(key: AuthorKey) -> JsonValue:
-    return {
-        "name": key.name,
-        "author": None if key.author is None else format_hash(key.author),
-        "file": str(key.file),
-        "problem": key.problem or None,
-    }
-
-
-def _key_row(key: AuthorKey) -> list[str | Cell]:
-    author = Cell(key.problem, "red") if key.author is None else Cell(format_hash(key.author))
-    return [key.name, author, str(key.file)]
-
-
 # submit ----------------------------------------------------------------------------------------
 
 
@@ -151,7 +86,7 @@ class Wish:
     kind: str | None
     expected: int | None
     wait: Level
-    deadline_ms: int
+    deadline_seconds: float
     command_id: CommandId
     is_repetition: bool
 
@@ -207,24 +142,24 @@ def submit(
         kind,
         expect,
         _reachable(wait),
-        deadline_ms(deadline),
+        deadline,
         _command_id(around, repeat),
         repeat is not None,
     )
     author = author_named(around, home, as_key)
     began = around.now_ms()
 
-    async def question(ledger: Ledger) -> tuple[SignedCommand, Outcome, Key]:
-        signed, outcome = await _submit(around, ledger, wish, author)
-        await _until_readable(ledger, outcome)
-        return signed, outcome, ledger.genesis.authority
+    async def question(ledger: Ledger) -> tuple[SignedCommand, Result, Key]:
+        signed, result = await _submit(around, ledger, wish, author)
+        await _until_readable(ledger, result)
+        return signed, result, ledger.genesis.authority
 
-    signed, outcome, authority = ask(around, home, question, deadline)
+    signed, result, authority = ask(around, home, question, deadline)
     if as_json:
-        around.emit(_outcome_json(signed, outcome, authority))
-    elif outcome.decided:
-        around.out.print(_outcome_text(wish, outcome, around.now_ms() - began))
-    _exit_as(wish, signed, outcome)
+        around.emit(result_json(signed, result, authority))
+    elif not isinstance(result, Undecided):
+        around.out.print(result_text(wish.session, result, around.now_ms() - began))
+    _exit_as(wish, signed, result)
 
 
 def _type_name(text: str) -> str:
@@ -260,7 +195,7 @@ def author_named(around: Surroundings, home: Path | None, name: str | None) -> S
 
 async def _submit(
     around: Surroundings, ledger: Ledger, wish: Wish, author: Signer
-) -> tuple[SignedCommand, Outcome]:
+) -> tuple[SignedCommand, Result]:
     """Ask once; once more without the opening if another command opened the session meanwhile."""
     existing = await within(ledger.session(wish.session))
     if existing is not None and wish.kind not in (None, existing.kind):
@@ -269,20 +204,20 @@ async def _submit(
         )
     opening = await _opening(ledger, wish, existing)
     signed = _command(ledger, wish, opening, author)
-    outcome = await _ask_once(ledger, signed, wish)
-    overtaken = outcome.refusal is not None and outcome.refusal.reason is Reason.DUPLICATE_SEQ
+    result = await _ask_once(ledger, signed, wish)
+    overtaken = isinstance(result, Refused) and result.reason is Reason.DUPLICATE_SEQ
     if not overtaken or opening is None or wish.expected is not None:
-        return signed, outcome
+        return signed, result
     around.say("Another command opened the session meanwhile: asking again, without opening it.")
     again = command_ids.mint(around.now_ms(), around.random(command_ids.RANDOM_BYTES))
     signed = _command(ledger, replace(wish, command_id=again), None, author)
     return signed, await _ask_once(ledger, signed, wish)
 
 
-async def _ask_once(ledger: Ledger, signed: SignedCommand, wish: Wish) -> Outcome:
+async def _ask_once(ledger: Ledger, signed: SignedCommand, wish: Wish) -> Result:
     # The service answers at the deadline with the level reached; this is for one that is silent.
-    patience = wish.deadline_ms / 1000 + 1
-    return await within(ledger.submit(signed, wish.wait, wish.deadline_ms), patience)
+    patience = wish.deadline_seconds + SILENCE_SECONDS
+    return await within(ledger.submit(signed, wish.wait, wish.deadline_seconds), patience)
 
 
 async def _opening(ledger: Ledger, wish: Wish, existing: Session | None) -> Opening | None:
@@ -325,13 +260,14 @@ def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Signer
     return sign_command(command, (payload,), author)
 
 
-async def _until_readable(ledger: Ledger, outcome: Outcome) -> None:
+async def _until_readable(ledger: Ledger, result: Result) -> None:
     """Wait a moment for the projection, so that the next command line finds what this one wrote."""
-    if outcome.height is None:
+    if isinstance(result, Undecided):
         return
     try:
         for _ in range(READABLE_LOOKS_MAX):
-            if (await within(ledger.totals(), READABLE_LOOK_SECONDS_MAX)).height >= outcome.height:
+            status = await within(ledger.status(), READABLE_LOOK_SECONDS_MAX)
+            if status.applied_through.height >= result.place.height:
                 return
             await asyncio.sleep(READABLE_LOOK_SECONDS)
     except (Unavailable, Failure):
@@ -339,69 +275,14 @@ async def _until_readable(ledger: Ledger, outcome: Outcome) -> None:
         return
 
 
-def _exit_as(wish: Wish, signed: SignedCommand, outcome: Outcome) -> None:
-    if outcome.refusal is not None:
+def _exit_as(wish: Wish, signed: SignedCommand, result: Result) -> None:
+    if isinstance(result, Refused):
         raise typer.Exit(ExitCode.FAILED)
-    if outcome.level < wish.wait:
+    if result.level < wish.wait:
         identity = format_id(signed.command.command_id)
         raise Failure(
             ExitCode.UNAVAILABLE,
-            f"The deadline of {wish.deadline_ms / 1000:g} s came at level "
-            f"{outcome.level.name.lower()}, before {wish.wait.name.lower()}: run the same again "
+            f"The deadline of {wish.deadline_seconds:g} s came at level "
+            f"{result.level.name.lower()}, before {wish.wait.name.lower()}: run the same again "
             f"with --id {identity}, which is safe and tells what became of it.",
         )
-
-
-def _outcome_text(wish: Wish, outcome: Outcome, took_ms: int) -> Text:
-    block = "" if outcome.height is None else f"  block {outcome.height}"
-    tail = f"{block}  {took_ms} ms" + ("  (decided before)" if outcome.repeated else "")
-    if outcome.refusal is not None:
-        return Text.assemble(
-            ("✗ refused", "red"),
-            (f"  {outcome.refusal.reason.name}", "yellow"),
-            f"  {refusal(outcome.refusal)}",
-            (f"\n  receipt {short_hash(_receipt(outcome).receipt_hash)}{tail}", "dim"),
-        )
-    first = outcome.events[0]
-    return Text.assemble(
-        (f"✓ {outcome.level.name.lower()}", "green"),
-        "  event ",
-        (str(first.sequence), "bold"),
-        " of ",
-        (wish.session, "bold"),
-        (f"  {short_hash(hash_event(encode_event_header(first)))}{tail}", "dim"),
-    )
-
-
-def _receipt(outcome: Outcome) -> Receipt:
-    """The signed receipt, or as long as it is not signed, its content."""
-    if outcome.receipt is not None:
-        return outcome.receipt
-    assert outcome.refusal is not None
-    data = encode_receipt_header(outcome.refusal)
-    return Receipt(
-        outcome.refusal, (), outcome.height or 0, outcome.timestamp or 0, data, hash_receipt(data)
-    )
-
-
-def _outcome_json(signed: SignedCommand, outcome: Outcome, authority: Key) -> JsonValue:
-    return {
-        "sessionId": signed.command.session,
-        "commandId": format_id(signed.command.command_id),
-        "commandHash": format_hash(outcome.command_hash),
-        "level": outcome.level.name.lower(),
-        "decided": outcome.decided,
-        "repeated": outcome.repeated,
-        "position": None if outcome.position is None else position_json(outcome.position),
-        "height": outcome.height,
-        "timestamp": None if outcome.timestamp is None else format_time(outcome.timestamp),
-        "events": [
-            {
-                "eventId": format_id(header.event_id),
-                "sequenceNumber": header.sequence,
-                "eventHash": format_hash(hash_event(encode_event_header(header))),
-            }
-            for header in outcome.events
-        ],
-        "receipt": None if outcome.refusal is None else receipt_json(_receipt(outcome), authority),
-    }

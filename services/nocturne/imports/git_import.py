@@ -12,7 +12,7 @@ from nocturne.core.keys import Signer
 from nocturne.imports import git, git_log
 from nocturne.imports.drafts import Draft, payload_bytes_max
 from nocturne.imports.git_log import Branch
-from nocturne.imports.into import Imported, Outcome, Place, Target, bring
+from nocturne.imports.into import Imported, Place, Target, bring
 
 
 class NotAnImport(NocturneError):  # noqa: N818
@@ -20,7 +20,7 @@ class NotAnImport(NocturneError):  # noqa: N818
 
 
 async def bring_branch(
-    target: Target[Outcome],
+    target: Target,
     branch: Branch,
     session: SessionId,
     author: Signer,

@@ -1,6 +1,6 @@
 """Bring drafts into a session: in order, each once, whatever happens between two runs.
 
-Rules: docs/guides/cli.md, imports. The ledger itself keeps order and uniqueness: every command
+Rules: docs/guides/cli.md, import git. The ledger itself keeps order and uniqueness: every command
 expects the sequence before it and has an id of its own. This file only decides what to ask next.
 """
 
@@ -10,22 +10,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
+from nocturne.client.results import Committed, Refused, Result, Undecided
 from nocturne.core.commands import Opening, SignedCommand
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, SessionId
 from nocturne.core.keys import Signer
-from nocturne.core.receipts import Reason, ReceiptHeader
+from nocturne.core.receipts import Reason
 from nocturne.imports.drafts import Draft, command_of
 
 IN_FLIGHT_MAX: Final = 128
 """Commands unanswered at a time: enough to fill a block while the last one is certified."""
 ATTEMPTS_MAX: Final = 4
 """Rounds without one event more, after which something is wrong that asking again does not mend."""
-
 LOOKS_MAX: Final = 40
 LOOK_SECONDS: Final = 0.25
 """Ten seconds for the projection to show what was certified before; it takes milliseconds."""
@@ -36,27 +36,8 @@ _LOOK_AGAIN: Final = frozenset(
 )
 
 
-class Outcome(Protocol):
-    """What an import reads of a command's outcome."""
-
-    @property
-    def decided(self) -> bool:
-        """False when the deadline came first."""
-
-    @property
-    def refusal(self) -> ReceiptHeader | None:
-        """Why it did not become events; None when it did."""
-
-    @property
-    def repeated(self) -> bool:
-        """It was decided before, and this is the first outcome."""
-
-
-OutcomeType = TypeVar("OutcomeType", bound=Outcome, covariant=True)
-
-
-class Target(Protocol[OutcomeType]):
-    """The ledger that an import writes to; any client that has these is one."""
+class Target(Protocol):
+    """The ledger that an import writes to."""
 
     @property
     def ledger_id(self) -> LedgerId:
@@ -68,21 +49,21 @@ class Target(Protocol[OutcomeType]):
 
     def submit_all(
         self, commands: Iterable[SignedCommand], in_flight_max: int
-    ) -> AsyncGenerator[OutcomeType, None]:
-        """Publish in order; outcomes, once certified, in the same order."""
+    ) -> AsyncGenerator[Result, None]:
+        """Publish in order; results, once certified, in the same order."""
 
     def events(self, session: SessionId, from_sequence: int) -> AsyncGenerator[Event, None]:
         """The session's events; none when it does not exist."""
 
 
 class ImportRefused(NocturneError):  # noqa: N818
-    """The ledger refused what no second try would change: `refusal` says why."""
+    """The ledger refused what no second try would change: `refused` says why."""
 
-    def __init__(self, session: SessionId, number: int, refusal: ReceiptHeader) -> None:
-        super().__init__(f"event {number} of {session} was refused: {refusal.reason.name}")
+    def __init__(self, session: SessionId, number: int, refused: Refused) -> None:
+        super().__init__(f"event {number} of {session} was refused: {refused.reason.name}")
         self.session = session
         self.number = number
-        self.refusal = refusal
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +84,7 @@ class Imported:
 
 
 async def bring(
-    target: Target[Outcome],
+    target: Target,
     place: Place,
     name_of: Callable[[Event], str],
     drafts_after: Callable[[Sequence[str]], Iterable[Draft]],
@@ -123,40 +104,74 @@ async def bring(
         progress(len(there))
         result = await _round(target, place, drafts_after(there), attempt, len(there), progress)
         written += result.written
-        if result.refusal is None:
+        if result.refused is None:
             return Imported(written, result.last - written)
         before = len(there)
         there = await _names(target, place.session, name_of, _head(result))
         attempt = 0 if len(there) > before else attempt + 1
         if attempt == ATTEMPTS_MAX:
-            raise ImportRefused(place.session, len(there) + 1, result.refusal)
+            raise ImportRefused(place.session, len(there) + 1, result.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """`last` is the sequence reached; with a `refusal` there is more to do."""
+    """`last` is the sequence reached; with `refused` there is more to do."""
 
     written: int
     last: int
-    refusal: ReceiptHeader | None
+    refused: Refused | None
 
 
-def _mends(refusal: ReceiptHeader) -> bool:
+async def _round(
+    target: Target,
+    place: Place,
+    drafts: Iterable[Draft],
+    attempt: int,
+    at: int,
+    progress: Callable[[int], None],
+) -> _Round:
+    """Ask for the drafts, under the ids of this attempt, until one is refused."""
+    commands = (
+        command_of(draft, target.ledger_id, place.session, place.opening, place.author, attempt)
+        for draft in drafts
+    )
+    in_flight_max = min(IN_FLIGHT_MAX, max(1, target.genesis.limits.id_window // 2))
+    written = 0
+    async with aclosing(target.submit_all(commands, in_flight_max)) as results:
+        async for result in results:
+            match result:
+                case Committed():
+                    at += 1
+                    written += not result.repeated
+                    progress(at)
+                case Refused() if _mends(result):
+                    return _Round(written, at, result)
+                case Refused():
+                    raise ImportRefused(place.session, at + 1, result)
+                case Undecided():
+                    raise Unavailable(
+                        f"The ledger did not certify event {at + 1} of {place.session} in time: "
+                        "run the import again, it goes on where it ended."
+                    )
+    return _Round(written, at, None)
+
+
+def _mends(refused: Refused) -> bool:
     """Asking again from where the session stands may help: for an unopened one it may be that the
     command that opens it got lost.
     """
-    unopened = refusal.reason is Reason.NOT_A_MEMBER and refusal.head is None
-    return unopened or refusal.reason in _LOOK_AGAIN
+    unopened = refused.reason is Reason.NOT_A_MEMBER and refused.header.head is None
+    return unopened or refused.reason in _LOOK_AGAIN
 
 
 def _head(result: _Round) -> int:
     """The sequence that the session is known to have reached, whatever a reader shows yet."""
-    head = None if result.refusal is None else result.refusal.head
+    head = None if result.refused is None else result.refused.header.head
     return result.last if head is None else max(result.last, head.sequence)
 
 
 async def _names(
-    target: Target[Outcome], session: SessionId, name_of: Callable[[Event], str], at_least: int
+    target: Target, session: SessionId, name_of: Callable[[Event], str], at_least: int
 ) -> list[str]:
     """The names of all events, once a reader shows at least so many: it trails the ledger."""
     for _ in range(LOOKS_MAX):
@@ -168,36 +183,3 @@ async def _names(
         f"The projection shows {len(names)} of at least {at_least} events of {session}: run the "
         "import again once 'nocturne status' shows no lag."
     )
-
-
-async def _round(
-    target: Target[Outcome],
-    place: Place,
-    drafts: Iterable[Draft],
-    attempt: int,
-    at: int,
-    progress: Callable[[int], None],
-) -> _Round:
-    """Ask for the drafts until one is refused; the first under the id of this attempt."""
-    commands = (
-        command_of(draft, target.ledger_id, place.session, place.opening, place.author, attempt)
-        for draft in drafts
-    )
-    in_flight_max = min(IN_FLIGHT_MAX, max(1, target.genesis.limits.id_window // 2))
-    written = 0
-    async with aclosing(target.submit_all(commands, in_flight_max)) as outcomes:
-        async for outcome in outcomes:
-            if not outcome.decided:
-                raise Unavailable(
-                    f"The ledger did not certify event {at + 1} of {place.session} in time: run "
-                    "the import again, it goes on where it ended."
-                )
-            refusal = outcome.refusal
-            if refusal is not None:
-                if _mends(refusal):
-                    return _Round(written, at, refusal)
-                raise ImportRefused(place.session, at + 1, refusal)
-            at += 1
-            written += not outcome.repeated
-            progress(at)
-    return _Round(written, at, None)

@@ -19,9 +19,21 @@ from rich.console import Console
 from tests import ledger_factory
 from tests.ledger_factory import AUTHORITY
 
+from nocturne.audit.verify import Verdict, verify_export
 from nocturne.cli.__main__ import run
-from nocturne.cli.ledger import Level, Outcome, Session, State, Totals
 from nocturne.cli.surroundings import Progress, Surroundings
+from nocturne.client.results import (
+    AppliedThrough,
+    Committed,
+    Level,
+    Place,
+    Refused,
+    Result,
+    Session,
+    State,
+    Status,
+    Undecided,
+)
 from nocturne.core import merkle
 from nocturne.core.blocks import Block, check_body, positions_of
 from nocturne.core.certificates import CommitProof
@@ -29,7 +41,6 @@ from nocturne.core.commands import SignedCommand
 from nocturne.core.errors import Unavailable
 from nocturne.core.events import (
     Event,
-    Position,
     decode_event,
     encode_event,
     hash_event,
@@ -55,7 +66,8 @@ from nocturne.core.receipts import (
     sign_receipt,
 )
 from nocturne.embedded.home import Home
-from nocturne.embedded.status import NOTHING, Health, ServiceStatus, Status
+from nocturne.embedded.status import NOTHING, Health, ServiceStatus
+from nocturne.embedded.status import Status as MachineStatus
 
 
 class MemoryLedger:
@@ -65,7 +77,7 @@ class MemoryLedger:
         self.inner = ledger_factory.Ledger(genesis)
         self.events_of: dict[str, list[Event]] = {}
         self.all_receipts: list[Receipt] = []
-        self.positions: dict[Hash, Outcome] = {}
+        self.results: dict[Hash, Committed | Refused] = {}
         self.commands: list[SignedCommand] = []
         self.level = Level.SIGNED
         self.unavailable: str | None = None
@@ -83,21 +95,19 @@ class MemoryLedger:
     def genesis(self) -> Genesis:
         return self.inner.genesis
 
-    async def submit(self, signed: SignedCommand, wait: Level, deadline_ms: int) -> Outcome:
+    async def submit(self, signed: SignedCommand, wait: Level, deadline_seconds: float) -> Result:
         self._check()
         self.commands.append(signed)
+        result = self._decide(signed)
         if self.level < Level.CERTIFIED:
-            outcome = self._outcome(signed)
-            return replace(
-                outcome, level=self.level, decided=False, height=None, events=(), refusal=None
-            )
-        return self._decide(signed)
+            return Undecided(signed.command_hash, self.level)
+        return result
 
     async def submit_all(
-        self, commands: Iterable[SignedCommand], wait: Level, deadline_ms: int, in_flight_max: int
-    ) -> AsyncGenerator[Outcome, None]:
+        self, commands: Iterable[SignedCommand], in_flight_max: int
+    ) -> AsyncGenerator[Result, None]:
         answered = 0
-        waiting: list[Outcome] = []
+        waiting: list[Result] = []
         # What was published is decided, whether or not anybody still waits for the answer.
         for signed in commands:
             self._check()
@@ -111,8 +121,8 @@ class MemoryLedger:
                 answered += 1
                 if answered == self.cut_after:
                     raise Unavailable("The command service went away.")
-        for outcome in waiting:
-            yield outcome
+        for result in waiting:
+            yield result
 
     async def session(self, session: SessionId) -> Session | None:
         self._check()
@@ -126,7 +136,7 @@ class MemoryLedger:
             yield found
 
     async def events(
-        self, session: SessionId, from_sequence: int, follow: bool
+        self, session: SessionId, from_sequence: int, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
         for event in self.events_of[session][max(0, from_sequence - 1) :]:
             yield event
@@ -139,7 +149,7 @@ class MemoryLedger:
             if session in (None, receipt.header.session):
                 yield receipt
 
-    async def state(self, session: SessionId, at_sequence: int | None) -> State:
+    async def state(self, session: SessionId, at_sequence: int | None) -> State | None:
         found = self._session(session)
         assert found is not None
         kind = self.inner.registry.get(found.kind, 1)
@@ -151,24 +161,21 @@ class MemoryLedger:
             value = kind.fold(
                 value, header.event_type, header.content_type, event.payload.data, header.sequence
             )
-        return State(session, events[-1].header.sequence, events[-1].event_hash, value)
+        head = events[-1]
+        return State(session, head.header.sequence, head.event_hash, value, self._applied())
 
-    async def export(self, session: SessionId) -> AsyncGenerator[bytes, None]:
-        for line in self._export(session):
-            yield line
+    async def export(self, session: SessionId, file: Path) -> Verdict:
+        return self._write_export(session, file)
 
-    async def totals(self) -> Totals:
+    async def status(self) -> Status:
         self._check()
-        blocks = self.inner.blocks
-        return Totals(
-            len(blocks),
-            blocks[-1].digest if blocks else b"",
-            blocks[-1].header.time if blocks else 0,
+        return Status(
+            self._applied(),
             len(self.events_of),
             sum(map(len, self.events_of.values())),
             len(self.all_receipts),
-            sum(len(block.records) for block in blocks),
-            self.refused_records,
+            sum(len(block.records) for block in self.inner.blocks),
+            tuple(self.refused_records.items()),
         )
 
     # How it is done ----------------------------------------------------------------------------
@@ -177,45 +184,42 @@ class MemoryLedger:
         if self.unavailable is not None:
             raise Unavailable(self.unavailable)
 
-    def _decide(self, signed: SignedCommand) -> Outcome:
-        first = self.positions.get(signed.command_hash)
-        outcome = self._outcome(signed)
-        if first is not None:
-            # The command service answers a repetition with the first outcome.
-            return replace(first, repeated=True)
-        self.positions[signed.command_hash] = outcome
-        return outcome
+    def _applied(self) -> AppliedThrough:
+        if not self.inner.blocks:
+            return AppliedThrough(0, Hash(b""), 0)
+        block = self.inner.blocks[-1]
+        return AppliedThrough(block.header.height, block.digest, block.header.time)
 
-    def _outcome(self, signed: SignedCommand) -> Outcome:
+    def _decide(self, signed: SignedCommand) -> Committed | Refused:
+        first = self.results.get(signed.command_hash)
+        result = self._result(signed)
+        if first is not None:
+            # The SDK answers a repetition with the first outcome.
+            return replace(first, repeated=True)
+        self.results[signed.command_hash] = result
+        return result
+
+    def _result(self, signed: SignedCommand) -> Committed | Refused:
         position = self.inner.append(signed)
         block = self.inner.commit()
         record = block.records[positions_of(block.header).index(position)]
         height, time = block.header.height, block.header.time
+        place = Place(position, height, time, block.digest)
+        if record.receipt is not None:
+            signatures = sign_receipt(AUTHORITY, hash_receipt(record.receipt), time, height)
+            receipt = decode_receipt(encode_receipt(record.receipt, signatures, height, time))
+            self.all_receipts.append(receipt)
+            return Refused(
+                signed.command_hash, Level.SIGNED, place, receipt.header, receipt, False, b""
+            )
         events: list[Event] = []
         for index, header_bytes in enumerate(record.events):
             signatures = sign_event(AUTHORITY, hash_event(header_bytes), time, height)
             data = encode_event(header_bytes, signatures, height, time, signed, index)
             events.append(decode_event(data))
         self.events_of.setdefault(signed.command.session, []).extend(events)
-        if not self.events_of[signed.command.session]:
-            del self.events_of[signed.command.session]
-        receipt: Receipt | None = None
-        if record.receipt is not None:
-            signatures = sign_receipt(AUTHORITY, hash_receipt(record.receipt), time, height)
-            receipt = decode_receipt(encode_receipt(record.receipt, signatures, height, time))
-            self.all_receipts.append(receipt)
-        return Outcome(
-            level=Level.SIGNED,
-            decided=True,
-            command_hash=signed.command_hash,
-            position=position,
-            height=height,
-            timestamp=time,
-            events=tuple(event.header for event in events),
-            refusal=None if receipt is None else receipt.header,
-            receipt=receipt,
-            repeated=False,
-        )
+        headers = tuple(event.header for event in events)
+        return Committed(signed.command_hash, Level.SIGNED, place, headers, False, b"")
 
     def _session(self, session: SessionId) -> Session | None:
         state = self.inner.state.session(session)
@@ -233,6 +237,11 @@ class MemoryLedger:
             events[0].timestamp,
             events[-1].timestamp,
         )
+
+    def _write_export(self, session: SessionId, file: Path) -> Verdict:
+        lines = list(self._export(session))
+        file.write_bytes(b"".join(lines))
+        return verify_export(lines, self.ledger_id)
 
     def _export(self, session: SessionId) -> Iterator[bytes]:
         height = len(self.inner.blocks)
@@ -289,7 +298,9 @@ class FakeMachine:
         self.asked: list[str] = []
         self.failure: Exception | None = None
 
-    def up(self, home: Path | None, detach: bool, validators: int, progress: Progress) -> Status:
+    def up(
+        self, home: Path | None, detach: bool, validators: int, progress: Progress
+    ) -> MachineStatus:
         self.asked.append("up --detach" if detach else "up")
         if self.failure is not None:
             raise self.failure
@@ -303,13 +314,13 @@ class FakeMachine:
         self.now = NOTHING
         return ran
 
-    def status(self, home: Path | None) -> Status:
+    def status(self, home: Path | None) -> MachineStatus:
         return self.now
 
 
-def running_status(health: Health = Health.HEALTHY) -> Status:
+def running_status(health: Health = Health.HEALTHY) -> MachineStatus:
     """Two of the processes of a running home."""
-    return Status(
+    return MachineStatus(
         supervisor=4711,
         ready=health is Health.HEALTHY,
         error=None if health is Health.HEALTHY else "signing was given up: see its log.",
@@ -367,7 +378,9 @@ class Shell:
         return [json.loads(line) for line in self.out.splitlines()]
 
     @asynccontextmanager
-    async def _connect(self, home: Home, deadline_ms: int) -> AsyncGenerator[MemoryLedger, None]:
+    async def _connect(
+        self, home: Home, deadline_seconds: float
+    ) -> AsyncGenerator[MemoryLedger, None]:
         yield self.ledger
 
     def _lag(self, home: Home) -> Mapping[str, int]:
@@ -385,8 +398,3 @@ def _console(file: io.StringIO, terminal: bool, width: int) -> Console:
         soft_wrap=True,
         _environ={},
     )
-
-
-def position_text(position: Position) -> str:
-    """As the receipts' table has it."""
-    return f"{position.partition}/{position.offset}"

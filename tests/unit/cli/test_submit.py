@@ -7,7 +7,7 @@ import pytest
 from tests.ledger_factory import make_genesis
 from tests.unit.cli.memory_ledger import MemoryLedger, Shell
 
-from nocturne.cli.ledger import Level
+from nocturne.client.results import Level
 from nocturne.core.genesis import OpenRule
 from nocturne.core.identifiers import format_hash
 
