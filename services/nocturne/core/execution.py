@@ -44,7 +44,8 @@ EVENT_BYTES: Final = 256
 """Of an event header beside session, key, event type, content type and kind."""
 KEY_BYTES: Final = 8
 """Of each public key in an event header beside its bytes."""
-RECEIPT_BYTES_MAX: Final = 480
+RECEIPT_BYTES: Final = 424
+"""The most a receipt header takes; the name of an invariant has at most 128 characters."""
 SESSION_BYTES: Final = 192
 """Of a touched session: its state change."""
 POSITION_BYTES: Final = 64
@@ -98,11 +99,11 @@ def _shared_out(
 ) -> list[tuple[PartitionBatch, int]]:
     """How far each batch goes into one block, partitions ascending.
 
-    Each has a fair share of what is left, and for its first offset all of it; which partition is
-    asked first moves with the log, so that none waits behind the others for ever.
+    Each has a fair share of what is left, and for its first offset all of it. The state root draws
+    who is asked first: a rule that moves in step with the log could pass over one for ever.
     """
     starts = {one.partition: one.next_offset for one in state.positions}
-    first = sum(starts.values()) % len(starts)
+    first = int.from_bytes(state.root_hash[:8], "big")
     order = sorted(batches, key=lambda batch: (batch.partition - first) % len(starts))
     # The leaves of the log positions and of `~ledger`, and the counts of the lists.
     room = _Room(budget - len(starts) * POSITION_BYTES - 2 * SESSION_BYTES)
@@ -448,13 +449,13 @@ def _body_bytes_max(prepared: Prepared) -> int:
         RECORD_BYTES + len(prepared.key or b"") + len(prepared.value or b"") + len(prepared.headers)
     )
     if prepared.signed is None or prepared.fault is not None:
-        return own + RECEIPT_BYTES_MAX
+        return own + RECEIPT_BYTES
     command = prepared.signed.command
     keys = sum([KEY_BYTES + len(part.data) for part in command.key])
     each = EVENT_BYTES + len(command.session) + keys
     # The names of types and kind stand in the command too.
     events = len(command.events) * each + len(prepared.signed.command_bytes)
-    return own + max(events, RECEIPT_BYTES_MAX)
+    return own + max(events, RECEIPT_BYTES)
 
 
 def _fixed(position: LogPosition, state: LedgerState, topic_uuid: bytes) -> LogPosition:
