@@ -104,7 +104,7 @@ class _Touched:
 
 
 @dataclass(frozen=True, slots=True)
-class Founding:
+class FirstState:
     """The read model before block 1: `~ledger` and the log positions, as genesis defines them."""
 
     genesis: Genesis
@@ -114,7 +114,7 @@ class Founding:
     leaves: tuple[tuple[bytes, bytes], ...]
 
     @staticmethod
-    def of(genesis_bytes: bytes) -> Founding:
+    def of(genesis_bytes: bytes) -> FirstState:
         """What `LedgerState.founding` says of every leaf."""
         state = LedgerState.founding(genesis_bytes)
         key = session_key(state.ledger_id, LEDGER_SESSION)
@@ -125,7 +125,7 @@ class Founding:
             value = state.tree.value(other)
             if other != key and value is not None:
                 others.append((other, value))
-        return Founding(state.view.genesis, state.ledger_id, key, leaf, tuple(others))
+        return FirstState(state.view.genesis, state.ledger_id, key, leaf, tuple(others))
 
     @property
     def kind(self) -> tuple[str, int]:

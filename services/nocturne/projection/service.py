@@ -26,7 +26,7 @@ from nocturne.projection.collector import (
     SignatureRecord,
     low_waters,
 )
-from nocturne.projection.fold import Founding
+from nocturne.projection.fold import FirstState
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config
@@ -59,7 +59,7 @@ class Settings(KafkaSettings, PostgresSettings):
 async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run until stopped. `Halt` on contradictions in what is certified or stored."""
     ledger = read_founding(settings.genesis_file)
-    founding = await asyncio.to_thread(Founding.of, ledger.data)
+    first_state = await asyncio.to_thread(FirstState.of, ledger.data)
     health = HealthServer(settings.listen)
     await health.start()
     closing = threading.Event()
@@ -68,11 +68,11 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     database = ThreadPoolExecutor(1, "postgres")
     loop = asyncio.get_running_loop()
     try:
-        loading = loop.run_in_executor(database, store.load, founding)
+        loading = loop.run_in_executor(database, store.load, first_state)
         standing = await _unless_stopped(lifecycle, loading)
         if standing is not None:
             log.info("loaded", height=standing.height, sessions=standing.tree.size)
-            projection = Projection(lifecycle, settings, founding, store, database, standing)
+            projection = Projection(lifecycle, settings, first_state, store, database, standing)
             await projection.run(health)
     finally:
         closing.set()
@@ -98,12 +98,12 @@ class Projection:
         self,
         lifecycle: Lifecycle,
         settings: Settings,
-        founding: Founding,
+        first_state: FirstState,
         store: Store,
         database: ThreadPoolExecutor,
         standing: Standing,
     ) -> None:
-        genesis = founding.genesis
+        genesis = first_state.genesis
         self._lifecycle = lifecycle
         self._bootstrap = settings.kafka_bootstrap
         self._partitions = genesis.partitions
@@ -112,13 +112,13 @@ class Projection:
         self._start = standing.offsets
         self._applied = (standing.height, bytes(standing.digest), standing.time)
         self._chain = Chain(
-            founding.ledger_id,
+            first_state.ledger_id,
             genesis.validator_set,
             standing.height,
             Hash(standing.digest),
             standing.tree,
         )
-        self._collector = Collector(founding.ledger_id, genesis.authority, standing.height)
+        self._collector = Collector(first_state.ledger_id, genesis.authority, standing.height)
         self._consumers: dict[str, BatchConsumer] = {}
         self._changed = asyncio.Event()
         self._metrics = _ProjectionMetrics(lifecycle.metrics)

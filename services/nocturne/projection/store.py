@@ -23,7 +23,7 @@ from nocturne.core.errors import Halt, NocturneError, Unavailable
 from nocturne.core.identifiers import LEDGER_SESSION, Hash, SessionId
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state_leaf import SessionLeaf
-from nocturne.projection.fold import Founding, StateTree
+from nocturne.projection.fold import FirstState, StateTree
 from nocturne.projection.migrate import SCHEMA, check_migrated
 from nocturne.projection.rows import COLUMNS, Batch, SessionRow, copy_data
 
@@ -128,11 +128,11 @@ class Store:
         """The last attempt to reach the server did."""
         return self._reachable
 
-    def load(self, founding: Founding) -> Standing:
+    def load(self, first_state: FirstState) -> Standing:
         """Where the read model stands; an empty one is founded first. `NocturneError`: it is of
         another ledger. `Halt`: what it holds is not what its last block certified.
         """
-        return self._repeated(lambda connection: _load(connection, founding), "be read")
+        return self._repeated(lambda connection: _load(connection, first_state), "be read")
 
     def write(self, after: tuple[int, bytes], batch: Batch) -> None:
         """Write the rows of a batch that follows the block of height and digest `after`."""
@@ -150,6 +150,9 @@ class Store:
         while True:
             try:
                 result = step(self._connected())
+            except psycopg.IntegrityError as fault:
+                cause = str(fault).strip().split("\n")[0]
+                raise Halt(f"what is certified contradicts what is stored: {cause}") from fault
             except (psycopg.OperationalError, psycopg.InterfaceError) as fault:
                 self._reachable = False
                 self.close()
@@ -186,7 +189,7 @@ def _backoff(attempt: int) -> float:
 # Reading ---------------------------------------------------------------------------------------
 
 
-def _load(connection: psycopg.Connection, founding: Founding) -> Standing:
+def _load(connection: psycopg.Connection, first_state: FirstState) -> Standing:
     check_migrated(connection)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -194,13 +197,13 @@ def _load(connection: psycopg.Connection, founding: Founding) -> Standing:
             "SELECT ledger_id, height, block_digest, block_time FROM nocturne_v1.progress"
         ).fetchone()
         if row is None:
-            _found(connection, founding)
-            row = (founding.ledger_id, 0, founding.ledger_id, 0)
+            _found(connection, first_state)
+            row = (first_state.ledger_id, 0, first_state.ledger_id, 0)
         ledger_id, height, digest, block_time = row
-        if ledger_id != founding.ledger_id:
+        if ledger_id != first_state.ledger_id:
             raise NocturneError(
                 f"the read model is of ledger {ledger_id.hex()}, this one is "
-                f"{founding.ledger_id.hex()}: use another database"
+                f"{first_state.ledger_id.hex()}: use another database"
             )
         tree = _load_tree(connection)
         offsets = {
@@ -213,21 +216,21 @@ def _load(connection: psycopg.Connection, founding: Founding) -> Standing:
     return Standing(height, digest, block_time, tree, offsets)
 
 
-def _found(connection: psycopg.Connection, founding: Founding) -> None:
+def _found(connection: psycopg.Connection, first_state: FirstState) -> None:
     """The state that genesis defines, so that every leaf of the state tree has its row."""
     connection.execute(
         "INSERT INTO nocturne_v1.progress (ledger_id, height, block_digest, block_time, blocks,"
         " records, events, receipts, sessions) VALUES (%b, 0, %b, 0, 0, 0, 0, 0, 0)",
-        (founding.ledger_id, founding.ledger_id),
+        (first_state.ledger_id, first_state.ledger_id),
     )
-    leaf = SessionLeaf.decode(founding.ledger_leaf)
-    kind, version = founding.kind
+    leaf = SessionLeaf.decode(first_state.ledger_leaf)
+    kind, version = first_state.kind
     _insert_sessions(
         connection,
         [
             SessionRow(
                 LEDGER_SESSION,
-                founding.ledger_key,
+                first_state.ledger_key,
                 kind,
                 version,
                 leaf.sequence,
@@ -237,11 +240,11 @@ def _found(connection: psycopg.Connection, founding: Founding) -> None:
                 0,
                 0,
                 0,
-                founding.ledger_leaf,
+                first_state.ledger_leaf,
             )
         ],
     )
-    _put_leaves(connection, {key: (value, 0) for key, value in founding.leaves})
+    _put_leaves(connection, {key: (value, 0) for key, value in first_state.leaves})
 
 
 def _load_tree(connection: psycopg.Connection) -> StateTree:

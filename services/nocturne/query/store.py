@@ -26,9 +26,9 @@ from nocturne.core.topics import PREFIX_BYTES
 from nocturne.query.records import EventRow, ReceiptRow, RecordRow, reading_row
 
 POOL_CONNECTIONS_MAX: Final = 8
-POOL_SECONDS_MAX: Final = 5.0
+POOL_SECONDS_MAX: Final = 2.0
 STATEMENT_SECONDS_MAX: Final = 10
-ATTEMPTS_MAX: Final = 5
+ATTEMPTS_MAX: Final = 3
 BACKOFF_SECONDS: Final = 0.1
 KIND_EVENTS: Final = 1
 KIND_RECEIPT: Final = 2
@@ -360,6 +360,8 @@ class Store:
             try:
                 async with self._pool.connection() as connection:
                     answer = await question(Snapshot(connection, await self._applied(connection)))
+            except psycopg.errors.QueryCanceled as fault:
+                raise Unavailable(f"no answer within {STATEMENT_SECONDS_MAX} s") from fault
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as fault:
                 last = fault
                 self.reachable = False
@@ -367,6 +369,8 @@ class Store:
                 self.reachable = True
                 return answer
             await asyncio.sleep(BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.0))
+            # A restart of the server broke every idle connection: none of them is tried next.
+            await self._pool.check()
         cause = str(last).strip().split("\n")[0]
         log.warning("postgres_unavailable", error=cause)
         raise Unavailable(f"PostgreSQL does not answer: {cause}")

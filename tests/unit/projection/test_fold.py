@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ledger_factory import record_value
 from tests.unit.projection.chains import Chain, every_outcome
-from tests.unit.projection.topics_in_memory import Message, Reader, founding_tree, tree_after
+from tests.unit.projection.topics_in_memory import Message, Reader, first_tree, tree_after
 
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake, CheckedBlock
@@ -20,7 +20,7 @@ from nocturne.core.identifiers import AuthorId, EventId, Hash, LedgerId, Session
 from nocturne.core.keys import PublicKey
 from nocturne.core.receipts import Head, Reason, ReceiptHeader
 from nocturne.core.state import LedgerState
-from nocturne.projection.fold import FoldedBlock, Founding, fold_block, home_of, place_of
+from nocturne.projection.fold import FirstState, FoldedBlock, fold_block, home_of, place_of
 
 
 def checked_blocks(made: Chain) -> list[CheckedBlock]:
@@ -30,8 +30,8 @@ def checked_blocks(made: Chain) -> list[CheckedBlock]:
 
 
 def folded_blocks(made: Chain) -> list[FoldedBlock]:
-    founding = Founding.of(made.ledger.genesis_bytes)
-    tree = founding_tree(founding)
+    first_state = FirstState.of(made.ledger.genesis_bytes)
+    tree = first_tree(first_state)
     folded = []
     for checked in checked_blocks(made):
         one, tree = fold_block(made.ledger.ledger_id, tree, checked)
@@ -42,10 +42,10 @@ def folded_blocks(made: Chain) -> list[FoldedBlock]:
 
 def test_founding_names_every_leaf_of_the_first_state() -> None:
     made = Chain()
-    founding = Founding.of(made.ledger.genesis_bytes)
+    first_state = FirstState.of(made.ledger.genesis_bytes)
     first = LedgerState.founding(made.ledger.genesis_bytes)
-    assert founding_tree(founding).root_hash == first.root_hash
-    assert founding_tree(founding).size == tree_after(first).size == 2
+    assert first_tree(first_state).root_hash == first.root_hash
+    assert first_tree(first_state).size == tree_after(first).size == 2
 
 
 def test_events_and_heads_are_those_of_the_fold() -> None:
@@ -111,7 +111,7 @@ def test_the_words_of_a_closing_close_nothing_by_themselves() -> None:
 def test_state_changes_that_do_not_make_the_certified_root_are_refused(alter) -> None:  # type: ignore[no-untyped-def]
     made = every_outcome()
     checked = checked_blocks(made)[0]
-    tree = founding_tree(Founding.of(made.ledger.genesis_bytes))
+    tree = first_tree(FirstState.of(made.ledger.genesis_bytes))
     altered = replace(
         checked, block=replace(checked.block, state_changes=alter(checked.block.state_changes))
     )

@@ -19,7 +19,7 @@ from nocturne.projection.collector import (
     SignedBlock,
     low_waters,
 )
-from nocturne.projection.fold import Founding, StateTree
+from nocturne.projection.fold import FirstState, StateTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ def with_offsets(messages: Iterable[Message]) -> list[Message]:
     return placed
 
 
-def founding_tree(founding: Founding) -> StateTree:
+def first_tree(first_state: FirstState) -> StateTree:
     """The state tree before block 1."""
     changes: dict[bytes, tuple[bytes, SessionId | None] | None] = {
-        key: (value, None) for key, value in founding.leaves
+        key: (value, None) for key, value in first_state.leaves
     }
-    changes[founding.ledger_key] = (founding.ledger_leaf, LEDGER_SESSION)
+    changes[first_state.ledger_key] = (first_state.ledger_leaf, LEDGER_SESSION)
     empty: StateTree = SparseTree()
     return empty.update(changes)
 
@@ -98,16 +98,19 @@ class Reader:
     following: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        founding = Founding.of(self.made.ledger.genesis_bytes)
-        tree = founding_tree(founding) if self.tree is None else self.tree
+        first_state = FirstState.of(self.made.ledger.genesis_bytes)
+        tree = first_tree(first_state) if self.tree is None else self.tree
         self.chain = ProjectionChain(
-            founding.ledger_id,
-            founding.genesis.validator_set,
+            first_state.ledger_id,
+            first_state.genesis.validator_set,
             self.height,
-            Hash(self.digest or founding.ledger_id),
+            Hash(self.digest or first_state.ledger_id),
             tree,
         )
-        self.collector = Collector(founding.ledger_id, founding.genesis.authority, self.height)
+        authority = first_state.genesis.authority
+        self.collector = Collector(first_state.ledger_id, authority, self.height)
+            first_state.ledger_id, first_state.genesis.authority, self.height
+        )
 
     def read(self, message: Message) -> None:
         """One record; blocks that became whole are taken at once."""
