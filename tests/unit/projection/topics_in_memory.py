@@ -109,8 +109,6 @@ class Reader:
         )
         authority = first_state.genesis.authority
         self.collector = Collector(first_state.ledger_id, authority, self.height)
-            first_state.ledger_id, first_state.genesis.authority, self.height
-        )
 
     def read(self, message: Message) -> None:
         """One record; blocks that became whole are taken at once."""
