@@ -228,7 +228,15 @@ def test_records_of_strangers_in_the_blocks_topic_are_never_signed(stand: Stand)
 # Crashes -----------------------------------------------------------------------------------------
 
 
+SMALL_SNAPSHOTS = """
+from nocturne.consensus import store
+store.SNAPSHOT_JOURNAL_BYTES = store.SEGMENT_BYTES = 40_000
+store.SNAPSHOT_SHARE = 0
+"""
+
+
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_differs(stand: Stand) -> None:
+    broken = {"consensus": SMALL_SNAPSHOTS, "signing": ""}
     seed = int(os.environ.get("NOCTURNE_SEED", random.SystemRandom().randrange(10**6)))
     print(f"NOCTURNE_SEED={seed}")
     dice = random.Random(seed)
@@ -244,11 +252,12 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_differs(stand: Stand) 
         running[victim].kill()
         stand.submit(commands(stand, 10, first=sent))
         sent += 10
-        running[victim] = stand.start(victim)
+        running[victim] = stand.start(victim, before=broken[victim])
     stand.wait_certified()
     stand.wait_sealed(len(stand.blocks()))
     check_signed(stand)
     check_copies_are_equal(stand)
+    assert '"event": "snapshot"' in running["consensus"].said()
     assert len({event.header.event_id for event in events_of(stand)}) == sent
 
 
@@ -343,6 +352,20 @@ def test_a_commands_topic_made_anew_halts_and_stays_halted(stand: Stand) -> None
     again = stand.start("consensus", healthy=False)
     assert again.ended() == 3
     assert (stand.home.data(ceremony.VALIDATOR) / "halted").exists()
+
+
+def test_a_commands_topic_made_anew_under_a_running_validator_halts_it(stand: Stand) -> None:
+    often = "from nocturne.consensus import service; service.TOPIC_CHECK_SECONDS = 0.2"
+    running = stand.start("consensus", before=often)
+    stand.submit(commands(stand, 5))
+    stand.wait_certified()
+    fresh_topics(stand.bootstrap, stand.partitions)
+    if running.ended() == 1:
+        # The consumer was told first; the next start finds out why.
+        running = stand.start("consensus", healthy=False)
+        running.ended()
+    assert running.ended() == 3
+    assert "was made anew" in running.said()
 
 
 def test_records_deleted_before_they_were_certified_are_a_halt(stand: Stand) -> None:
