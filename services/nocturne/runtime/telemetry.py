@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TextIO, cast
 from wsgiref.simple_server import WSGIServer
 
 import structlog
@@ -24,6 +25,7 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 def configure_logs(service: str, level: str) -> None:
     """JSON lines on stderr from structlog and from libraries that use `logging`."""
+    stderr = cast("TextIO", _Stderr())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -33,16 +35,26 @@ def configure_logs(service: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+
+
+class _Stderr:
+    """Whatever stderr is when a line is written: loggers outlive a stream that was put in place."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _named(service: str) -> structlog.typing.Processor:
