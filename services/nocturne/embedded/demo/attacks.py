@@ -13,12 +13,11 @@ from typing import Final
 
 import psycopg
 
-from nocturne.cli.asking import each_within, within
-from nocturne.cli.ledger import Level, Outcome, Totals
 from nocturne.cli.words import refusal
+from nocturne.client import Committed, Level, Refused, Status, Undecided
 from nocturne.core.blocks import decode_block
 from nocturne.core.commands import Opening, SignedCommand
-from nocturne.core.errors import NocturneError, Unavailable
+from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.events import encode_event_header, hash_event
 from nocturne.core.exports import BlockLine, EventsLine, parse_line
 from nocturne.core.genesis import Genesis, decode_genesis, encode_genesis, ledger_id_of
@@ -32,11 +31,11 @@ from nocturne.embedded.demo.forgery import ForgedRecord, Forger, Target
 from nocturne.embedded.demo.people import author_of, command_of, in_the_name_of
 from nocturne.embedded.demo.purchase import RELEASED, TREASURY
 from nocturne.embedded.demo.stage import (
-    DEADLINE_MS,
+    DEADLINE_SECONDS,
     LOOK_SECONDS,
     SETTLED_SECONDS_MAX,
     Stage,
-    refused,
+    new_causes,
 )
 from nocturne.embedded.demo.steps import Fact, fact, member_added, patch
 
@@ -67,8 +66,9 @@ async def run(stage: Stage) -> AsyncGenerator[Verdict, None]:
 
 async def changed_row(stage: Stage, session: SessionId) -> Verdict:
     """The superuser changes the account that a payment went to, in the command kept in Postgres."""
-    sound = stage.verify(await stage.export(session)).holds
-    event = _events_line(await stage.export(session), RELEASED)
+    export = await stage.export(session)
+    sound = stage.verify(export).holds
+    event = _events_line(export, RELEASED)
     place = (event.placement.height, event.placement.leaf_index)
     with psycopg.connect(stage.dsn, autocommit=True) as database:
         found = database.execute(_SELECT_VALUE, place).fetchone()
@@ -78,35 +78,36 @@ async def changed_row(stage: Stage, session: SessionId) -> Verdict:
         changed = _other_account(value)
         try:
             rows = database.execute(_UPDATE_VALUE, (changed, *place)).rowcount
-            caught_by, evidence = await _seen_in_export(stage, session)
+            read = await _fault_of_reading(stage, session)
+            fault = stage.verify(await stage.export(session)).fault
         finally:
             database.execute(_UPDATE_VALUE, (value, *place))
     healed = stage.verify(await stage.export(session)).holds
     return Verdict(
         "A changed row",
         f"The database's superuser gave the payment of {session} another account.",
-        sound and rows == 1 and changed != value and caught_by != "" and healed,
-        caught_by or "nobody",
-        f"{evidence}; with the row put back it verifies again" if healed else evidence,
+        sound and rows == 1 and changed != value and None not in (read, fault) and healed,
+        f"the SDK, and {_OFFLINE}",
+        f"{fault or 'the export verified'}; with the row put back it "
+        f"{'verifies again' if healed else 'still does not verify'}",
     )
+
+
+async def _fault_of_reading(stage: Stage, session: SessionId) -> str | None:
+    """What the SDK says of the session's events, None when it takes them all."""
+    try:
+        async with aclosing(stage.client.events(session)) as events:
+            async for _ in events:
+                pass
+    except Malformed as fault:
+        return str(fault)
+    return None
 
 
 _SELECT_VALUE: Final = "SELECT value FROM nocturne_v1.records WHERE height = %s AND leaf_index = %s"
 _UPDATE_VALUE: Final = (
     "UPDATE nocturne_v1.records SET value = %b WHERE height = %s AND leaf_index = %s"
 )
-
-
-async def _seen_in_export(stage: Stage, session: SessionId) -> tuple[str, str]:
-    """Who noticed, and what was said; two empty texts when the export is as good as ever."""
-    try:
-        export = await stage.export(session)
-    except Unavailable:
-        raise
-    except NocturneError as noticed:
-        return "the query service, which gives no such export", str(noticed)
-    fault = stage.verify(export).fault
-    return ("", "the export verified") if fault is None else (_OFFLINE, fault)
 
 
 def _other_account(value: bytes) -> bytes:
@@ -128,7 +129,7 @@ async def forged_records(stage: Stage, session: SessionId) -> list[Verdict]:
     signed = await _payment(stage, session, forger)
     target = await _target(stage, session)
     records = forgery.forged_records(target, forger, signed)
-    before = await stage.totals()
+    before = await stage.client.status()
     await stage.produce([*records, forgery.forged_command(target, signed)])
     receipt = await _receipt_of(stage, signed)
     after = await stage.refused_more([_counter(one) for one in records], before)
@@ -141,9 +142,6 @@ async def forged_records(stage: Stage, session: SessionId) -> list[Verdict]:
 
 async def _payment(stage: Stage, session: SessionId, forger: Forger) -> SignedCommand:
     """A payment in the treasury's name, signed by the forger, at the session's true head."""
-    known = await within(stage.ledger.session(session))
-    if known is None:
-        raise Unavailable(f"{session} is not readable")
     paid = patch(RELEASED, status="paid", payment={"account": "XX00FORGED"})
     drafted = command_of(
         stage.people.ledger_id,
@@ -152,7 +150,7 @@ async def _payment(stage: Stage, session: SessionId, forger: Forger) -> SignedCo
         (paid,),
         at=stage.now_ms(),
         dice=stage.dice.randbytes(32),
-        expected=known.sequence,
+        expected=(await stage.head(session)).sequence,
     )
     return in_the_name_of(drafted, stage.people.signers[TREASURY], forger.author)
 
@@ -164,16 +162,13 @@ async def _target(stage: Stage, session: SessionId) -> Target:
         for line in map(parse_line, tampering.lines_of(await stage.export(session)))
         if isinstance(line, BlockLine)
     ]
-    known = await within(stage.ledger.session(session))
-    if known is None:
-        raise Unavailable(f"{session} is not readable")
     return Target(
         decode_genesis(stage.genesis_bytes),
         stage.people.ledger_id,
         blocks[-1].header,
         blocks[-1].digest,
         session,
-        Head(known.sequence, known.head_hash),
+        await stage.head(session),
     )
 
 
@@ -181,10 +176,9 @@ async def _receipt_of(stage: Stage, signed: SignedCommand) -> Receipt | None:
     """The receipt of a command as the read side shows it, None when it shows none in time."""
     deadline = time.monotonic() + SETTLED_SECONDS_MAX
     while time.monotonic() < deadline:
-        async with aclosing(stage.ledger.receipts(signed.command.session)) as receipts:
-            async for receipt in each_within(receipts):
-                if receipt.header.command_hash == signed.command_hash:
-                    return receipt
+        async for receipt in stage.client.receipts(signed.command.session):
+            if receipt.header.command_hash == signed.command_hash:
+                return receipt
         await asyncio.sleep(LOOK_SECONDS)
     return None
 
@@ -217,20 +211,15 @@ _DONE: Final = {
 }
 
 
-def _verdict_of_record(record: ForgedRecord, before: Totals, after: Totals, stored: int) -> Verdict:
+def _verdict_of_record(record: ForgedRecord, before: Status, after: Status, stored: int) -> Verdict:
     counter = _counter(record)
-    counted = refused(after, counter) - refused(before, counter)
-    names = sorted(
-        name
-        for name, count in after.refused_records.items()
-        if name.startswith(counter + ".") and count > before.refused_records.get(name, 0)
-    )
+    causes = new_causes(counter, before, after)
     return Verdict(
         f"A forged {counter.removesuffix('s')}",
         _DONE[record.topic],
-        counted > 0 and stored == 0,
+        bool(causes) and stored == 0,
         "the projection",
-        f"counted as {', '.join(names) or 'nothing'}, {stored} rows in Postgres",
+        f"counted as {', '.join(causes) or 'nothing'}, {stored} rows in Postgres",
     )
 
 
@@ -269,9 +258,7 @@ def _stored(dsn: str, records: Sequence[ForgedRecord], target: Target) -> dict[s
 
 async def withheld_receipt(stage: Stage) -> Verdict:
     """An export from which a refusal was taken out."""
-    session = next(
-        step.session for step in stage.plan.steps if step.refusal is Reason.DUPLICATE_SEQ
-    )
+    session = _outdated_order(stage)
     export = await stage.export(session)
     sound = stage.verify(export).holds
     tampered, withheld = tampering.without_receipt(export)
@@ -308,18 +295,17 @@ async def wrong_key(stage: Stage, session: SessionId) -> Verdict:
     an export signed by another authority.
     """
     forger = stage.forger()
-    outcome = await _submitted(stage, await _payment(stage, session, forger))
-    refused_live = outcome.receipt is not None and _is_refusal(
-        stage, outcome.receipt, Reason.SIGNATURE_INVALID
-    )
-    said = "accepted" if outcome.refusal is None else refusal(outcome.refusal)
+    result = await _submitted(stage, await _payment(stage, session, forger))
+    receipt = result.receipt if isinstance(result, Refused) else None
+    refused = receipt is not None and _is_refusal(stage, receipt, Reason.SIGNATURE_INVALID)
+    said = "accepted" if receipt is None else refusal(receipt.header)
     export = await stage.export(session)
     fault = stage.verify(tampering.with_authority(export, forger.authority)).fault
     return Verdict(
         "A wrong key",
         "A payment in the treasury's name signed with another key, and an export signed by "
         "another authority.",
-        refused_live and stage.verify(export).holds and fault is not None,
+        refused and stage.verify(export).holds and fault is not None,
         f"the validator, and {_OFFLINE}",
         f"signed receipt: {said}; export: {fault or 'verified'}",
     )
@@ -405,6 +391,7 @@ async def race(stage: Stage) -> Verdict:
         opening=Opening("facts", 1),
     )
     opened = await _submitted(stage, opening)
+    before = opened.sequence if isinstance(opened, Committed) else 0
     claims = [
         command_of(
             stage.people.ledger_id,
@@ -413,21 +400,24 @@ async def race(stage: Stage) -> Verdict:
             (fact("PalletClaimed", by=format_hash(author_of(writer))),),
             at=stage.now_ms(),
             dice=stage.dice.randbytes(32),
-            expected=len(opened.events),
+            expected=before,
         )
         for writer in writers
     ]
-    outcomes = await asyncio.gather(*[_submitted(stage, claim) for claim in claims])
-    return await _verdict_of_race(stage, len(opened.events), outcomes)
+    results = await asyncio.gather(*[_submitted(stage, claim) for claim in claims])
+    return await _verdict_of_race(stage, before, results)
 
 
-async def _verdict_of_race(stage: Stage, before: int, outcomes: Sequence[Outcome]) -> Verdict:
-    won = [outcome.events[0] for outcome in outcomes if outcome.events]
-    receipts = [outcome.receipt for outcome in outcomes if outcome.receipt is not None]
+async def _verdict_of_race(
+    stage: Stage, before: int, results: Sequence[Committed | Refused]
+) -> Verdict:
+    won = [one.events[0] for one in results if isinstance(one, Committed)]
+    lost = [one.receipt for one in results if isinstance(one, Refused)]
+    receipts = [receipt for receipt in lost if receipt is not None]
     heads = {receipt.header.head for receipt in receipts}
     true_heads = {Head(one.sequence, hash_event(encode_event_header(one))) for one in won}
     genuine = all(_is_refusal(stage, one, Reason.DUPLICATE_SEQ) for one in receipts)
-    await stage.readable(max(outcome.height or 0 for outcome in outcomes))
+    await stage.readable(max(one.place.height for one in results))
     audited = stage.verify(await stage.export(_RACE))
     return Verdict(
         f"{WRITERS} racing writers",
@@ -444,12 +434,12 @@ async def _verdict_of_race(stage: Stage, before: int, outcomes: Sequence[Outcome
     )
 
 
-async def _submitted(stage: Stage, signed: SignedCommand) -> Outcome:
-    """The outcome of a command, decided and signed."""
-    outcome = await stage.ledger.submit(signed, Level.SIGNED, DEADLINE_MS)
-    if not outcome.decided or outcome.level < Level.SIGNED:
+async def _submitted(stage: Stage, signed: SignedCommand) -> Committed | Refused:
+    """What became of a command, signed by the authority."""
+    result = await stage.client.submit(signed, deadline_seconds=DEADLINE_SECONDS)
+    if isinstance(result, Undecided) or result.level < Level.SIGNED:
         raise Unavailable(f"a command of {signed.command.session} was not decided in time")
-    return outcome
+    return result
 
 
 # Where to attack ---------------------------------------------------------------------------------
@@ -474,6 +464,11 @@ def _open_order(stage: Stage) -> SessionId:
         and step.facts[0].event_type == "OrderApproved"
         and step.session not in paid
     )
+
+
+def _outdated_order(stage: Stage) -> SessionId:
+    """An order with a receipt: somebody wrote on the basis of an outdated state."""
+    return next(step.session for step in stage.plan.steps if step.refusal is Reason.DUPLICATE_SEQ)
 
 
 def _events_line(export: bytes, event_type: str) -> EventsLine:

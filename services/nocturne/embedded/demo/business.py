@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, assert_never
 
-from nocturne.cli.ledger import Level, Totals
+from nocturne.client import Client, Committed, Level, Refused, Result, Status, Undecided
 from nocturne.core.errors import NocturneError
 from nocturne.core.receipts import Reason
 from nocturne.embedded.demo import load
-from nocturne.embedded.demo.findings import Burst, Counts, Light, Refused, Samples
-from nocturne.embedded.demo.load import Answer
+from nocturne.embedded.demo.findings import Burst, Counts, Light, RefusedFor, Samples
+from nocturne.embedded.demo.load import Answer, Command
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.scenario import Plan
 from nocturne.embedded.demo.steps import Step
@@ -49,69 +51,87 @@ class Ran:
     height: int
 
 
-async def run(address: str, plan: Plan, people: People, count: Callable[[int, int], None]) -> Ran:
+async def run(client: Client, plan: Plan, people: People, count: Callable[[int, int], None]) -> Ran:
     """Send the whole plan in its order. `NotAsPlanned` names the first outcome that differs."""
     total = len(plan.steps)
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        count(done, total)
+
     split = total - round(total * PACED_SHARE)
     fast, paced = plan.steps[:split], plan.steps[split:]
     began = time.perf_counter()
-    answers = await load.offer(
-        address,
-        map(people.signed, fast),
-        len(fast),
-        None,
-        lambda _: Level.SIGNED,
-        lambda done, _: count(done, total),
-    )
+    commands = [Command(partial(people.signed, step), None) for step in fast]
+    answers = await load.offer(client, commands, Level.SIGNED, one_more)
     seconds = time.perf_counter() - began
     check(fast, answers)
-    slower = await load.offer(
-        address,
-        map(people.signed, paced),
-        len(paced),
-        PACED_PER_SECOND,
-        lambda index: PACED_LEVELS[index % len(PACED_LEVELS)],
-        lambda done, _: count(split + done, total),
-    )
-    check(paced, slower)
-    samples = [
-        Samples.of(level.name.lower(), load.latencies(slower, level)) for level in PACED_LEVELS
-    ]
+    slower = await _paced(client, paced, people, one_more)
     return Ran(
         Burst(len(fast), seconds, Level.SIGNED.name.lower()),
-        Light(PACED_PER_SECOND, tuple(samples)),
-        max(answer.height for answer in (*answers, *slower)),
+        Light(
+            PACED_PER_SECOND,
+            tuple(
+                Samples.of(level.name.lower(), [one.ms for one in slower if one.wait is level])
+                for level in PACED_LEVELS
+            ),
+        ),
+        max(_height(answer.result) for answer in (*answers, *slower)),
     )
+
+
+async def _paced(
+    client: Client, steps: Sequence[Step], people: People, count: Callable[[], None]
+) -> list[Answer]:
+    """Each step in its turn, half of the sessions awaiting one level, half the other: a session's
+    commands stay on one stream, and so in order.
+    """
+    began = time.perf_counter()
+    streams: dict[Level, list[tuple[Step, Command]]] = {level: [] for level in PACED_LEVELS}
+    sessions = {session: index for index, session in enumerate({one.session for one in steps})}
+    for index, step in enumerate(steps):
+        level = PACED_LEVELS[sessions[step.session] % len(PACED_LEVELS)]
+        due = began + index / PACED_PER_SECOND
+        streams[level].append((step, Command(partial(people.signed, step), due)))
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            level: group.create_task(
+                load.offer(client, [command for _, command in stream], level, count)
+            )
+            for level, stream in streams.items()
+        }
+    for level, stream in streams.items():
+        check([step for step, _ in stream], tasks[level].result())
+    return [answer for task in tasks.values() for answer in task.result()]
 
 
 def check(steps: Sequence[Step], answers: Sequence[Answer]) -> None:
     """Every answer is what its step foresees; `NotAsPlanned` names the first that is not."""
     for step, answer in zip(steps, answers, strict=True):
-        if not answer.decided or answer.level < answer.wait:
-            raise NotAsPlanned(f"a command of {step.session} was not decided in time")
-        expected = _expected(step)
-        got = _got(answer)
+        expected, got = _expected(step), _got(answer)
         if got != expected:
             raise NotAsPlanned(f"a command of {step.session}: expected {expected}, got {got}")
 
 
-def counts_of(plan: Plan, totals: Totals) -> Counts:
+def counts_of(plan: Plan, status: Status) -> Counts:
     """What the read side counts, which must be what the plan comes to; else `NotAsPlanned`."""
     refusals = plan.refusals
     expected = (plan.events, sum(refusals.values()), len(plan.steps))
-    got = (totals.events, totals.receipts, totals.records)
+    got = (status.events, status.receipts, status.records)
     if got != expected:
         raise NotAsPlanned(
             f"events, receipts and commands in Postgres: expected {expected}, got {got}"
         )
     return Counts(
-        totals.records,
-        totals.events,
-        totals.receipts,
+        status.records,
+        status.events,
+        status.receipts,
         len(plan.sessions),
-        totals.height,
+        status.applied_through.height,
         tuple(
-            Refused(reason.name, MEANINGS[reason], number)
+            RefusedFor(reason.name, MEANINGS[reason], number)
             for reason, number in Counter(refusals).most_common()
         ),
     )
@@ -124,7 +144,21 @@ def _expected(step: Step) -> str:
 
 
 def _got(answer: Answer) -> str:
-    if answer.repeated:
-        # Answered with the first outcome; the repetition itself has a receipt in the ledger.
-        return Reason.REPEATED.name
-    return f"{answer.events} events" if answer.refusal is None else answer.refusal.reason.name
+    match answer.result:
+        case Undecided():
+            return "no decision in time"
+        case result if result.level < answer.wait:
+            return f"level {result.level.name.lower()}"
+        case Committed(repeated=True) | Refused(repeated=True):
+            # Answered with the first outcome; the repetition has a receipt of its own.
+            return Reason.REPEATED.name
+        case Committed(events=events):
+            return f"{len(events)} events"
+        case Refused(header=header):
+            return header.reason.name
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _height(result: Result) -> int:
+    return 0 if isinstance(result, Undecided) else result.place.height

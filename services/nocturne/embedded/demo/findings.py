@@ -47,7 +47,7 @@ class Light:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedFor:
     """How many commands of the business case were refused for one reason."""
 
     reason: str
@@ -64,7 +64,7 @@ class Counts:
     receipts: int
     sessions: int
     blocks: int
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedFor, ...]
 
 
 @dataclass(frozen=True, slots=True)

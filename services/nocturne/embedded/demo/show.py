@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from nocturne.cli import authors
-from nocturne.cli.asking import each_within
 from nocturne.cli.connection import connect
 from nocturne.cli.importing import Written
-from nocturne.cli.ledger import Ledger
+from nocturne.client import Client
+from nocturne.client.transport import channel
 from nocturne.core.exports import BlockLine, EventsLine, parse_line
 from nocturne.core.genesis import ledger_id_of
-from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, SessionId, format_hash
+from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, format_hash
 from nocturne.core.keys import Ed25519Signer, Signer
 from nocturne.embedded import postgres
 from nocturne.embedded.demo import attacks, auditing, business, proof, scenario, tampering
@@ -36,11 +36,12 @@ from nocturne.embedded.demo.findings import (
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.purchase import DEPARTMENTS, RELEASED, STRANGER
 from nocturne.embedded.demo.screen import Screen, latency_text, number
-from nocturne.embedded.demo.stage import DEADLINE_MS, Stage
+from nocturne.embedded.demo.stage import DEADLINE_SECONDS, Stage
 from nocturne.embedded.demo.steps import Department
 from nocturne.embedded.home import Home
 from nocturne.embedded.status import Status
 from nocturne.imports import git, git_import, git_log
+from nocturne.wire.query.v1 import query_pb2_grpc
 
 COMMITS_MAX: Final = 5_000
 """A longer history would be most of the demonstration."""
@@ -78,9 +79,18 @@ async def show(
     genesis_bytes = (home.root / "genesis.avro").read_bytes()
     people = _people(home, ledger_id_of(genesis_bytes))
     plan = scenario.plan(options.seed, options.commands, people.authors)
-    async with connect(home, DEADLINE_MS) as ledger:
+    async with (
+        Client(
+            status.address("command"),
+            status.address("query"),
+            genesis=genesis_bytes,
+            deadline_seconds=DEADLINE_SECONDS,
+        ) as client,
+        channel(status.address("query"), None) as query,
+    ):
         stage = Stage(
-            ledger,
+            client,
+            query_pb2_grpc.QueryServiceStub(query),
             people,
             plan,
             genesis_bytes,
@@ -88,11 +98,11 @@ async def show(
             _superuser(home, status),
             random.Random(options.seed),
         )
-        ran, counts = await _business(screen, phases, stage, status.address("command"))
+        ran, counts = await _business(screen, phases, stage)
         chain = await _proof(stage)
-        history = await _history(screen, phases, ledger, people.signers[IMPORTER])
+        history = await _history(screen, phases, home, people.signers[IMPORTER])
         verdicts = await _attacks(screen, phases, stage)
-        audit = await _audit(screen, phases, stage, ledger)
+        audit = await _audit(screen, phases, stage)
     return Findings(
         format_hash(people.ledger_id),
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -126,14 +136,12 @@ def _superuser(home: Home, status: Status) -> str:
     return server.dsn(postgres.OWNER)
 
 
-async def _business(
-    screen: Screen, phases: Phases, stage: Stage, address: str
-) -> tuple[business.Ran, Counts]:
+async def _business(screen: Screen, phases: Phases, stage: Stage) -> tuple[business.Ran, Counts]:
     with phases.timed("business case") as seconds:
         with screen.counting("business case") as count:
-            ran = await business.run(address, stage.plan, stage.people, count)
+            ran = await business.run(stage.client, stage.plan, stage.people, count)
         await stage.readable(ran.height)
-        counts = business.counts_of(stage.plan, await stage.totals())
+        counts = business.counts_of(stage.plan, await stage.client.status())
         screen.done(
             "business case",
             f"{number(counts.commands)} commands of {stage.plan.orders} orders became "
@@ -169,9 +177,7 @@ async def _proof(stage: Stage) -> Proof:
     raise business.NotAsPlanned(f"the export of {step.session} has no {RELEASED}")
 
 
-async def _history(
-    screen: Screen, phases: Phases, ledger: Ledger, author: Signer
-) -> History | None:
+async def _history(screen: Screen, phases: Phases, home: Home, author: Signer) -> History | None:
     folder = Path.cwd()
     try:
         branch = git_log.open_branch(folder, None, os.environ)
@@ -183,14 +189,14 @@ async def _history(
         return None
     session = git.session_of(branch.repository, branch.name)
     with phases.timed("git history") as seconds:
-        with screen.counting("git history") as count:
+        async with connect(home, DEADLINE_SECONDS) as ledger:
             done = await git_import.bring_branch(
                 Written(ledger),
                 branch,
                 session,
                 author,
                 os.environ,
-                lambda commits: count(commits, branch.commits),
+                lambda _: None,
             )
         screen.done(
             "git history", f"{done.imported} commits of this folder in {session}", seconds()
@@ -211,14 +217,16 @@ async def _attacks(screen: Screen, phases: Phases, stage: Stage) -> list[Verdict
     return verdicts
 
 
-async def _audit(screen: Screen, phases: Phases, stage: Stage, ledger: Ledger) -> Audit:
+async def _audit(screen: Screen, phases: Phases, stage: Stage) -> Audit:
     screen.title("Everything verified, offline")
     with phases.timed("audit") as seconds:
-        totals = await stage.totals()
-        sessions = await _sessions(ledger, totals.sessions)
+        status = await stage.client.status()
+        sessions = {one.session async for one in stage.client.sessions()} | {LEDGER_SESSION}
         with screen.counting("audit") as count:
-            audit = await auditing.audit(sessions, stage.people.ledger_id, stage.export, count)
-        audit = auditing.against(audit, totals.events, totals.receipts)
+            audit = await auditing.audit(
+                sorted(sessions), stage.people.ledger_id, stage.export, count
+            )
+        audit = auditing.against(audit, status.events, status.receipts)
         what = (
             f"{audit.verified} of {audit.exports} exports, {number(audit.events)} events, "
             f"{number(audit.receipts)} receipts, {audit.bytes / 1e6:.1f} MB"
@@ -230,10 +238,3 @@ async def _audit(screen: Screen, phases: Phases, stage: Stage, ledger: Ledger) -
     for failure in audit.failures:
         screen.failed("", failure)
     return audit
-
-
-async def _sessions(ledger: Ledger, count: int) -> list[SessionId]:
-    """Every session of the ledger, and the ledger's own, where refusals of nobody's stand."""
-    async with aclosing(ledger.sessions(count + 1)) as found:
-        listed = {one.session async for one in each_within(found)}
-    return sorted(listed | {LEDGER_SESSION})

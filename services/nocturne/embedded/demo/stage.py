@@ -9,28 +9,30 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Message, Producer
 
 from nocturne.audit.verify import Verdict, verify_export
-from nocturne.cli.asking import each_within, within
-from nocturne.cli.ledger import Ledger, Totals
+from nocturne.client import Client, Status
+from nocturne.client.transport import translated
 from nocturne.core.errors import Unavailable
 from nocturne.core.identifiers import SessionId
 from nocturne.core.keys import Ed25519Signer
+from nocturne.core.receipts import Head
 from nocturne.embedded.demo.forgery import ForgedRecord, Forger
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.scenario import Plan
 from nocturne.embedded.demo.tampering import lines_of
+from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 LOOK_SECONDS: Final = 0.05
 SETTLED_SECONDS_MAX: Final = 20.0
 """How long anything may take that takes milliseconds when all is well."""
-DEADLINE_MS: Final = 20_000
+DEADLINE_SECONDS: Final = 20.0
+EXPORT_SECONDS_MAX: Final = 60.0
 _PRODUCE_SECONDS_MAX: Final = 10.0
 
 
@@ -38,7 +40,8 @@ _PRODUCE_SECONDS_MAX: Final = 10.0
 class Stage:
     """One running ledger under attack. `dsn` is the superuser's; `dice` choose all that is free."""
 
-    ledger: Ledger
+    client: Client
+    query: query_pb2_grpc.QueryServiceAsyncStub
     people: People
     plan: Plan
     genesis_bytes: bytes
@@ -55,9 +58,18 @@ class Stage:
         return time.time_ns() // 1_000_000
 
     async def export(self, session: SessionId) -> bytes:
-        """The session's export, as the query service gives it."""
-        async with aclosing(self.ledger.export(session)) as pieces:
-            return b"".join([piece async for piece in each_within(pieces)])
+        """The session's export as the query service gives it; the SDK would verify it first."""
+        request = query_pb2.ExportSessionRequest(session_id=session)
+        with translated("query"):
+            call = self.query.ExportSession(request, timeout=EXPORT_SECONDS_MAX)
+            return b"".join([piece.lines async for piece in call])
+
+    async def head(self, session: SessionId) -> Head:
+        """Where a session stands, as the read side shows it."""
+        found = await self.client.session(session)
+        if found is None:
+            raise Unavailable(f"{session} is not readable")
+        return Head(found.sequence, found.head_hash)
 
     def verify(self, export: bytes, *, trusting: bool = True) -> Verdict:
         """The offline verifier's verdict on an export."""
@@ -65,41 +77,37 @@ class Stage:
 
     async def readable(self, height: int) -> None:
         """Wait until the read side has applied `height`."""
-        await self._until(lambda totals: totals.height >= height, f"height {height} is readable")
+        deadline = time.monotonic() + SETTLED_SECONDS_MAX
+        while (await self.client.status()).applied_through.height < height:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"block {height} was not readable in {SETTLED_SECONDS_MAX:.0f} s")
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def totals(self) -> Totals:
-        """What the read side holds."""
-        return await within(self.ledger.totals())
-
-    async def refused_more(self, causes: Sequence[str], before: Totals) -> Totals:
-        """Wait until the read side has counted a refused record more for a cause that begins with
-        each of `causes`; its totals then, or after the longest wait.
+    async def refused_more(self, topics: Sequence[str], before: Status) -> Status:
+        """Wait until the read side has counted a refused record more for each of `topics`; what it
+        holds then, or after the longest wait.
         """
         deadline = time.monotonic() + SETTLED_SECONDS_MAX
         while True:
-            totals = await self.totals()
-            grown = [cause for cause in causes if refused(totals, cause) > refused(before, cause)]
-            if len(grown) == len(causes) or time.monotonic() > deadline:
-                return totals
+            status = await self.client.status()
+            grown = [topic for topic in topics if new_causes(topic, before, status)]
+            if len(grown) == len(topics) or time.monotonic() > deadline:
+                return status
             await asyncio.sleep(LOOK_SECONDS)
 
     async def produce(self, records: Sequence[ForgedRecord]) -> None:
         """Append records to the topics, as anyone with access to the broker could."""
         await asyncio.to_thread(_produce, self.bootstrap, records)
 
-    async def _until(self, holds: Callable[[Totals], bool], what: str) -> None:
-        deadline = time.monotonic() + SETTLED_SECONDS_MAX
-        while not holds(await self.totals()):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"not within {SETTLED_SECONDS_MAX:.0f} s: {what}")
-            await asyncio.sleep(LOOK_SECONDS)
 
-
-def refused(totals: Totals, cause: str) -> int:
-    """How many records were refused for causes that begin with `cause`."""
-    return sum(
-        count for name, count in totals.refused_records.items() if name.split(".")[0] == cause
-    )
+def new_causes(topic: str, before: Status, after: Status) -> list[str]:
+    """The causes by which more records of `topic` (`blocks`, …) are refused than before."""
+    known = dict(before.refused_records)
+    return [
+        cause
+        for cause, count in after.refused_records
+        if cause.split(".")[0] == topic and count > known.get(cause, 0)
+    ]
 
 
 def _produce(bootstrap: str, records: Sequence[ForgedRecord]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from tests.vectors.synthetic import example_ledger
 
+from nocturne.embedded.demo import __main__ as demo
 from nocturne.embedded.demo import charts, proof, report
 from nocturne.embedded.demo.findings import (
     Audit,
@@ -21,7 +24,7 @@ from nocturne.embedded.demo.findings import (
     Light,
     Phase,
     Proof,
-    Refused,
+    RefusedFor,
     Samples,
     Verdict,
 )
@@ -48,7 +51,7 @@ def _findings() -> Findings:
         "Linux, 2 cores",
         7,
         (Phase("start", 9.0), Phase("attacks", 5.5)),
-        Counts(5000, 6998, 59, 211, 140, (Refused("REPEATED", "Sent twice", 12),)),
+        Counts(5000, 6998, 59, 211, 140, (RefusedFor("REPEATED", "Sent twice", 12),)),
         Burst(4500, 1.5, "signed"),
         Light(100, (_samples("certified"), _samples("signed"))),
         History("git/nocturne/main", 31, 0.4),
@@ -161,3 +164,26 @@ def test_a_histogram_is_drawn_at_any_scale(ms: float) -> None:
 def test_long_hashes_are_shortened_and_short_texts_stay() -> None:
     assert report.short("sha256-" + "0123456789abcdef" * 4) == "sha256-0123456789ab…abcdef"
     assert report.short("5") == "5"
+
+
+@pytest.mark.parametrize("caught, code", [(True, 0), (False, 1)])
+def test_an_attack_that_nothing_caught_fails_the_demonstration(
+    caught: bool, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = _findings()
+    findings = replace(found, verdicts=(replace(found.verdicts[0], caught=caught),))
+
+    async def shown(*_: object) -> Findings:
+        return findings
+
+    monkeypatch.setattr(demo, "show", shown)
+    monkeypatch.setattr(demo, "_start", lambda *_: None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["demo", "--report", str(tmp_path / "out" / "page.html")])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        assert demo.main() == code
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    assert (tmp_path / "out" / "page.html").read_text("utf-8").startswith("<!doctype html>")
