@@ -68,6 +68,7 @@ COMMANDS = st.builds(
 ) | st.builds(signed, session=SESSIONS, expected=st.none() | st.integers(0, 2**53 - 1))
 
 
+@settings(deadline=None)
 @given(COMMANDS)
 def test_a_command_is_admitted_with_its_session_id_and_hash(command: SignedCommand) -> None:
     admitted = admit(encode_signed_command(command), RECORD_BYTES_MAX)
@@ -76,12 +77,13 @@ def test_a_command_is_admitted_with_its_session_id_and_hash(command: SignedComma
     assert admitted.command_hash == command.command_hash
 
 
+@settings(deadline=None)
 @given(COMMANDS)
 def test_the_common_shape_takes_the_short_way(command: SignedCommand) -> None:
     assert admission._scan(encode_signed_command(command)) is not None
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(COMMANDS, st.data())
 def test_a_damaged_command_is_admitted_exactly_when_the_core_decodes_it(
     command: SignedCommand, data: st.DataObject

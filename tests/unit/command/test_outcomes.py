@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.vectors.synthetic import MadeBlock, SyntheticLedger, signer_of
 
@@ -171,6 +171,7 @@ def test_a_refusal_is_signed_by_its_receipt_in_any_order(
     assert receipt.header_bytes == outcome.decision.receipt
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.permutations(range(8)), st.integers(0, 2**32))
 def test_many_commands_of_many_blocks_get_their_own_outcomes(order: list[int], seed: int) -> None:
     world = World()

@@ -1,0 +1,281 @@
+"""The command service's shell with a broker in memory: what is published, who is called back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+from tests.vectors.synthetic import SyntheticLedger
+
+from nocturne.command import outcomes, replies
+from nocturne.command.admission import RateLimits
+from nocturne.command.outcomes import Level, Outcome
+from nocturne.command.replies import Refused, deadline_of, level_of, outcome_message
+from nocturne.command.service import Batch, Commands
+from nocturne.core.commands import SignedCommand, encode_signed_command
+from nocturne.core.identifiers import format_id
+from nocturne.core.topics import COMMANDS, frame, partition_of
+from nocturne.runtime.kafka import Delivery, ProducedRecord, Undelivered
+from nocturne.runtime.settings import Founding
+from nocturne.runtime.telemetry import Metrics
+from nocturne.runtime.tracing import parse_traceparent
+
+LEDGER = SyntheticLedger(partitions=4)
+
+
+class FakeProducer:
+    """A broker in memory; reports are given by hand."""
+
+    def __init__(self) -> None:
+        self.reachable = True
+        self.records: list[ProducedRecord] = []
+        self.reports: list[asyncio.Future[list[Delivery]]] = []
+
+    def deliver(self, records: Sequence[ProducedRecord]) -> asyncio.Future[list[Delivery]]:
+        future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        self.records += records
+        self.reports.append(future)
+        return future
+
+
+class FakeCaller:
+    def __init__(self) -> None:
+        self.answers: dict[int, Outcome] = {}
+        self.refusals: dict[int, Refused] = {}
+        self.called = asyncio.Event()
+
+    def answer(self, correlation: int, outcome: Outcome) -> None:
+        assert correlation not in self.answers
+        assert correlation not in self.refusals
+        self.answers[correlation] = outcome
+        self.called.set()
+
+    def refuse(self, correlation: int, refused: Refused) -> None:
+        assert correlation not in self.answers
+        assert correlation not in self.refusals
+        self.refusals[correlation] = refused
+
+
+class World:
+    def __init__(self, limits: RateLimits | None = None) -> None:
+        founding = Founding(LEDGER.genesis_bytes, LEDGER.genesis, LEDGER.state.ledger_id)
+        self.producer = FakeProducer()
+        self.caller = FakeCaller()
+        self.metrics = Metrics("command")
+        self.commands = Commands(
+            founding,
+            self.producer,  # type: ignore[arg-type]
+            77,
+            limits or RateLimits(0, 0),
+            self.metrics,
+        )
+
+    def submit(
+        self,
+        *commands: SignedCommand | bytes,
+        wait: Level = Level.ACCEPTED,
+        seconds: float = 60.0,
+        traceparent: bytes | None = None,
+    ) -> None:
+        data = [
+            (number, one if isinstance(one, bytes) else encode_signed_command(one))
+            for number, one in enumerate(commands)
+        ]
+        batch = Batch(data, wait, seconds, False, traceparent)
+        self.commands.submit(self.caller, "ipv4:127.0.0.1:1", batch)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"nocturne_command_{name}", labels)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 10))
+
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_command_is_published_as_it_came_with_its_key_partition_and_headers() -> None:
+    signed = LEDGER.command("orders/7", b"{}")
+
+    async def test() -> None:
+        world = World()
+        world.submit(signed, traceparent=TRACE)
+        (record,) = world.producer.records
+        assert (record.topic, record.key) == (COMMANDS, b"orders/7")
+        assert record.partition == partition_of(b"orders/7", 4)
+        assert record.value == frame(77, encode_signed_command(signed))
+        headers = dict(record.headers)
+        assert headers["ce_id"] == format_id(signed.command.command_id).encode()
+        assert headers["ce_type"] == b"nocturne.command.v1"
+        assert headers["ce_subject"] == b"orders/7"
+        assert headers["traceparent"] == TRACE
+
+    run(test)
+
+
+def test_without_a_trace_one_is_begun() -> None:
+    async def test() -> None:
+        world = World()
+        world.submit(LEDGER.command("a", b"{}"))
+        (record,) = world.producer.records
+        assert parse_traceparent(dict(record.headers)["traceparent"]) is not None
+
+    run(test)
+
+
+def test_bad_commands_of_a_batch_are_refused_and_the_others_published_at_once() -> None:
+    good = [LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}")]
+
+    async def test() -> None:
+        world = World()
+        world.submit(good[0], b"nonsense", good[1])
+        assert len(world.producer.records) == 2
+        assert len(world.producer.reports) == 1
+        assert list(world.caller.refusals) == [1]
+        assert world.caller.refusals[1].code == code_pb2.INVALID_ARGUMENT
+        world.producer.reports[0].set_result([(0, 5), (1, 6)])
+        await asyncio.sleep(0)
+        assert sorted(world.caller.answers) == [0, 2]
+        assert world.sample("commands_published_total") == 2
+        assert world.sample("commands_answered_total", level="accepted") == 2
+        assert world.sample("commands_refused_total", code="3") == 1
+        assert world.sample("commands_pending") == 0
+
+    run(test)
+
+
+def test_a_record_that_kafka_did_not_take_is_refused_and_can_be_repeated() -> None:
+    async def test() -> None:
+        world = World()
+        world.submit(LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}"), wait=Level.SIGNED)
+        world.producer.reports[0].set_result([Undelivered("timed out"), (1, 6)])
+        await asyncio.sleep(0)
+        assert list(world.caller.refusals) == [0]
+        refused = world.caller.refusals[0]
+        assert refused.code == code_pb2.UNAVAILABLE
+        assert "repeat the same command" in refused.message
+        assert len(world.commands.table) == 1
+
+    run(test)
+
+
+def test_while_no_broker_answers_nothing_is_taken() -> None:
+    async def test() -> None:
+        world = World()
+        world.producer.reachable = False
+        world.submit(LEDGER.command("a", b"{}"))
+        assert not world.producer.records
+        status = world.caller.refusals[0].status()
+        retry = error_details_pb2.RetryInfo()
+        assert status.code == code_pb2.UNAVAILABLE
+        assert status.details[0].Unpack(retry)
+        assert retry.retry_delay.seconds == 1
+
+    run(test)
+
+
+def test_a_full_table_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "PENDING_MAX", 1)
+
+    async def test() -> None:
+        world = World()
+        world.submit(LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}"))
+        assert len(world.producer.records) == 1
+        assert world.caller.refusals[1].code == code_pb2.RESOURCE_EXHAUSTED
+
+    run(test)
+
+
+def test_over_its_rate_a_whole_batch_is_refused() -> None:
+    async def test() -> None:
+        world = World(RateLimits(per_second=1, burst=2))
+        world.submit(LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}"))
+        other = FakeCaller()
+        batch = Batch([(9, b"x")], Level.ACCEPTED, 1.0, False, None)
+        world.commands.submit(other, "ipv4:127.0.0.1:1", batch)
+        assert other.refusals[9].code == code_pb2.RESOURCE_EXHAUSTED
+        retry = other.refusals[9].retry_seconds
+        assert retry is not None
+        assert 0 < retry <= 1
+
+    run(test)
+
+
+def test_deadlines_are_answered_while_it_runs() -> None:
+    async def test() -> None:
+        world = World()
+        world.submit(LEDGER.command("a", b"{}"), wait=Level.SIGNED, seconds=0.01)
+        expiring = asyncio.ensure_future(world.commands.expire())
+        while not world.caller.answers:
+            await asyncio.sleep(0.01)
+        assert world.caller.answers[0].level is Level.UNKNOWN
+        assert world.sample("commands_expired_total") == 1
+        # The report that comes after it finds nobody.
+        world.producer.reports[0].set_result([(0, 1)])
+        await asyncio.sleep(0)
+        expiring.cancel()
+
+    run(test)
+
+
+def test_a_caller_that_goes_is_forgotten_with_all_it_waits_for() -> None:
+    async def test() -> None:
+        world = World()
+        world.submit(*(LEDGER.command("a", b"{}") for _ in range(5)), wait=Level.SIGNED)
+        other = FakeCaller()
+        data = encode_signed_command(LEDGER.command("b", b"{}"))
+        world.commands.submit(other, "peer", Batch([(1, data)], Level.SIGNED, 60.0, False, None))
+        world.commands.forget_caller(world.caller)
+        assert len(world.commands.table) == 1
+        world.producer.reports[0].set_result([(0, number) for number in range(5)])
+        await asyncio.sleep(0)
+        assert not world.caller.answers
+
+    run(test)
+
+
+# Replies ---------------------------------------------------------------------------------------
+
+
+def test_a_level_that_is_named_is_meant() -> None:
+    assert level_of(0) is Level.SIGNED
+    assert [level_of(number) for number in (1, 2, 3)] == [
+        Level.ACCEPTED,
+        Level.CERTIFIED,
+        Level.SIGNED,
+    ]
+    for number in (4, 5, 6):
+        refused = level_of(number)
+        assert isinstance(refused, Refused)
+        assert refused.code == code_pb2.FAILED_PRECONDITION
+        assert "not configured" in refused.message
+    refused = level_of(7)
+    assert isinstance(refused, Refused)
+    assert refused.code == code_pb2.INVALID_ARGUMENT
+
+
+def test_a_deadline_has_bounds() -> None:
+    assert deadline_of(0, 20_000, 120_000) == 20.0
+    assert deadline_of(1500, 20_000, 120_000) == 1.5
+    for number in (-1, 120_001):
+        assert isinstance(deadline_of(number, 20_000, 120_000), Refused)
+
+
+def test_a_refusal_of_bad_bytes_names_the_field() -> None:
+    status = replies.malformed("not a record").status()
+    bad = error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(bad)
+    assert bad.field_violations[0].description == "not a record"
+
+
+def test_an_open_outcome_says_nothing_of_a_block() -> None:
+    signed = LEDGER.command("a", b"{}")
+    outcome = Outcome(Level.UNKNOWN, signed.command_hash, None, None, None, False, b"")
+    message = outcome_message(outcome, "flushed")
+    assert not message.decided
+    assert not message.HasField("position")
+    assert message.command_hash == signed.command_hash
+    assert message.height == 0
