@@ -71,9 +71,9 @@ PAUSE_SECONDS_PER_RECORD: Final = 0.0005
 PAUSE_SECONDS_MIN: Final = 0.01
 PAUSE_SECONDS_MAX: Final = 0.025
 """After a block of n records the next one waits n half milliseconds, at least 10 and at most 25: a
-command that comes alone waits for nothing, and under load blocks grow. A block costs the whole stack
-about 3 ms (signatures, an fsync, transactions) whatever is in it: without the least pause 500
-commands a second made 400 blocks and filled both cores."""
+command that comes alone waits for nothing, and under load blocks grow. A block costs the whole
+stack about 3 ms (signatures, an fsync, transactions) whatever is in it: without the least pause
+500 commands a second made 400 blocks and filled both cores."""
 REPUBLISH_BLOCKS: Final = 64
 WATCH_SECONDS: Final = 1.0
 TOPIC_CHECK_SECONDS: Final = 10.0
