@@ -209,8 +209,7 @@ def test_deadlines_are_answered_while_it_runs() -> None:
         world = World()
         world.submit(LEDGER.command("a", b"{}"), wait=Level.SIGNED, seconds=0.01)
         expiring = asyncio.ensure_future(world.commands.expire())
-        while not world.caller.answers:
-            await asyncio.sleep(0.01)
+        await world.caller.called.wait()
         assert world.caller.answers[0].level is Level.UNKNOWN
         assert world.sample("commands_expired_total") == 1
         # The report that comes after it finds nobody.
