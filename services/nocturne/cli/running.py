@@ -18,11 +18,18 @@ from nocturne.cli.failures import ExitCode, Failure, bad_use
 from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import bytes_text
-from nocturne.cli.status_view import Seen, ready_text, started_text, status_json, status_parts
+from nocturne.cli.status_view import (
+    Seen,
+    ready_text,
+    started_json,
+    started_text,
+    status_json,
+    status_parts,
+)
 from nocturne.cli.surroundings import Machine, Surroundings
 from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
-from nocturne.embedded.status import Health
+from nocturne.embedded.status import Health, Status
 
 STATUS_SECONDS_MAX: Final = 5.0
 """A status is for when something is wrong: it does not wait long for what may not answer."""
@@ -36,6 +43,7 @@ def up(
         bool,
         typer.Option("--detach", help="Return once the ledger is ready, and leave it running."),
     ] = False,
+    as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Start the ledger of a home with everything it needs, or continue it."""
@@ -46,8 +54,8 @@ def up(
         )
     machine = around.machine()
     place = around.home(home).root
-    began = around.now_ms()
-    with _watched(around, machine, place, began), _downloads(around) as progress:
+    watch = Watch(around, machine, place, as_json)
+    with watch.beside(), _downloads(around) as progress:
         found = machine.up(place, detach, validators, progress)
     if not detach:
         around.say(f"Stopped; 'nocturne up' goes on with the ledger in {place}.")
@@ -58,11 +66,14 @@ def up(
         )
 
 
-def down(context: typer.Context, home: HomeOption = None) -> None:
+def down(context: typer.Context, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Stop the ledger of a home; its data stays."""
     around = surroundings.of(context)
     place = around.home(home).root
-    if around.machine().down(place):
+    stopped = around.machine().down(place)
+    if as_json:
+        around.emit({"home": str(place), "stopped": stopped})
+    elif stopped:
         around.out.print(Text.assemble(("✓ ", "green"), f"stopped; its data stays in {place}"))
     else:
         around.say(f"Nothing runs in {place}.")
@@ -138,43 +149,51 @@ def _downloads(around: Surroundings) -> Iterator[Callable[[int, int, str], None]
         yield progress
 
 
-@contextmanager
-def _watched(around: Surroundings, machine: Machine, home: Path, began: int) -> Iterator[None]:
-    """Says, from a thread beside, what becomes healthy, and when all is ready."""
-    over = threading.Event()
-    before = machine.status(home).supervisor
-    watcher = threading.Thread(
-        target=_watch, args=(around, machine, home, began, before, over), daemon=True
-    )
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
+class Watch:
+    """Says, from a thread beside the start, what becomes healthy, and when all is ready."""
 
+    def __init__(
+        self, around: Surroundings, machine: Machine, home: Path, as_json: bool = False
+    ) -> None:
+        self._around = around
+        self._machine = machine
+        self._home = home
+        self._as_json = as_json
+        self._began = around.now_ms()
+        self._before = machine.status(home).supervisor
+        self._said: set[str] = set()
+        self._over = threading.Event()
 
-def _watch(
-    around: Surroundings,
-    machine: Machine,
-    home: Path,
-    began: int,
-    before: int | None,
-    over: threading.Event,
-) -> None:
-    said: set[str] = set()
-    last_look = False
-    while not last_look:
-        # One look more after the end: a detached start returns the moment it is ready.
-        last_look = over.wait(WATCH_SECONDS)
-        found = machine.status(home)
-        if found.supervisor in (None, before):
-            continue
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Watch for the length of a block, or until all is ready."""
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _run(self) -> None:
+        over = False
+        while not over:
+            # One look more after the end: a detached start returns the moment it is ready.
+            over = self._over.wait(WATCH_SECONDS)
+            if self._look(self._machine.status(self._home)):
+                return
+
+    def _look(self, found: Status) -> bool:
+        """Tell what is new; True when all is told."""
+        if found.supervisor in (None, self._before):
+            return False
+        seconds = (self._around.now_ms() - self._began) / 1000
         for service in found.services:
-            if service.health is Health.HEALTHY and service.name not in said:
-                said.add(service.name)
-                took = (around.now_ms() - began) / 1000
-                around.err.print(started_text(service.name, service.port, took))
-        if found.ready:
-            around.err.print(ready_text(home, (around.now_ms() - began) / 1000))
-            return
+            if service.health is Health.HEALTHY and service.name not in self._said:
+                self._said.add(service.name)
+                self._around.err.print(started_text(service.name, service.port, seconds))
+        if found.ready and self._as_json:
+            self._around.emit(started_json(self._home, found, seconds))
+        elif found.ready:
+            self._around.err.print(ready_text(self._home, seconds))
+        return found.ready

@@ -78,17 +78,7 @@ def status_json(seen: Seen) -> JsonValue:
         "running": seen.running,
         "ready": seen.status.ready,
         "problem": seen.problem,
-        "services": [
-            {
-                "name": service.name,
-                "pid": service.pid,
-                "port": service.port,
-                "health": service.health.value,
-                "lag": seen.lag.get(service.name),
-                "restarts": service.restarts,
-            }
-            for service in seen.status.services
-        ],
+        "services": _services_json(seen.status, seen.lag),
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
         "levels": dict(level_states(seen)),
         "appliedThrough": None if totals is None else _applied_json(totals.applied_through),
@@ -98,6 +88,30 @@ def status_json(seen: Seen) -> JsonValue:
         "records": None if totals is None else totals.records,
         "refusedRecords": {} if totals is None else dict(totals.refused_records),
     }
+
+
+def started_json(home: Path, status: Status, seconds: float) -> JsonValue:
+    """The one object of `up --json`, once all is ready."""
+    return {
+        "home": str(home),
+        "ready": status.ready,
+        "seconds": round(seconds, 3),
+        "services": _services_json(status, {}),
+    }
+
+
+def _services_json(status: Status, lag: Mapping[str, int]) -> list[JsonValue]:
+    return [
+        {
+            "name": service.name,
+            "pid": service.pid,
+            "port": service.port,
+            "health": service.health.value,
+            "lag": lag.get(service.name),
+            "restarts": service.restarts,
+        }
+        for service in status.services
+    ]
 
 
 def _applied_json(applied: AppliedThrough) -> JsonValue:

@@ -116,6 +116,8 @@ class MemoryLedger:
             if number == self.lose_before:
                 continue
             waiting.append(self._decide(signed))
+            if self.level < Level.CERTIFIED:
+                waiting[-1] = Undecided(signed.command_hash, self.level)
             if len(waiting) == in_flight_max:
                 yield waiting.pop(0)
                 answered += 1

@@ -10,7 +10,7 @@ from tests.ledger_factory import make_genesis
 from tests.unit.cli.memory_ledger import MemoryLedger, Shell
 from tests.unit.imports.repositories import ENVIRONMENT, Made, Repository, line_of
 
-from nocturne.core.errors import Unavailable
+from nocturne.client.results import Level
 from nocturne.core.genesis import Limits
 from nocturne.core.receipts import Reason
 
@@ -173,15 +173,12 @@ def test_a_lost_command_costs_receipts_and_no_event(shell: Shell, tmp_path: Path
     assert Reason.DUPLICATE_SEQ in reasons
 
 
-def test_a_ledger_that_never_certifies_says_to_run_again(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_certified_in_time_says_to_run_again(shell: Shell, tmp_path: Path) -> None:
     repository = project(tmp_path)
-    repository.make(line_of(2))
-
-    def silent(*_: object) -> object:
-        raise Unavailable("The deadline of 20 s came first: run the import again.")
-
-    monkeypatch.setattr(shell.ledger, "submit_all", silent)
+    made = repository.make(line_of(20))
+    shell.ledger.level = Level.ACCEPTED
     assert shell.run("import", "git", str(repository.folder)) == 3
-    assert "run the import again" in shell.err
+    assert "did not certify event 1 of git/project/main in time: run the import again" in shell.err
+    shell.ledger.level = Level.SIGNED
+    assert shell.run("import", "git", str(repository.folder)) == 0
+    assert imported(shell) == made

@@ -36,6 +36,14 @@ def test_several_validators_are_bad_use_for_now(shell: Shell) -> None:
     assert shell.machine.asked == []
 
 
+def test_up_and_down_speak_json(shell: Shell) -> None:
+    told = shell.json("up", "--detach")
+    assert told["ready"] is True
+    assert [service["name"] for service in told["services"]] == ["consensus-0", "signing"]
+    assert shell.json("down")["stopped"] is True
+    assert shell.json("down")["stopped"] is False
+
+
 def test_down_stops_and_says_when_nothing_ran(shell: Shell) -> None:
     shell.run("up", "--detach")
     assert shell.run("down") == 0
