@@ -127,16 +127,28 @@ class BlockIntake:
             return []
         hashes = [command_hash_of_value(record) for record in block.records]
         dispositions, leaves = check_body(block, hashes)
+        assert value is not None
+        held = _Held(block, dispositions, leaves, len(value))
         if self._next_height is None:
-            self._next_height = header.height
+            return self._start(held)
         if header.height < self._next_height:
             self._check_again(block)
             return []
         if header.height >= self._next_height + HELD_BLOCKS_MAX:
             raise Malformed(f"block {header.height}: expected {self._next_height} next")
-        assert value is not None
-        self._hold(_Held(block, dispositions, leaves, len(value)))
+        self._hold(held, self._next_height)
         return self._drain()
+
+    def _start(self, held: _Held) -> list[CheckedBlock]:
+        """The first block of an intake without a past; one that is refused fixes nothing."""
+        height = held.block.header.height
+        self._next_height = height
+        try:
+            self._hold(held, height)
+            return self._drain()
+        except Malformed:
+            self._next_height = None
+            raise
 
     def _check_header(self, header: BlockHeader) -> None:
         if header.ledger_id != self._ledger_id:
@@ -170,7 +182,7 @@ class BlockIntake:
             f"{block.digest.hex()}"
         )
 
-    def _hold(self, held: _Held) -> None:
+    def _hold(self, held: _Held, next_height: int) -> None:
         block = held.block
         height = block.header.height
         if isinstance(block.proof, ProofPointer):
@@ -190,6 +202,9 @@ class BlockIntake:
         if copies == HELD_COPIES_MAX:
             raise Malformed(f"block {height}: {copies} different copies of it wait already")
         others.append(held)
+        if height == next_height and held.is_proved:
+            # It does not wait.
+            return
         while not self._has_room():
             self._drop_farthest()
 
