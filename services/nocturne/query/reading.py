@@ -32,7 +32,7 @@ from nocturne.query.records import (
     RecordRow,
     line_of,
 )
-from nocturne.query.refusals import failed, not_found, out_of_range
+from nocturne.query.refusals import Refused, failed, not_found, out_of_range
 from nocturne.query.state_tree import StateTrees
 from nocturne.query.store import Applied, BlockRow, SessionRow, Snapshot, Store
 from nocturne.runtime.settings import Founding
@@ -65,7 +65,9 @@ class EventPages:
         self.next_sequence = max(first, 1)
 
     async def read(self, limit: int = PAGE_EVENTS_MAX) -> EventPage:
-        """The next page, empty when there is no further event yet."""
+        """The next page, empty when there is no further event yet. DATA_LOSS when one is missing:
+        sequences are dense, so somebody took it away.
+        """
         size = min(self._size, limit)
 
         async def question(snapshot: Snapshot) -> EventPage:
@@ -73,11 +75,22 @@ class EventPages:
             return EventPage(rows, snapshot.applied)
 
         page = await self._store.ask(question)
+        for sequence, row in enumerate(page.rows, self.next_sequence):
+            if row.sequence != sequence:
+                raise _event_missing(self._session, sequence)
         if page.rows:
             self.next_sequence = page.rows[-1].sequence + 1
             mean = sum(len(row.value) + len(row.header) for row in page.rows) // len(page.rows)
             self._size = max(1, min(PAGE_EVENTS_MAX, PAGE_BYTES // max(mean, 1)))
         return page
+
+
+def _event_missing(session: SessionId, sequence: int) -> Refused:
+    return failed(
+        grpc.StatusCode.DATA_LOSS,
+        "ROWS_ALTERED",
+        f"event {sequence} of session {session} is not in the read model",
+    )
 
 
 async def session_row(store: Store, session: SessionId) -> tuple[SessionRow, Applied]:
@@ -130,12 +143,8 @@ class States:
         records = EventRecords()
         while at < sequence:
             page = await pages.read(min(PAGE_EVENTS_MAX, sequence - at))
-            if not page.rows or page.rows[0].sequence != at + 1:
-                raise failed(
-                    grpc.StatusCode.DATA_LOSS,
-                    "ROWS_ALTERED",
-                    f"event {at + 1} of session {row.session} is not in the read model",
-                )
+            if not page.rows:
+                raise _event_missing(row.session, at + 1)
             for one in page.rows:
                 state = kind.fold(state, *records.fold_input(one), one.sequence)
                 at, head = one.sequence, one.event_hash
