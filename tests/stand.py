@@ -13,14 +13,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.machines import free_ports, until
 
 from nocturne.core import topics
-from nocturne.core.blocks import Block, decode_block
+from nocturne.core.blocks import Block, decode_block, link_of
+from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -30,6 +31,7 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
+from nocturne.core.errors import Malformed
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import AuthorId, CommandId, Hash, SessionId, format_id
 from nocturne.core.keys import Ed25519Signer, Signer, key_id
@@ -274,10 +276,20 @@ class Stand:
         ]
 
     def blocks(self) -> list[Block]:
-        """The chain as published: of equal blocks the first, in height order."""
+        """The chain as published, in height order: of equal ones the first, none of strangers."""
         found: dict[int, Block] = {}
         for message in self.read(topics.BLOCKS):
-            block = decode_block(topics.unframe(message.value()))
+            try:
+                block = decode_block(topics.unframe(message.value()))
+                check_commit_proof(
+                    cast("CommitProof", block.proof),
+                    block.digest,
+                    self.ledger_id,
+                    self.genesis.validator_set,
+                    link_of,
+                )
+            except Malformed:
+                continue
             known = found.setdefault(block.header.height, block)
             assert known.digest == block.digest, f"two blocks at height {block.header.height}"
         assert sorted(found) == list(range(1, len(found) + 1))

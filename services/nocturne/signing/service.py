@@ -24,9 +24,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 import structlog
+from confluent_kafka import Message
 
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake, CheckedBlock
+from nocturne.core.blocks import decode_block
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.keys import Signer, key_id
@@ -151,7 +153,7 @@ class Signing:
         self._block_signer = BlockSigner(
             founding.ledger_id, founding.genesis.partitions, self._signer, ids
         )
-        start = await asyncio.to_thread(self._first_offset, resume)
+        start = await self._first_offset(resume)
         producer = TransactionalProducer(
             kafka.producer_config(bootstrap, linger_ms=0), TRANSACTIONAL_ID
         )
@@ -195,12 +197,32 @@ class Signing:
             resume.positions,
         )
 
-    def _first_offset(self, resume: Resume) -> int:
-        """Where to read on; from the beginning when the topic is shorter than it was: blocks that
-        are known are skipped.
+    async def _first_offset(self, resume: Resume) -> int:
+        """Where to read on: behind the last published block, if it is still there; from the
+        beginning when the topic was made anew. Blocks that are known are skipped.
         """
-        low, high = kafka.watermarks(self._settings.kafka_bootstrap, topics.BLOCKS, 0)
-        return resume.next_offset if low <= resume.next_offset <= high else low
+        bootstrap = self._settings.kafka_bootstrap
+        low, high = await asyncio.to_thread(kafka.watermarks, bootstrap, topics.BLOCKS, 0)
+        last = resume.next_offset - 1
+        if not low <= last < high:
+            return low
+        consumer = BatchConsumer(
+            kafka.consumer_config(bootstrap, CONSUMER_GROUP),
+            [Start(topics.BLOCKS, 0, last)],
+            batch_records_max=1,
+        )
+        try:
+            messages: list[Message] = []
+            while not messages:
+                messages = await consumer.batch()
+        finally:
+            await consumer.close()
+        published = self._store.digest(resume.published_height)
+        try:
+            found = decode_block(topics.unframe(messages[0].value())).digest
+        except Malformed:
+            found = None
+        return resume.next_offset if found == published else low
 
     # Running ------------------------------------------------------------------------------
 
