@@ -121,7 +121,7 @@ def consumer_config(bootstrap: str, group: str, **overrides: object) -> Config:
         "enable.partition.eof": True,
         # The broker answers at the first byte; the wait only bounds an idle poll.
         "fetch.min.bytes": 1,
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": 500,
         "fetch.error.backoff.ms": 100,
         "fetch.queue.backoff.ms": 10,
         "fetch.max.bytes": MESSAGE_BYTES_MAX,
