@@ -280,9 +280,11 @@ def _exit_as(wish: Wish, signed: SignedCommand, result: Result) -> None:
         raise typer.Exit(ExitCode.FAILED)
     if result.level < wish.wait:
         identity = format_id(signed.command.command_id)
+        reached = "before the log had the command"
+        if result.level is not Level.UNKNOWN:
+            reached = f"at level {result.level.name.lower()}, before {wish.wait.name.lower()}"
         raise Failure(
             ExitCode.UNAVAILABLE,
-            f"The deadline of {wish.deadline_seconds:g} s came at level "
-            f"{result.level.name.lower()}, before {wish.wait.name.lower()}: run the same again "
+            f"The deadline of {wish.deadline_seconds:g} s came {reached}: run the same again "
             f"with --id {identity}, which is safe and tells what became of it.",
         )

@@ -20,7 +20,7 @@ from tests import ledger_factory
 from tests.ledger_factory import AUTHORITY
 
 from nocturne.audit.verify import Verdict, verify_export
-from nocturne.cli.__main__ import run
+from nocturne.cli.line import run
 from nocturne.cli.surroundings import Progress, Surroundings
 from nocturne.client.results import (
     AppliedThrough,

@@ -32,5 +32,5 @@ def test_a_question_without_an_answer_ends_with_3() -> None:
     async def ask() -> None:
         await within(asyncio.Event().wait(), 0.05)
 
-    with pytest.raises(Failure, match="No answer within 0.05 s"):
+    with pytest.raises(Failure, match=r"No answer within 0\.05 s"):
         asyncio.run(ask())
