@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from tests.machines import make_broker, started
 
 from nocturne.core.errors import Unavailable
+from nocturne.embedded import kafka
 from nocturne.embedded.kafka import Broker
+from nocturne.embedded.services import kafka_process
 from nocturne.runtime.kafka import (
     AckedProducer,
     BatchConsumer,
@@ -18,6 +23,7 @@ from nocturne.runtime.kafka import (
     ProducedRecord,
     Start,
     TransactionalProducer,
+    Undelivered,
     committed_offsets,
     consumer_config,
     partition_count,
@@ -223,3 +229,52 @@ def test_records_for_a_broker_that_is_away_are_undelivered_after_the_bound() -> 
         await producer.close(0.1)
 
     run(test)
+
+
+def test_clients_outlive_a_killed_broker(tmp_path: Path) -> None:
+    broker = make_broker(tmp_path / "kafka")
+    kafka.prepare(broker)
+    process = kafka_process(broker)
+
+    async def read_to(consumer: BatchConsumer, count: int) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        while len(values) < count:
+            values += [message.value() for message in await consumer.batch()]
+        return values
+
+    async def test() -> None:
+        first = started(process, tmp_path / "log")
+        running = await asyncio.to_thread(first.__enter__)
+        topic, other = make_topic(broker), make_topic(broker)
+        producer = AckedProducer(producer_config(broker.bootstrap))
+        transactions = TransactionalProducer(producer_config(broker.bootstrap), "outlives")
+        consumer = BatchConsumer(
+            consumer_config(broker.bootstrap, "test", isolation_level="read_committed"),
+            [Start(topic, 0, 0), Start(other, 0, 0)],
+        )
+        await transactions.open()
+        for one in range(3):
+            await producer.produce_batch(records(topic, 20))
+            await transactions.publish(records(other, 20))
+            await read_to(consumer, 40)
+            if one == 2:
+                break
+            late = producer.deliver(records(topic, 100))
+            publishing = asyncio.ensure_future(transactions.publish(records(other, 100)))
+            running.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(running.wait)
+            again = started(process, tmp_path / "log")
+            running = await asyncio.to_thread(again.__enter__)
+            assert not any(isinstance(delivery, Undelivered) for delivery in await late)
+            await publishing
+            # Transactions may come twice; what is acknowledged comes at least once.
+            values = await read_to(consumer, 200)
+            while consumer.lag() > 0:
+                values += [message.value() for message in await consumer.batch()]
+            assert len(values) >= 200
+        await consumer.close()
+        await producer.close()
+        await transactions.close()
+        await asyncio.to_thread(again.__exit__)
+
+    asyncio.run(asyncio.wait_for(test(), 100))
