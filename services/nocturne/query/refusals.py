@@ -11,29 +11,33 @@ from typing import Final
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from nocturne.core.errors import PeerFault
 
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 DOMAIN: Final = "nocturne.query"
+RETRY_MS: Final = 1000
+"""Services are back within a few seconds; asking more often does not help."""
 
 
 class Refused(PeerFault):
     """A question that has no answer: a gRPC status and its details."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, detail: Message) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.detail = detail
+        self.details = details
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """The google.rpc.Status that carries the detail."""
-        packed = AnyMessage()
-        packed.Pack(self.detail)
-        status = Status(code=self.code.value[0], message=self.message, details=[packed])
+        """The google.rpc.Status that carries the details."""
+        status = Status(code=self.code.value[0], message=self.message)
+        for detail in self.details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
         return ((STATUS_DETAILS, status.SerializeToString()),)
 
 
@@ -62,6 +66,13 @@ def out_of_range(field: str, message: str) -> Refused:
         f"{field}: {message}",
         BadRequest(field_violations=[violation]),
     )
+
+
+def try_again(code: grpc.StatusCode, reason: str, message: str) -> Refused:
+    """UNAVAILABLE or RESOURCE_EXHAUSTED: the same question may have an answer soon."""
+    retry = RetryInfo()
+    retry.retry_delay.FromMilliseconds(RETRY_MS)
+    return Refused(code, message, retry, ErrorInfo(reason=reason, domain=DOMAIN))
 
 
 def failed(code: grpc.StatusCode, reason: str, message: str) -> Refused:

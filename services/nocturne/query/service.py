@@ -17,7 +17,7 @@ import structlog
 from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.identifiers import format_hash, format_id, session_key
 from nocturne.query import questions
-from nocturne.query.feed import LOOK_SECONDS, Feed
+from nocturne.query.feed import LOOK_SECONDS, Feed, FollowersFull
 from nocturne.query.folds import FoldCache
 from nocturne.query.reading import (
     EXPORT_CHUNK_BYTES,
@@ -28,7 +28,7 @@ from nocturne.query.reading import (
     session_row,
 )
 from nocturne.query.records import EventRecords, LeafTree, RecordRow, line_of, receipt_record
-from nocturne.query.refusals import Refused, failed, invalid, not_found
+from nocturne.query.refusals import Refused, failed, invalid, not_found, try_again
 from nocturne.query.state_tree import StateTrees
 from nocturne.query.store import Applied, BlockRow, SessionRow, Snapshot, Store
 from nocturne.runtime.kinds import installed_kinds
@@ -352,8 +352,10 @@ def _refused(fault: Exception) -> Refused:
     """The status that an error becomes. Rows that make no sense were put there by someone."""
     if isinstance(fault, Refused):
         return fault
+    if isinstance(fault, FollowersFull):
+        return try_again(grpc.StatusCode.RESOURCE_EXHAUSTED, "FOLLOWERS_FULL", str(fault))
     if isinstance(fault, Unavailable):
-        return failed(grpc.StatusCode.UNAVAILABLE, "READ_MODEL_AWAY", str(fault))
+        return try_again(grpc.StatusCode.UNAVAILABLE, "READ_MODEL_AWAY", str(fault))
     log.error("rows_altered", cause=str(fault))
     return failed(grpc.StatusCode.DATA_LOSS, "ROWS_ALTERED", str(fault))
 

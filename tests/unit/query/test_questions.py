@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nocturne.core.events import Position
 from nocturne.core.identifiers import SessionId
 from nocturne.query import questions
-from nocturne.query.refusals import Refused, failed, not_found
+from nocturne.query.refusals import Refused, failed, not_found, try_again
 
 SESSIONS = st.text("abcXYZ019._:/@-", min_size=1, max_size=128)
 
@@ -96,3 +96,9 @@ def test_a_refusal_carries_its_detail() -> None:
         b"google.rpc.ErrorInfo"
         in failed(grpc.StatusCode.UNAVAILABLE, "AWAY", "away").trailing_metadata()[0][1]
     )
+
+
+def test_where_asking_again_helps_the_refusal_says_so() -> None:
+    value = try_again(grpc.StatusCode.UNAVAILABLE, "AWAY", "away").trailing_metadata()[0][1]
+    assert b"google.rpc.RetryInfo" in value
+    assert b"google.rpc.ErrorInfo" in value
