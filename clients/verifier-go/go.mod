@@ -1,0 +1,3 @@
+module nocturne.example/verifier
+
+go 1.22
