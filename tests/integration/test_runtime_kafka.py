@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from nocturne.runtime.kafka import (
     Undelivered,
     committed_offsets,
     consumer_config,
+    headers_of,
     partition_count,
     producer_config,
     topic_uuid,
@@ -227,6 +230,48 @@ def test_records_for_a_broker_that_is_away_are_undelivered_after_the_bound() -> 
             await producer.produce_batch(records("topic", 2))
         assert not producer.reachable
         await producer.close(0.1)
+
+    run(test)
+
+
+# No client writes such a name on its own: aiokafka's record builder in Python can be made to.
+HOSTILE = """
+import asyncio, sys
+from aiokafka import AIOKafkaProducer
+
+class NotUtf8(str):
+    def encode(self, *_):
+        return b"\\xff\\xfe"
+
+async def main(bootstrap, topic):
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    for name in (NotUtf8("x"), "x"):
+        await producer.send_and_wait(topic, b"v", headers=[(name, b"1"), ("y", None)])
+    await producer.stop()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_headers_that_are_not_text_are_none(kafka_broker: Broker) -> None:
+    topic = make_topic(kafka_broker)
+
+    async def test() -> None:
+        hostile = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", HOSTILE, kafka_broker.bootstrap, topic),
+            env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"},
+        )
+        assert await hostile.wait() == 0
+        consumer = BatchConsumer(
+            consumer_config(kafka_broker.bootstrap, "test"), [Start(topic, 0, 0)]
+        )
+        found = []
+        while len(found) < 2:
+            found += [headers_of(message) for message in await consumer.batch()]
+        assert found == [None, (("x", b"1"), ("y", None))]
+        await consumer.close()
 
     run(test)
 

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 from confluent_kafka import Message
@@ -29,7 +29,7 @@ from nocturne.projection.collector import (
 from nocturne.projection.fold import FirstState
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
-from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config
+from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config, headers_of
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
 from nocturne.runtime.settings import KafkaSettings, PostgresSettings, read_founding
@@ -212,7 +212,7 @@ class Projection:
             assert partition is not None
             assert offset is not None
             record_id = height = None
-            for name, data in cast("list[tuple[str, object]]", message.headers() or ()):
+            for name, data in headers_of(message) or ():
                 if name == HEIGHT_HEADER:
                     height = data
                 elif name == ID_HEADER:

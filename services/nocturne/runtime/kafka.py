@@ -56,6 +56,7 @@ BACKOFF_SECONDS_MAX: Final = 3.0
 
 Result = TypeVar("Result")
 Config = dict[str, Any]
+Headers = tuple[tuple[str, bytes | None], ...]
 
 log = structlog.get_logger()
 _librdkafka = logging.getLogger("librdkafka")
@@ -288,6 +289,16 @@ class _Arrival:
 
     messages: list[Message]
     ends: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+def headers_of(message: Message) -> Headers | None:
+    """The record's headers in order; None when a name is not UTF-8, as only a stranger writes it:
+    the client then has a broken list for us, which must not be asked for twice.
+    """
+    try:
+        return tuple(cast("Headers", message.headers() or ()))
+    except (SystemError, UnicodeDecodeError):
+        return None
 
 
 class BatchConsumer:
