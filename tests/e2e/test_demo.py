@@ -88,9 +88,9 @@ def test_kept_it_runs_on_and_the_commands_it_names_work(tmp_path: Path) -> None:
         timeout=SECONDS_MAX,
         check=False,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
     (home,) = places.iterdir()
     try:
-        assert done.returncode == 0, done.stdout + done.stderr
         told = done.stdout.split("It still runs")[1]
         lines = [line.strip().split("    #")[0] for line in told.splitlines()[1:] if line.strip()]
         assert [shlex.split(line)[1] for line in lines] == ["events", "export", "verify", "down"]

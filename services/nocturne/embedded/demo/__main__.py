@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import shutil
 import signal
 import sys
@@ -21,7 +22,7 @@ from typing import Final, NoReturn
 
 from nocturne.cli.failures import ExitCode, as_failure
 from nocturne.core.errors import NocturneError
-from nocturne.embedded import up
+from nocturne.embedded import ports, services, up
 from nocturne.embedded.demo import report
 from nocturne.embedded.demo.findings import Findings
 from nocturne.embedded.demo.purchase import order_session
@@ -72,12 +73,21 @@ def _run(screen: Screen, home: Home, options: Options) -> Findings:
 
 
 def _start(screen: Screen, phases: Phases, home: Home) -> Status:
+    _take_spare_ports(home)
     with phases.timed("start") as seconds:
-        with screen.downloading() as progress:
+        with screen.starting("Kafka, PostgreSQL and the services") as progress:
             status = up.up(home.root, detach=True, progress=progress)
         screen.done("started", f"{len(status.services)} processes on this machine", seconds())
     screen.note("home", str(home.root))
     return status
+
+
+def _take_spare_ports(home: Home) -> None:
+    """The usual ports are for the ledger that somebody works with, and may start at any moment."""
+    dice = random.SystemRandom()
+    wanted = {name: dice.choice(ports.SPARE_PORTS) for name in services.USUAL_PORTS}
+    home.create()
+    ports.save(home.ports, ports.choose(wanted, {}, os.environ, ports.is_free, dice))
 
 
 def _options() -> Options:

@@ -11,14 +11,16 @@ from typing import Final
 from nocturne.embedded.demo.findings import Proof, Samples
 
 WIDTH: Final = 720
-PANEL_HEIGHT: Final = 120
+PANEL_HEIGHT: Final = 138
 _LEFT: Final = 8
 _RIGHT: Final = 8
-_TOP: Final = 34
+_TOP: Final = 48
 _AXIS: Final = 26
 _BINS: Final = 60
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 _TICKS_MAX: Final = 9
+_MEDIAN: Final = 50
+_LABEL_WIDTH: Final = 110
 _ROW: Final = 42
 _NODE_WIDTH: Final = 190
 _NODE_HEIGHT: Final = 26
@@ -125,23 +127,25 @@ def _panel(samples: Samples, scale: _Scale, top: int) -> str:
         if count
     )
     name = (
-        f'<text class="name" x="{_LEFT}" y="{top + 14}">{escape(samples.level)} '
+        f'<text class="name" x="{_LEFT}" y="{top + 20}">{escape(samples.level)} '
         f'<tspan class="weak">{len(samples.ms)} commands</tspan></text>'
     )
-    marks = _mark(samples, 50, scale, top, room) + _mark(samples, 99, scale, top, room)
+    marks = _mark(samples, _MEDIAN, scale, top, room) + _mark(samples, 99, scale, top, room)
     base = top + PANEL_HEIGHT
     line = f'<path class="axis" d="M{_LEFT} {base} H{WIDTH - _RIGHT}"/>'
     return f'<g class="panel">{bars}{line}{marks}{name}</g>'
 
 
 def _mark(samples: Samples, percent: int, scale: _Scale, top: int, room: int) -> str:
+    """A percentile's line, its value beside its top: left of the median, right of the others."""
     ms = samples.percentile(percent)
     x = scale.x(ms)
     bottom = top + PANEL_HEIGHT
-    anchor, shift = ("end", -5) if x > WIDTH * 0.8 else ("start", 5)
+    leftward = x > (_LABEL_WIDTH if percent == _MEDIAN else WIDTH - _LABEL_WIDTH)
+    anchor, shift = ("end", -5) if leftward else ("start", 5)
     return (
-        f'<path class="mark" d="M{x:.1f} {bottom} V{bottom - room - 6}"/>'
-        f'<text class="mark" x="{x + shift:.1f}" y="{bottom - room + 2}" '
+        f'<path class="mark" d="M{x:.1f} {bottom} V{bottom - room - 14}"/>'
+        f'<text class="mark" x="{x + shift:.1f}" y="{bottom - room - 5}" '
         f'text-anchor="{anchor}">p{percent} {ms:.1f} ms</text>'
     )
 

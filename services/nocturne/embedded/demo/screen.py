@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from nocturne.cli.screen import plain
@@ -59,7 +59,8 @@ class Screen:
         """One attack: what caught it, and what that saw."""
         evidence = _HASH.sub(r"\1…", plain(verdict.evidence))
         if verdict.caught:
-            self.done(verdict.attack, f"caught by {verdict.caught_by}: {evidence}")
+            said = f"caught by {verdict.caught_by}: {evidence}"
+            self._line("✓", "green", verdict.attack, said, None, one_line=True)
         else:
             self.failed(verdict.attack, f"NOT CAUGHT: {evidence}")
 
@@ -75,36 +76,30 @@ class Screen:
     @contextmanager
     def counting(self, name: str) -> Iterator[Count]:
         """A bar while the block runs."""
+        shown = self._console.is_terminal
         columns = (TextColumn("    {task.description}"), BarColumn(), MofNCompleteColumn())
-        with self._bar(name, *columns) as count:
-            yield count
+        with Progress(*columns, console=self._console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     @contextmanager
-    def downloading(self) -> Iterator[Callable[[int, int, str], None]]:
-        """A bar with sizes; elsewhere one line at the beginning."""
+    def starting(self, what: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A sign of life while `what` starts; told of downloads, with their sizes."""
         said = False
-        columns = (TextColumn("    {task.description}"), BarColumn(), DownloadColumn())
-        with self._bar("downloading", *columns) as count:
+        shown = self._console.is_terminal
+        columns = (TextColumn("   "), SpinnerColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self._console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(f"starting {what}")
 
-            def progress(done: int, total: int, what: str) -> None:
+            def progress(done: int, total: int, _: str) -> None:
                 nonlocal said
-                if not said and not self._console.is_terminal:
+                if not said and not shown:
                     self.say(f"downloading {total / 1e6:.0f} MB, once; kept for the next time")
                 said = True
-                count(done, total)
+                sizes = f"downloading {done / 1e6:.1f} of {total / 1e6:.1f} MB, once"
+                bar.update(task, description=sizes if done < total else f"starting {what}")
 
             yield progress
-
-    @contextmanager
-    def _bar(
-        self, name: str, *columns: TextColumn | BarColumn | DownloadColumn | MofNCompleteColumn
-    ) -> Iterator[Count]:
-        shown = self._console.is_terminal
-        with Progress(*columns, console=self._console, transient=True, disable=not shown) as bar:
-            task = bar.add_task(name, total=None, visible=False)
-            yield lambda done, total: bar.update(
-                task, completed=done, total=total, visible=done < total
-            )
 
     def _line(
         self,
@@ -114,17 +109,19 @@ class Screen:
         what: str,
         seconds: float | None,
         style: str = "",
+        one_line: bool = False,
     ) -> None:
+        """`one_line` cuts what does not fit the terminal; the report has it whole."""
         took = "" if seconds is None else f"  {seconds:.1f} s"
-        self._console.print(
-            Text.assemble(
-                (f"  {sign} ", sign_style),
-                (f"{name:<{NAME_WIDTH}}", style or "bold"),
-                (what, style),
-                (took, "dim"),
-            ),
-            soft_wrap=True,
+        line = Text.assemble(
+            (f"  {sign} ", sign_style),
+            (f"{name:<{NAME_WIDTH}}", style or "bold"),
+            (what, style),
+            (took, "dim"),
         )
+        if one_line and self._console.is_terminal:
+            line.truncate(self._console.width, overflow="ellipsis")
+        self._console.print(line, soft_wrap=True)
 
 
 def latency_text(samples: Samples) -> str:
