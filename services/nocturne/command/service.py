@@ -61,6 +61,10 @@ SIGNATURES_BEFORE: Final = 1024
 BLOCK_BATCH_MAX: Final = 8
 """Blocks of one hand-over; a block can have 12 MiB."""
 WATCH_SECONDS: Final = 0.5
+INVALID_LOG_SECONDS: Final = 1.0
+"""Between two lines on records of strangers in one topic, who could fill the disk with them; the
+counter counts them all.
+"""
 EXPIRY_SECONDS: Final = 0.05
 
 log = structlog.get_logger()
@@ -287,6 +291,7 @@ class Follower:
         take: Callable[[bytes | None], Iterable[Pending]],
     ) -> None:
         invalid = self._commands.counters.invalid.labels(topic)
+        silent_until = 0.0
         try:
             while True:
                 for message in await consumer.batch():
@@ -294,7 +299,9 @@ class Follower:
                         self._commands.answer(take(message.value()))
                     except Malformed as fault:
                         invalid.inc()
-                        _log_invalid(message, fault)
+                        if time.monotonic() >= silent_until:
+                            _log_invalid(message, fault)
+                            silent_until = time.monotonic() + INVALID_LOG_SECONDS
                     # Blocks are long work: let callers be heard between them.
                     await asyncio.sleep(0)
         finally:
@@ -362,4 +369,4 @@ def check_topic(settings: CommandSettings, founding: Founding) -> None:
 
 def producer_for(settings: CommandSettings) -> AckedProducer:
     """The producer of the commands topic: idempotent, never transactional."""
-    return AckedProducer(producer_config(settings.kafka_bootstrap, linger_ms=0.5))
+    return AckedProducer(producer_config(settings.kafka_bootstrap, linger_ms=4))
