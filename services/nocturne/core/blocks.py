@@ -24,12 +24,16 @@ from nocturne.core.encoding import (
     ZERO_HASH,
     AvroRecord,
     Codec,
+    array_to_avro,
+    bytes_to_avro,
     codecs_of_parts,
     domain,
+    long_to_avro,
     optional,
     sha256,
     u32,
     u64,
+    union_to_avro,
     variable,
 )
 from nocturne.core.errors import Malformed
@@ -39,12 +43,13 @@ from nocturne.core.keys import (
     Key,
     Signatures,
     Signer,
+    encode_signatures,
     signatures_bytes,
     signatures_from_avro,
     signatures_to_avro,
     verify,
 )
-from nocturne.core.receipts import hash_receipt, position_to_avro
+from nocturne.core.receipts import hash_receipt
 
 FORMAT_VERSION: Final = 1
 RULES_VERSION: Final = 1
@@ -60,8 +65,7 @@ _CONTROL: Final = domain("nocturne/control/v1")
 _SIGNATURES: Final = domain("nocturne/signatures/v1")
 _SEAL: Final = domain("nocturne/seal/v1")
 _HEADER_CODEC: Final = Codec("block_header", HEADER_BYTES_MAX)
-(_REST_CODEC,) = codecs_of_parts("block", BLOCK_BYTES_MAX, slice(1, None))
-_DISPOSITION_CODEC: Final = Codec("disposition", 1024 * 1024)
+_REST_CODEC, _PROOF_CODEC = codecs_of_parts("block", BLOCK_BYTES_MAX, slice(1, None), slice(2, 3))
 _SEAL_CODEC: Final = Codec("seal", 64 * 1024)
 
 
@@ -233,13 +237,16 @@ def hash_control(control: Sequence[bytes]) -> Hash:
 
 def encode_disposition(disposition: Disposition) -> bytes:
     """The leaf's bytes. A leaf holds its own position: RFC 6962 does not bind positions."""
-    return _DISPOSITION_CODEC.encode(
-        {
-            "position": position_to_avro(disposition.position),
-            "commandHash": disposition.command_hash,
-            "events": list(disposition.events),
-            "receipt": disposition.receipt,
-        }
+    position = disposition.position
+    return b"".join(
+        (
+            long_to_avro(position.log_epoch),
+            long_to_avro(position.partition),
+            long_to_avro(position.offset),
+            union_to_avro(disposition.command_hash),
+            array_to_avro(disposition.events),
+            union_to_avro(disposition.receipt),
+        )
     )
 
 
@@ -286,36 +293,7 @@ def link_of(header_bytes: bytes) -> tuple[Hash, Hash]:
 
 def encode_block(block: Block) -> bytes:
     """The published record. Its first bytes are the header's."""
-    proof: object
-    if isinstance(block.proof, ProofPointer):
-        proof = (
-            "nocturne.v1.ProofPointer",
-            {"height": block.proof.height, "digest": block.proof.digest},
-        )
-    else:
-        proof = ("nocturne.v1.CommitProof", commit_proof_to_avro(block.proof))
-    return block.header_bytes + _REST_CODEC.encode(
-        {
-            "leaderSignatures": signatures_to_avro(block.leader_signatures),
-            "proof": proof,
-            "control": list(block.control),
-            "records": [
-                {
-                    "key": record.key,
-                    "value": record.value,
-                    "headers": record.headers,
-                    "recordHash": record.record_hash,
-                    "events": list(record.events),
-                    "receipt": record.receipt,
-                    "commandLength": record.command_length,
-                }
-                for record in block.records
-            ],
-            "stateChanges": [
-                {"key": change.key, "value": change.value} for change in block.state_changes
-            ],
-        }
-    )
+    return block.header_bytes + _encode_rest(block)
 
 
 def decode_block(data: bytes) -> Block:
@@ -325,35 +303,79 @@ def decode_block(data: bytes) -> Block:
     if len(data) > BLOCK_BYTES_MAX:
         raise Malformed(f"block: expected at most {BLOCK_BYTES_MAX} bytes, got {len(data)}")
     head, length = _HEADER_CODEC.decode_prefix(data[:HEADER_BYTES_MAX])
-    header = _header_from_avro(head)
     header_bytes = data[:length]
-    record = _REST_CODEC.decode(data[length:])
-    proof = record["proof"]
-    return Block(
-        header,
+    rest = data[length:]
+    record, _ = _REST_CODEC.read(rest)
+    block = Block(
+        _header_from_avro(head),
         header_bytes,
         hash_block(header_bytes),
         signatures_from_avro(record["leaderSignatures"]),
-        (
-            commit_proof_from_avro(proof)
-            if "finalization" in proof
-            else ProofPointer(proof["height"], proof["digest"])
-        ),
+        _proof_from_avro(record["proof"]),
         tuple(record["control"]),
         tuple(
-            RecordDisposition(
-                one["key"],
-                one["value"],
-                one["headers"],
-                one["recordHash"],
-                tuple(one["events"]),
-                one["receipt"],
-                one["commandLength"],
-            )
-            for one in record["records"]
+            [
+                RecordDisposition(
+                    one["key"],
+                    one["value"],
+                    one["headers"],
+                    one["recordHash"],
+                    tuple(one["events"]),
+                    one["receipt"],
+                    one["commandLength"],
+                )
+                for one in record["records"]
+            ]
         ),
-        tuple(StateChange(one["key"], one["value"]) for one in record["stateChanges"]),
+        tuple([StateChange(one["key"], one["value"]) for one in record["stateChanges"]]),
     )
+    if _encode_rest(block) != rest:
+        raise _REST_CODEC.not_canonical()
+    return block
+
+
+def _encode_rest(block: Block) -> bytes:
+    """All of the published record that follows the header."""
+    return b"".join(
+        (
+            encode_signatures(block.leader_signatures),
+            _PROOF_CODEC.encode({"proof": _proof_to_avro(block.proof)}),
+            array_to_avro([bytes_to_avro(one) for one in block.control]),
+            array_to_avro([_encode_record(one) for one in block.records]),
+            array_to_avro([_encode_change(one) for one in block.state_changes]),
+        )
+    )
+
+
+def _encode_record(record: RecordDisposition) -> bytes:
+    key, value, receipt = record.key, record.value, record.receipt
+    return b"".join(
+        (
+            union_to_avro(None if key is None else bytes_to_avro(key)),
+            union_to_avro(None if value is None else bytes_to_avro(value)),
+            bytes_to_avro(record.headers),
+            union_to_avro(record.record_hash),
+            array_to_avro([bytes_to_avro(one) for one in record.events]),
+            union_to_avro(None if receipt is None else bytes_to_avro(receipt)),
+            long_to_avro(record.command_length),
+        )
+    )
+
+
+def _encode_change(change: StateChange) -> bytes:
+    return change.key + union_to_avro(None if change.value is None else bytes_to_avro(change.value))
+
+
+def _proof_to_avro(proof: CommitProof | ProofPointer) -> tuple[str, AvroRecord]:
+    if isinstance(proof, ProofPointer):
+        return "nocturne.v1.ProofPointer", {"height": proof.height, "digest": proof.digest}
+    return "nocturne.v1.CommitProof", commit_proof_to_avro(proof)
+
+
+def _proof_from_avro(record: AvroRecord) -> CommitProof | ProofPointer:
+    if "finalization" in record:
+        return commit_proof_from_avro(record)
+    return ProofPointer(record["height"], record["digest"])
 
 
 def encode_seal_header(seal: Seal) -> bytes:

@@ -14,9 +14,13 @@ from nocturne.core.encoding import (
     TIME_MAX,
     AvroRecord,
     Codec,
+    array_to_avro,
+    bytes_to_avro,
     codecs_of_parts,
     domain,
+    long_to_avro,
     sha256,
+    union_to_avro,
     variable,
 )
 from nocturne.core.errors import Malformed
@@ -34,11 +38,11 @@ from nocturne.core.keys import (
     Key,
     Signatures,
     Signer,
+    encode_key,
+    encode_signatures,
     is_valid_key,
     key_from_avro,
-    key_to_avro,
     signatures_from_avro,
-    signatures_to_avro,
     verify,
 )
 
@@ -51,6 +55,7 @@ _COMMAND: Final = domain("nocturne/command/v1")
 _SIGNATURE: Final = domain("nocturne/command-signature/v1")
 _PAYLOAD: Final = domain("nocturne/payload/v1")
 _COMMAND_CODEC: Final = Codec("command", ENVELOPE_BYTES_MAX)
+_SIGNED_CODEC: Final = Codec("signed_command", ENVELOPE_BYTES_MAX)
 (_REST_CODEC,) = codecs_of_parts("signed_command", ENVELOPE_BYTES_MAX, slice(1, None))
 
 
@@ -125,7 +130,14 @@ def hash_command(command_bytes: bytes) -> Hash:
 
 
 def sign_command(command: Command, payloads: tuple[Payload, ...], signer: Signer) -> SignedCommand:
-    """The envelope of `command`, signed with every suite of the signer's key."""
+    """The envelope of `command`, signed with every suite of the signer's key. `ValueError` on ids,
+    hashes and salts of another length than theirs.
+    """
+    fixed = (command.ledger_id, command.author, *[one.payload_hash for one in command.events])
+    if len(command.command_id) != 16 or not all(
+        len(one) == 32 for one in (*fixed, *[payload.salt for payload in payloads])
+    ):
+        raise ValueError("command: expected an id of 16 bytes, hashes and salts of 32")
     data = encode_command(command)
     command_hash = hash_command(data)
     signatures = signer.sign(_SIGNATURE, command_hash)
@@ -144,7 +156,28 @@ def author_signed_hash(command_hash: Hash, key: Key, signatures: Signatures) -> 
 
 def encode_command(command: Command) -> bytes:
     """The hashed record."""
-    return _COMMAND_CODEC.encode(command_to_avro(command))
+    opening = command.opening
+    expected = command.expected_sequence
+    return b"".join(
+        (
+            command.ledger_id,
+            bytes_to_avro(command.session.encode()),
+            command.author,
+            encode_key(command.key),
+            command.command_id,
+            union_to_avro(None if expected is None else long_to_avro(expected)),
+            union_to_avro(None if opening is None else encode_opening(opening)),
+            long_to_avro(command.occurred_at),
+            array_to_avro(
+                [
+                    bytes_to_avro(draft.event_type.encode())
+                    + bytes_to_avro(draft.content_type.encode())
+                    + draft.payload_hash
+                    for draft in command.events
+                ]
+            ),
+        )
+    )
 
 
 def decode_command(data: bytes) -> Command:
@@ -154,11 +187,10 @@ def decode_command(data: bytes) -> Command:
 
 def encode_signed_command(signed: SignedCommand) -> bytes:
     """The envelope's one encoding, without the Confluent prefix."""
-    return signed.command_bytes + _REST_CODEC.encode(
-        {
-            "signatures": signatures_to_avro(signed.signatures),
-            "payloads": [{"salt": p.salt, "bytes": p.data} for p in signed.payloads],
-        }
+    return (
+        signed.command_bytes
+        + encode_signatures(signed.signatures)
+        + array_to_avro([encode_payload(payload) for payload in signed.payloads])
     )
 
 
@@ -169,20 +201,24 @@ def decode_signed_command(data: bytes, bytes_max: int = ENVELOPE_BYTES_MAX) -> S
     """
     if len(data) > bytes_max:
         raise Malformed(f"signed command: expected at most {bytes_max} bytes, got {len(data)}")
-    record, length = _COMMAND_CODEC.decode_prefix(data)
-    return _signed_from_avro(record, data[:length], _REST_CODEC.decode(data[length:]))
+    record, _ = _SIGNED_CODEC.read(data)
+    command = command_from_avro(record["command"])
+    signed = _signed_from_avro(command, encode_command(command), record)
+    if encode_signed_command(signed) != data:
+        raise _SIGNED_CODEC.not_canonical()
+    return signed
 
 
 def decode_signed_command_trusted(data: bytes) -> SignedCommand:
     """The envelope of bytes that a commit proof already covers."""
-    record, length = _COMMAND_CODEC.decode_trusted(data)
-    rest, _ = _REST_CODEC.decode_trusted(data[length:])
-    return _signed_from_avro(record, data[:length], rest)
+    record, length = _COMMAND_CODEC.read(data)
+    rest, _ = _REST_CODEC.read(data[length:])
+    return _signed_from_avro(command_from_avro(record), data[:length], rest)
 
 
 def decode_evidence(data: bytes, command_length: int) -> Evidence:
     """The evidence in an envelope that a commit proof already covers."""
-    rest, _ = _REST_CODEC.decode_trusted(data[command_length:])
+    rest, _ = _REST_CODEC.read(data[command_length:])
     return Evidence(
         data[:command_length],
         signatures_from_avro(rest["signatures"]),
@@ -199,8 +235,7 @@ def check_payloads(signed: SignedCommand) -> None:
             raise Malformed(f"payload {index}: its hash is not the signed one")
 
 
-def _signed_from_avro(record: AvroRecord, command_bytes: bytes, rest: AvroRecord) -> SignedCommand:
-    command = command_from_avro(record)
+def _signed_from_avro(command: Command, command_bytes: bytes, rest: AvroRecord) -> SignedCommand:
     payloads = tuple([Payload(p["salt"], p["bytes"]) for p in rest["payloads"]])
     if len(payloads) != len(command.events):
         raise Malformed(f"payloads: expected {len(command.events)}, got {len(payloads)}")
@@ -213,35 +248,18 @@ def _signed_from_avro(record: AvroRecord, command_bytes: bytes, rest: AvroRecord
     )
 
 
-def command_to_avro(command: Command) -> AvroRecord:
-    """The `Command` record."""
-    return {
-        "ledgerId": command.ledger_id,
-        "session": command.session,
-        "author": command.author,
-        "key": key_to_avro(command.key),
-        "commandId": command.command_id,
-        "expectedSequence": command.expected_sequence,
-        "opening": opening_to_avro(command.opening),
-        "occurredAt": command.occurred_at,
-        "events": [
-            {
-                "eventType": draft.event_type,
-                "contentType": draft.content_type,
-                "payloadHash": draft.payload_hash,
-            }
-            for draft in command.events
-        ],
-    }
+def encode_opening(opening: Opening) -> bytes:
+    """The encoded `Opening` record."""
+    return bytes_to_avro(opening.kind.encode()) + long_to_avro(opening.version)
 
 
-def opening_to_avro(opening: Opening | None) -> AvroRecord | None:
-    """The `Opening` record, or null."""
-    return None if opening is None else {"kind": opening.kind, "version": opening.version}
+def encode_payload(payload: Payload) -> bytes:
+    """The encoded `Payload` record."""
+    return payload.salt + bytes_to_avro(payload.data)
 
 
 def opening_from_avro(record: AvroRecord | None) -> Opening | None:
-    """The reverse of `opening_to_avro`."""
+    """The opening of an `Opening` record, or null."""
     return None if record is None else Opening(record["kind"], record["version"])
 
 

@@ -18,11 +18,23 @@ from nocturne.core.commands import (
     SignedCommand,
     command_from_avro,
     encode_command,
+    encode_opening,
+    encode_payload,
     hash_command,
     opening_from_avro,
-    opening_to_avro,
 )
-from nocturne.core.encoding import AvroRecord, Codec, codecs_of_parts, domain, sha256, u64, variable
+from nocturne.core.encoding import (
+    AvroRecord,
+    Codec,
+    bytes_to_avro,
+    codecs_of_parts,
+    domain,
+    long_to_avro,
+    sha256,
+    u64,
+    union_to_avro,
+    variable,
+)
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import (
     AuthorId,
@@ -36,19 +48,19 @@ from nocturne.core.keys import (
     Key,
     Signatures,
     Signer,
+    encode_key,
+    encode_signatures,
     key_from_avro,
-    key_to_avro,
     one_ed25519_from_avro,
     signatures_from_avro,
-    signatures_to_avro,
     verify,
 )
 
 _EVENT: Final = domain("nocturne/event/v1")
 _SIGNATURE: Final = domain("nocturne/event-signature/v1")
 _HEADER_CODEC: Final = Codec("event_header", 64 * 1024)
-_SIGNED_CODEC, _EVIDENCE_CODEC, _REST_CODEC, _SIGNATURES_CODEC = codecs_of_parts(
-    "event", ENVELOPE_BYTES_MAX, slice(1, 4), slice(5, None), slice(1, None), slice(1, 2)
+_REST_CODEC, _SIGNATURES_CODEC = codecs_of_parts(
+    "event", ENVELOPE_BYTES_MAX, slice(1, None), slice(1, 2)
 )
 
 
@@ -133,26 +145,27 @@ def header_of(
 
 def encode_event_header(header: EventHeader) -> bytes:
     """The hashed record."""
-    return _HEADER_CODEC.encode(
-        {
-            "ledgerId": header.ledger_id,
-            "session": header.session,
-            "sequence": header.sequence,
-            "previousHash": header.previous_hash,
-            "eventId": header.event_id,
-            "commandHash": header.command_hash,
-            "logEpoch": header.position.log_epoch,
-            "partition": header.position.partition,
-            "offset": header.position.offset,
-            "index": header.index,
-            "author": header.author,
-            "key": key_to_avro(header.key),
-            "eventType": header.event_type,
-            "contentType": header.content_type,
-            "payloadHash": header.payload_hash,
-            "occurredAt": header.occurred_at,
-            "opening": opening_to_avro(header.opening),
-        }
+    position, opening = header.position, header.opening
+    return b"".join(
+        (
+            header.ledger_id,
+            bytes_to_avro(header.session.encode()),
+            long_to_avro(header.sequence),
+            header.previous_hash,
+            header.event_id,
+            header.command_hash,
+            long_to_avro(position.log_epoch),
+            long_to_avro(position.partition),
+            long_to_avro(position.offset),
+            long_to_avro(header.index),
+            header.author,
+            encode_key(header.key),
+            bytes_to_avro(header.event_type.encode()),
+            bytes_to_avro(header.content_type.encode()),
+            header.payload_hash,
+            long_to_avro(header.occurred_at),
+            union_to_avro(None if opening is None else encode_opening(opening)),
+        )
     )
 
 
@@ -202,21 +215,16 @@ def encode_event(
     index: int,
 ) -> bytes:
     """The envelope's one encoding. The header's bytes are its first bytes, not encoded again."""
-    payload = evidence.payloads[index]
-    certified = {
-        "signatures": signatures_to_avro(signatures),
-        "height": height,
-        "timestamp": timestamp,
-    }
-    beside = {
-        "authorSignatures": signatures_to_avro(evidence.signatures),
-        "payload": {"salt": payload.salt, "bytes": payload.data},
-    }
-    return (
-        header_bytes
-        + _SIGNED_CODEC.encode(certified)
-        + evidence.command_bytes
-        + _EVIDENCE_CODEC.encode(beside)
+    return b"".join(
+        (
+            header_bytes,
+            encode_signatures(signatures),
+            long_to_avro(height),
+            long_to_avro(timestamp),
+            evidence.command_bytes,
+            encode_signatures(evidence.signatures),
+            encode_payload(evidence.payloads[index]),
+        )
     )
 
 
@@ -254,5 +262,9 @@ def decode_event_signatures(data: bytes, header_bytes: bytes) -> Signatures:
     one = one_ed25519_from_avro(data, len(header_bytes))
     if one is not None:
         return one
-    record, _ = _SIGNATURES_CODEC.decode_prefix(data[len(header_bytes) :])
-    return signatures_from_avro(record["signatures"])
+    rest = data[len(header_bytes) :]
+    record, _ = _SIGNATURES_CODEC.read(rest)
+    signatures = signatures_from_avro(record["signatures"])
+    if not rest.startswith(encode_signatures(signatures)):
+        raise _SIGNATURES_CODEC.not_canonical()
+    return signatures

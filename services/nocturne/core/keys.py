@@ -12,7 +12,15 @@ from typing import Any, Final, Protocol
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
-from nocturne.core.encoding import domain, sha256, u8, variable
+from nocturne.core.encoding import (
+    array_to_avro,
+    bytes_to_avro,
+    domain,
+    long_to_avro,
+    sha256,
+    u8,
+    variable,
+)
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import KeyId
 
@@ -155,7 +163,19 @@ def key_to_avro(key: Key) -> list[dict[str, Any]]:
 
 def key_from_avro(records: list[dict[str, Any]]) -> Key:
     """The reverse of `key_to_avro`."""
-    return tuple(PublicKey(record["suite"], record["bytes"]) for record in records)
+    return tuple([PublicKey(record["suite"], record["bytes"]) for record in records])
+
+
+def encode_key(key: Key) -> bytes:
+    """The Avro array of `PublicKey` records."""
+    return array_to_avro([long_to_avro(part.suite) + bytes_to_avro(part.data) for part in key])
+
+
+def encode_signatures(signatures: Signatures) -> bytes:
+    """The Avro array of `Signature` records."""
+    return array_to_avro(
+        [long_to_avro(one.suite) + one.key_id + bytes_to_avro(one.data) for one in signatures]
+    )
 
 
 def signatures_to_avro(signatures: Signatures) -> list[dict[str, Any]]:
