@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"nocturne.example/verifier/internal/export"
 	"nocturne.example/verifier/internal/ledger"
@@ -61,8 +62,7 @@ func run(args []string, out, complaints io.Writer) int {
 		signed, err := export.VerifyProof(file, founding)
 		switch {
 		case err != nil:
-			fmt.Fprintln(out, err)
-			return refused
+			return refuse(out, err)
 		case signed:
 			fmt.Fprintln(out, "verified: certified and signed")
 		default:
@@ -72,14 +72,25 @@ func run(args []string, out, complaints io.Writer) int {
 	}
 	verdict, err := export.Verify(file, trusted)
 	if err != nil {
-		fmt.Fprintln(out, err)
-		return refused
+		return refuse(out, err)
 	}
 	fmt.Fprintln(out, verdict)
 	if !verdict.Trusted {
 		return refused
 	}
 	return verified
+}
+
+// refuse names a fault, of which a part may be what a stranger wrote: no terminal is to obey it.
+func refuse(out io.Writer, fault error) int {
+	printable := func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}
+	fmt.Fprintln(out, strings.Map(printable, fault.Error()))
+	return refused
 }
 
 // trustIn reads what is trusted: nothing, a ledger id, or a file of Genesis bytes.

@@ -33,6 +33,7 @@ func TestExitCodesAndSentences(t *testing.T) {
 	}
 	good := file("good", strings.Join(all.Good[0].Lines, ""))
 	cut := file("cut", strings.Join(all.Good[0].Lines[:5], ""))
+	hostile := file("hostile", "{\"genesis\":\"\",\"height\":1,\"sessionId\":\"\u009b2J\",\"type\":\"export\",\"version\":1}\n")
 	genesis := file("genesis", string(all.DispositionProofs.Genesis))
 	proof := file("proof", all.DispositionProofs.Proofs[0].Proof)
 	unsigned := file("unsigned", all.DispositionProofs.Proofs[1].Proof)
@@ -47,6 +48,7 @@ func TestExitCodesAndSentences(t *testing.T) {
 		{good, refused, all.WithoutTrust},
 		{"--trust " + other + " " + good, refused, "not of the trusted"},
 		{"--trust " + all.Trusted + " " + cut, refused, "cut off"},
+		{hostile, refused, `sessionId: expected a session id, got "?2J"`},
 		{"--proof --trust " + genesis + " " + proof, verified, "certified and signed"},
 		{"--proof --trust " + genesis + " " + unsigned, verified, "not yet signed"},
 		{"--proof --trust " + genesis + " " + good, refused, "expected two lines"},

@@ -121,10 +121,7 @@ func readBlock(r *wire.Reader, m wire.Members) line {
 	}
 	var err error
 	l.BlockHeader, err = ledger.ReadHeader(l.headerBytes)
-	if r.Check(header, err); err == nil && (l.Height < 1 || l.Height > wire.IntegerMax ||
-		l.Time < 0 || l.Time > wire.TimeMax) {
-		r.Check(header, errors.New("expected a height and a time"))
-	}
+	r.Check(header, err)
 	l.proof, err = ledger.ReadCommitProof(l.proven)
 	r.Check(proof, err)
 	l.digest = ledger.Digest(l.headerBytes)

@@ -79,8 +79,13 @@ func (b *BlockHeader) Fields(c *wire.Codec) {
 
 // ReadHeader reads BlockHeader bytes.
 func ReadHeader(b []byte) (*BlockHeader, error) {
-	header := &BlockHeader{}
-	return header, wire.Decode(b, headerBytesMax, header)
+	h := &BlockHeader{}
+	err := wire.Decode(b, headerBytesMax, h)
+	if err == nil && (min(h.Height, h.View) < 1 || h.Height > wire.IntegerMax ||
+		min(h.Epoch.Recovery, h.Epoch.Number, h.ParentView) < 0 || h.Time < 0 || h.Time > wire.TimeMax) {
+		err = errors.New("its height, time, view or epoch is out of its bounds")
+	}
+	return h, err
 }
 
 // Digest is the digest of the block with these BlockHeader bytes.
@@ -188,8 +193,8 @@ func (p *CommitProof) Check(f *Founding, digest wire.Hash) error {
 		return errors.New("certificate: of another validator set")
 	case len(p.Votes) != f.Quorum:
 		return fmt.Errorf("certificate: expected %d votes, got %d", f.Quorum, len(p.Votes))
-	case min(p.Epoch.Recovery, p.Epoch.Number, p.View) < 0:
-		return errors.New("certificate: its epoch or view is below 0")
+	case min(p.Epoch.Recovery, p.Epoch.Number) < 0 || p.View < 1:
+		return errors.New("certificate: its epoch or view is out of its bounds")
 	}
 	message := slices.Concat([]byte{finalize}, f.LedgerID[:], wire.U64(p.Epoch.Recovery),
 		wire.U64(p.Epoch.Number), p.ValidatorSetHash[:], wire.U64(p.View), p.Digest[:])

@@ -9,7 +9,10 @@ import (
 	"nocturne.example/verifier/internal/wire"
 )
 
-const genesisBytesMax = 4 << 20
+const (
+	genesisBytesMax = 4 << 20
+	blockBytesMax   = 7 << 20 // the most that a genesis may allow
+)
 
 // Validator is a member of the validator set.
 type Validator struct {
@@ -144,10 +147,14 @@ func (g *Genesis) check() error {
 	if g.Threshold < 1 || g.Threshold > int64(len(g.Operators)) {
 		return errors.New("the threshold is not that of its operators")
 	}
-	if g.Partitions < 1 || g.Partitions > 256 || g.CommandBytesMax < 1 ||
-		g.CommandBytesMax > g.RecordBytesMax || g.RecordBytesMax > g.BlockBytesMax/2 ||
-		min(g.EpochLength, g.CommandEventsMax, g.RangeRecordsMax, g.IDWindow) < 1 {
+	switch {
+	case g.Partitions < 1 || g.Partitions > 256, g.CommandBytesMax < 1,
+		g.CommandBytesMax > g.RecordBytesMax, g.RecordBytesMax > g.BlockBytesMax/2,
+		g.BlockBytesMax > blockBytesMax, g.CommandEventsMax > blockBytesMax,
+		min(g.EpochLength, g.CommandEventsMax, g.RangeRecordsMax, g.IDWindow) < 1:
 		return errors.New("a limit is out of its bounds")
+	case g.RecordBytesMax+g.CommandBytesMax+512*g.CommandEventsMax+64*g.Partitions+4096 > g.BlockBytesMax:
+		return errors.New("its largest record does not fit a block")
 	}
 	return nil
 }

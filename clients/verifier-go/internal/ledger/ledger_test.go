@@ -74,6 +74,9 @@ func TestAnIllFormedGenesisIsRefused(t *testing.T) {
 		"possession":  func(g *Genesis) { g.AuthorityPossession[0].Bytes[3] ^= 1 },
 		"threshold":   func(g *Genesis) { g.Threshold = 2 },
 		"record size": func(g *Genesis) { g.RecordBytesMax = g.BlockBytesMax/2 + 1 },
+		"block size":  func(g *Genesis) { g.BlockBytesMax = blockBytesMax + 1 },
+		"many events": func(g *Genesis) { g.CommandEventsMax = 1 << 55 },
+		"no room":     func(g *Genesis) { g.BlockBytesMax = 2*g.RecordBytesMax + 1 },
 		"window":      func(g *Genesis) { g.IDWindow = 0 },
 		"anchor":      func(g *Genesis) { g.Anchors = []wire.Key{nil} },
 	} {
@@ -311,6 +314,7 @@ func TestCertificateVectors(t *testing.T) {
 			"no such one":    func(p *CommitProof) { p.Votes[2].Validator = 4 },
 			"another's":      func(p *CommitProof) { p.Votes[2].Validator = 3 },
 			"another view":   func(p *CommitProof) { p.View++ },
+			"no view":        func(p *CommitProof) { p.View = 0 },
 			"another epoch":  func(p *CommitProof) { p.Epoch.Number++ },
 			"another set":    func(p *CommitProof) { p.ValidatorSetHash[0]++ },
 			"another block":  func(p *CommitProof) { p.Digest[0]++ },

@@ -352,8 +352,8 @@ func join(path, name string) string {
 }
 
 func brief(j JSON) string {
-	if len(j) > 200 {
-		return string(j[:200]) + "…"
+	if len(j) > 100 {
+		return strings.ToValidUTF8(string(j[:100]), "") + "…"
 	}
 	return string(j)
 }
