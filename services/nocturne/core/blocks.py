@@ -49,7 +49,7 @@ from nocturne.core.keys import (
     signatures_to_avro,
     verify,
 )
-from nocturne.core.receipts import hash_receipt
+from nocturne.core.receipts import encode_position, hash_receipt
 
 FORMAT_VERSION: Final = 1
 RULES_VERSION: Final = 1
@@ -196,7 +196,10 @@ class Seal:
 def headers_bytes(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     """Count, then for each header its variable UTF-8 name and its optional value."""
     return u32(len(headers)) + b"".join(
-        variable(name.encode("utf-8", "surrogatepass")) + optional(value) for name, value in headers
+        [
+            variable(name.encode("utf-8", "surrogatepass")) + optional(value)
+            for name, value in headers
+        ]
     )
 
 
@@ -237,12 +240,9 @@ def hash_control(control: Sequence[bytes]) -> Hash:
 
 def encode_disposition(disposition: Disposition) -> bytes:
     """The leaf's bytes. A leaf holds its own position: RFC 6962 does not bind positions."""
-    position = disposition.position
     return b"".join(
         (
-            long_to_avro(position.log_epoch),
-            long_to_avro(position.partition),
-            long_to_avro(position.offset),
+            encode_position(disposition.position),
             union_to_avro(disposition.command_hash),
             array_to_avro(disposition.events),
             union_to_avro(disposition.receipt),

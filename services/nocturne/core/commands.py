@@ -275,8 +275,10 @@ def command_from_avro(record: AvroRecord) -> Command:
         opening_from_avro(record["opening"]),
         record["occurredAt"],
         tuple(
-            EventDraft(draft["eventType"], draft["contentType"], draft["payloadHash"])
-            for draft in record["events"]
+            [
+                EventDraft(draft["eventType"], draft["contentType"], draft["payloadHash"])
+                for draft in record["events"]
+            ]
         ),
     )
     _check_form(command)

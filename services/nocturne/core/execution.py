@@ -221,12 +221,13 @@ class _OpenSession:
         self.event_hashes += event_hashes
         self.closed = accepted.closed
         self._changed_items.update(accepted.items)
-        self.members = self.members.update(
-            {
-                author: None if role is None else (u8(role), role)
-                for author, role in accepted.members.items()
-            }
-        )
+        if accepted.members:
+            self.members = self.members.update(
+                {
+                    author: None if role is None else (u8(role), role)
+                    for author, role in accepted.members.items()
+                }
+            )
 
     def finish(self) -> SessionState:
         state = self._state
@@ -237,8 +238,8 @@ class _OpenSession:
             self.closed,
             self.sequence,
             self.head_hash,
-            state.events.extend(map(merkle.leaf_hash, self.event_hashes)),
-            state.receipts.extend(map(merkle.leaf_hash, self.receipt_hashes)),
+            _extended(state.events, self.event_hashes),
+            _extended(state.receipts, self.receipt_hashes),
             self.members,
             state.ids.update(
                 {author: (one.digest(), one) for author, one in self._changed_windows.items()}
@@ -438,6 +439,10 @@ class _Run:
     def _touch(self, session: SessionId, state: SessionState) -> _OpenSession:
         self._sessions[session] = _OpenSession(state)
         return self._sessions[session]
+
+
+def _extended(frontier: merkle.Frontier, hashes: Sequence[Hash]) -> merkle.Frontier:
+    return frontier.extend(map(merkle.leaf_hash, hashes)) if hashes else frontier
 
 
 _GAP: Final = RecordDisposition(None, None, b"", None, (), None, 0)

@@ -71,7 +71,7 @@ class Signer(Protocol):
 
 def key_bytes(key: Key) -> bytes:
     """Suite byte and variable public key, for each suite."""
-    return b"".join(u8(part.suite) + variable(part.data) for part in key)
+    return b"".join([u8(part.suite) + variable(part.data) for part in key])
 
 
 def key_id(key: Key) -> KeyId:
@@ -81,17 +81,17 @@ def key_id(key: Key) -> KeyId:
 
 def suite_set(key: Key) -> bytes:
     """One byte per suite, ascending."""
-    return bytes(part.suite for part in key)
+    return bytes([part.suite for part in key])
 
 
 def is_valid_key(key: Key) -> bool:
     """At least one suite, known suites only, strictly ascending, each of its suite's length."""
-    suites = [part.suite for part in key]
-    return (
-        len(suites) > 0
-        and suites == sorted(set(suites))
-        and all(_PUBLIC_BYTES.get(part.suite) == len(part.data) for part in key)
-    )
+    last = 0
+    for part in key:
+        if part.suite <= last or _PUBLIC_BYTES.get(part.suite) != len(part.data):
+            return False
+        last = part.suite
+    return last > 0
 
 
 def signed_bytes(domain_tag: bytes, suites: bytes, message: bytes) -> bytes:
@@ -105,10 +105,12 @@ def verify(key: Key, domain_tag: bytes, message: bytes, signatures: Signatures) 
         return False
     signed = signed_bytes(domain_tag, suite_set(key), message)
     identity = key_id(key)
-    return all(
-        given.suite == part.suite and given.key_id == identity and _verify_one(part, signed, given)
-        for part, given in zip(key, signatures, strict=True)
-    )
+    for part, given in zip(key, signatures, strict=True):
+        if given.suite != part.suite or given.key_id != identity:
+            return False
+        if not _verify_one(part, signed, given):
+            return False
+    return True
 
 
 def verify_possession(key: Key, signatures: Signatures) -> bool:
@@ -208,7 +210,7 @@ def signatures_bytes(signatures: Signatures) -> bytes:
     """
     if not all(0 <= s.suite <= 255 for s in signatures):
         raise Malformed("signatures: expected suites of one byte")
-    return b"".join(u8(s.suite) + s.key_id + variable(s.data) for s in signatures)
+    return b"".join([u8(s.suite) + s.key_id + variable(s.data) for s in signatures])
 
 
 def signatures_from_bytes(data: bytes) -> Signatures:

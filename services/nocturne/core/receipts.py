@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from nocturne.core.encoding import AvroRecord, Codec, codecs_of_parts, domain, sha256, u64, variable
+from nocturne.core.encoding import (
+    AvroRecord,
+    Codec,
+    bytes_to_avro,
+    codecs_of_parts,
+    domain,
+    long_to_avro,
+    sha256,
+    u8,
+    u64,
+    union_to_avro,
+    variable,
+)
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position
 from nocturne.core.identifiers import Hash, LedgerId
@@ -17,9 +29,9 @@ from nocturne.core.keys import (
     Key,
     Signatures,
     Signer,
+    encode_signatures,
     one_ed25519_from_avro,
     signatures_from_avro,
-    signatures_to_avro,
     verify,
 )
 
@@ -118,19 +130,20 @@ def encode_receipt_header(header: ReceiptHeader) -> bytes:
     """The hashed record."""
     head = header.head
     first = header.first_position
-    return _HEADER_CODEC.encode(
-        {
-            "ledgerId": header.ledger_id,
-            "commandHash": header.command_hash,
-            "reason": int(header.reason),
-            "violatedInvariant": header.violated_invariant,
-            "session": header.session,
-            "attemptedSequence": header.attempted_sequence,
-            "claimed": header.claimed,
-            "head": None if head is None else {"sequence": head.sequence, "hash": head.hash},
-            "position": position_to_avro(header.position),
-            "firstPosition": None if first is None else position_to_avro(first),
-        }
+    attempted = header.attempted_sequence
+    return b"".join(
+        (
+            header.ledger_id,
+            header.command_hash,
+            long_to_avro(header.reason),
+            bytes_to_avro(header.violated_invariant.encode()),
+            bytes_to_avro(header.session.encode()),
+            union_to_avro(None if attempted is None else long_to_avro(attempted)),
+            u8(header.claimed),
+            union_to_avro(None if head is None else long_to_avro(head.sequence) + head.hash),
+            encode_position(header.position),
+            union_to_avro(None if first is None else encode_position(first)),
+        )
     )
 
 
@@ -139,17 +152,17 @@ def decode_receipt_header(data: bytes) -> ReceiptHeader:
     return _header_from_avro(_HEADER_CODEC.decode(data))
 
 
-def position_to_avro(position: Position) -> AvroRecord:
-    """The `Position` record."""
-    return {
-        "logEpoch": position.log_epoch,
-        "partition": position.partition,
-        "offset": position.offset,
-    }
+def encode_position(position: Position) -> bytes:
+    """The encoded `Position` record."""
+    return (
+        long_to_avro(position.log_epoch)
+        + long_to_avro(position.partition)
+        + long_to_avro(position.offset)
+    )
 
 
 def position_from_avro(record: AvroRecord) -> Position:
-    """The reverse of `position_to_avro`."""
+    """The position of a `Position` record."""
     return Position(record["logEpoch"], record["partition"], record["offset"])
 
 
@@ -190,12 +203,13 @@ def encode_receipt(
     header_bytes: bytes, signatures: Signatures, height: int, timestamp: int
 ) -> bytes:
     """The envelope's one encoding; the header's bytes are its first bytes."""
-    return header_bytes + _REST_CODEC.encode(
-        {
-            "signatures": signatures_to_avro(signatures),
-            "height": height,
-            "timestamp": timestamp,
-        }
+    return b"".join(
+        (
+            header_bytes,
+            encode_signatures(signatures),
+            long_to_avro(height),
+            long_to_avro(timestamp),
+        )
     )
 
 

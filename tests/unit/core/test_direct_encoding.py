@@ -49,7 +49,13 @@ from nocturne.core.events import (
 )
 from nocturne.core.identifiers import AuthorId, CommandId, EventId, Hash, KeyId, LedgerId, SessionId
 from nocturne.core.keys import Key, PublicKey, Signature, Signatures, encode_signatures
-from nocturne.core.receipts import position_to_avro
+from nocturne.core.receipts import (
+    Head,
+    Reason,
+    ReceiptHeader,
+    encode_receipt,
+    encode_receipt_header,
+)
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=200, print_blob=True)
 
@@ -121,6 +127,14 @@ def payload_record(payload: Payload) -> AvroRecord:
     return {"salt": payload.salt, "bytes": payload.data}
 
 
+def position_record(position: Position) -> AvroRecord:
+    return {
+        "logEpoch": position.log_epoch,
+        "partition": position.partition,
+        "offset": position.offset,
+    }
+
+
 def command_record(command: Command) -> AvroRecord:
     return {
         "ledgerId": command.ledger_id,
@@ -186,7 +200,7 @@ def header_record(header: EventHeader) -> AvroRecord:
         "previousHash": header.previous_hash,
         "eventId": header.event_id,
         "commandHash": header.command_hash,
-        **position_to_avro(header.position),
+        **position_record(header.position),
         "index": header.index,
         "author": header.author,
         "key": key_record(header.key),
@@ -247,10 +261,58 @@ def test_dispositions_are_the_writers(disposition: Disposition) -> None:
     assert encode_disposition(disposition) == by_writer(
         "disposition",
         {
-            "position": position_to_avro(disposition.position),
+            "position": position_record(disposition.position),
             "commandHash": disposition.command_hash,
             "events": list(disposition.events),
             "receipt": disposition.receipt,
+        },
+    )
+
+
+@given(
+    st.builds(
+        ReceiptHeader,
+        hashes.map(LedgerId),
+        hashes.map(Hash),
+        st.sampled_from(Reason),
+        names,
+        names,
+        st.none() | numbers,
+        st.booleans(),
+        st.none() | st.builds(Head, numbers, hashes.map(Hash)),
+        positions,
+        st.none() | positions,
+    ),
+    signatures,
+    numbers,
+    numbers,
+)
+@reproducible
+def test_receipts_are_the_writers(
+    header: ReceiptHeader, certified: Signatures, height: int, timestamp: int
+) -> None:
+    head, first = header.head, header.first_position
+    record = {
+        "ledgerId": header.ledger_id,
+        "commandHash": header.command_hash,
+        "reason": int(header.reason),
+        "violatedInvariant": header.violated_invariant,
+        "session": header.session,
+        "attemptedSequence": header.attempted_sequence,
+        "claimed": header.claimed,
+        "head": None if head is None else {"sequence": head.sequence, "hash": head.hash},
+        "position": position_record(header.position),
+        "firstPosition": None if first is None else position_record(first),
+    }
+    data = encode_receipt_header(header)
+    assert data == by_writer("receipt_header", record)
+    assert encode_receipt(data, certified, height, timestamp) == by_writer(
+        "receipt",
+        {
+            "receipt": record,
+            "signatures": signature_records(certified),
+            "height": height,
+            "timestamp": timestamp,
         },
     )
 
