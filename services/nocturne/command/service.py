@@ -11,20 +11,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Literal, Protocol
 
 import structlog
 from confluent_kafka import Message
 
 from nocturne.command import replies
-from nocturne.command.admission import RateLimits, admit
-from nocturne.command.outcomes import Level, Outcome, OutcomeTable, Pending
+from nocturne.command.admission import Admitted, RateLimits, admit
+from nocturne.command.outbox import Outbox
+from nocturne.command.outcomes import PENDING_MAX, Level, Outcome, OutcomeTable, Pending
 from nocturne.command.replies import Refused
 from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
-from nocturne.core.identifiers import format_hash, format_id
+from nocturne.core.identifiers import Hash, format_hash, format_id
 from nocturne.core.receipts import decode_receipt
 from nocturne.core.topics import (
     BLOCKS,
@@ -137,6 +137,8 @@ class Commands:
         self._schema_id = schema_id
         self._limits = limits
         self._partitions = genesis.partitions
+        self._outboxes = [Outbox(producer, self._delivered) for _ in range(genesis.partitions)]
+        self._unlogged = 0
         self._record_bytes_max = genesis.limits.record_bytes_max
         self.table = OutcomeTable(founding.ledger_id, genesis.authority)
         self.counters = Counters(metrics, lambda: len(self.table))
@@ -154,8 +156,7 @@ class Commands:
             self._refuse_all(caller, batch, replies.away("no broker answers"))
             return []
         traceparent = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
-        deadline = now + batch.seconds
-        records: list[ProducedRecord] = []
+        touched: set[Outbox] = set()
         waiting: list[Pending] = []
         for correlation, data in batch.commands:
             try:
@@ -163,39 +164,58 @@ class Commands:
             except Malformed as fault:
                 self._refuse(caller, correlation, replies.malformed(str(fault)))
                 continue
-            tag = (caller, correlation, now)
-            pending = self.table.register(
-                admitted.command_hash, batch.wait, deadline, tag, batch.with_proof
-            )
+            pending = self._register(admitted.command_hash, caller, correlation, batch, now)
             if pending is None:
                 self._refuse(caller, correlation, replies.full(len(self.table)))
                 continue
-            session = admitted.session
-            headers = cloud_event_headers(
-                COMMANDS,
-                format_id(admitted.command_id),
-                self._source,
-                session.decode("ascii"),
-                traceparent,
-            )
-            partition = partition_of(session, self._partitions)
-            value = frame(self._schema_id, data)
-            records.append(ProducedRecord(COMMANDS, partition, session, value, headers))
+            record = self._record(admitted, data, traceparent)
+            outbox = self._outboxes[record.partition]
+            outbox.put(record, pending)
+            self._unlogged += 1
+            touched.add(outbox)
             waiting.append(pending)
-        self.counters.published.inc(len(records))
-        delivered = self._producer.deliver(records)
-        delivered.add_done_callback(partial(self._delivered, waiting))
+        self.counters.published.inc(len(waiting))
+        for outbox in touched:
+            outbox.flush()
         return waiting
+
+    def _register(
+        self, command_hash: Hash, caller: Caller, correlation: int, batch: Batch, now: float
+    ) -> Pending | None:
+        """A place among the pending; None when there is none, or too many are not yet in the log:
+        the answers to those may have been given at their deadlines.
+        """
+        if self._unlogged >= PENDING_MAX:
+            return None
+        tag = (caller, correlation, now)
+        deadline = now + batch.seconds
+        return self.table.register(command_hash, batch.wait, deadline, tag, batch.with_proof)
+
+    def _record(self, admitted: Admitted, data: bytes, traceparent: bytes) -> ProducedRecord:
+        session = admitted.session
+        headers = cloud_event_headers(
+            COMMANDS,
+            format_id(admitted.command_id),
+            self._source,
+            session.decode("ascii"),
+            traceparent,
+        )
+        partition = partition_of(session, self._partitions)
+        value = frame(self._schema_id, data)
+        return ProducedRecord(COMMANDS, partition, session, value, headers)
 
     def answer(self, answered: Iterable[Pending]) -> None:
         """Call back whoever waits for these."""
         now = time.monotonic()
+        levels: dict[Level, int] = {}
         for pending in answered:
             caller, correlation, since = pending.tag
             outcome = pending.outcome()
-            self.counters.by_level[outcome.level].inc()
+            levels[outcome.level] = levels.get(outcome.level, 0) + 1
             self.counters.seconds.observe(now - since)
             caller.answer(correlation, outcome)
+        for level, count in levels.items():
+            self.counters.by_level[level].inc(count)
 
     def forget(self, waiting: Iterable[Pending]) -> None:
         """Their caller has gone."""
@@ -215,11 +235,10 @@ class Commands:
                 self.counters.expired.inc(len(expired))
                 self.answer(expired)
 
-    def _delivered(
-        self, waiting: Sequence[Pending], delivered: asyncio.Future[list[Delivery]]
-    ) -> None:
+    def _delivered(self, waiting: Sequence[Pending], deliveries: Sequence[Delivery]) -> None:
+        self._unlogged -= len(waiting)
         placed = []
-        for pending, delivery in zip(waiting, delivered.result(), strict=True):
+        for pending, delivery in zip(waiting, deliveries, strict=True):
             if isinstance(delivery, Undelivered):
                 if not pending.done:
                     self.table.forget(pending)
@@ -261,7 +280,7 @@ class Follower:
         """Take committed blocks, for as long as the service runs."""
         start, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
         self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
-        await self._follow(self._blocks, BLOCKS, self._take_block)
+        await self._follow(self._blocks, BLOCKS, self._take_block, pause_every=1)
 
     async def follow_seals(self) -> None:
         """Take the authority's seals."""
@@ -289,12 +308,13 @@ class Follower:
         consumer: BatchConsumer,
         topic: str,
         take: Callable[[bytes | None], Iterable[Pending]],
+        pause_every: int = 64,
     ) -> None:
         invalid = self._commands.counters.invalid.labels(topic)
         silent_until = 0.0
         try:
             while True:
-                for message in await consumer.batch():
+                for number, message in enumerate(await consumer.batch(), start=1):
                     try:
                         self._commands.answer(take(message.value()))
                     except Malformed as fault:
@@ -302,8 +322,9 @@ class Follower:
                         if time.monotonic() >= silent_until:
                             _log_invalid(message, fault)
                             silent_until = time.monotonic() + INVALID_LOG_SECONDS
-                    # Blocks are long work: let callers be heard between them.
-                    await asyncio.sleep(0)
+                    # A block is long work, and so are many signatures: let callers be heard.
+                    if number % pause_every == 0:
+                        await asyncio.sleep(0)
         finally:
             await consumer.close()
 
@@ -331,9 +352,12 @@ def _log_invalid(message: Message, fault: Malformed) -> None:
 
 
 async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) -> None:
-    """Say SERVING while Kafka answers and blocks are followed, for as long as the service runs."""
+    """Say SERVING while Kafka answers and blocks are followed, for as long as the service runs.
+    `Unavailable` when the producer cannot be used any more.
+    """
     serving = False
     while True:
+        producer.check()
         if not producer.reachable:
             await asyncio.to_thread(producer.probe)
         now_serving = producer.reachable and follower.following()
@@ -369,4 +393,4 @@ def check_topic(settings: CommandSettings, founding: Founding) -> None:
 
 def producer_for(settings: CommandSettings) -> AckedProducer:
     """The producer of the commands topic: idempotent, never transactional."""
-    return AckedProducer(producer_config(settings.kafka_bootstrap, linger_ms=4))
+    return AckedProducer(producer_config(settings.kafka_bootstrap))

@@ -9,12 +9,13 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 from tests.vectors.synthetic import SyntheticLedger
 
-from nocturne.command import outcomes, replies
+from nocturne.command import outbox, outcomes, replies, service
 from nocturne.command.admission import RateLimits
 from nocturne.command.outcomes import Level, Outcome
 from nocturne.command.replies import Refused, deadline_of, level_of, outcome_message
 from nocturne.command.service import Batch, Commands
 from nocturne.core.commands import SignedCommand, encode_signed_command
+from nocturne.core.errors import Unavailable
 from nocturne.core.identifiers import format_id
 from nocturne.core.topics import COMMANDS, frame, partition_of
 from nocturne.runtime.kafka import Delivery, ProducedRecord, Undelivered
@@ -23,6 +24,7 @@ from nocturne.runtime.telemetry import Metrics
 from nocturne.runtime.tracing import parse_traceparent
 
 LEDGER = SyntheticLedger(partitions=4)
+ONE = SyntheticLedger(partitions=1)
 
 
 class FakeProducer:
@@ -30,13 +32,19 @@ class FakeProducer:
 
     def __init__(self) -> None:
         self.reachable = True
+        self.broken = False
+        self.delivering = asyncio.Event()
         self.records: list[ProducedRecord] = []
         self.reports: list[asyncio.Future[list[Delivery]]] = []
 
     def deliver(self, records: Sequence[ProducedRecord]) -> asyncio.Future[list[Delivery]]:
+        if self.broken:
+            raise Unavailable("producer: fenced")
         future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
         self.records += records
         self.reports.append(future)
+        if len(self.reports) > 1:
+            self.delivering.set()
         return future
 
 
@@ -59,8 +67,8 @@ class FakeCaller:
 
 
 class World:
-    def __init__(self, limits: RateLimits | None = None) -> None:
-        founding = Founding(LEDGER.genesis_bytes, LEDGER.genesis, LEDGER.state.ledger_id)
+    def __init__(self, limits: RateLimits | None = None, ledger: SyntheticLedger = ONE) -> None:
+        founding = Founding(ledger.genesis_bytes, ledger.genesis, ledger.state.ledger_id)
         self.producer = FakeProducer()
         self.caller = FakeCaller()
         self.metrics = Metrics("command")
@@ -101,7 +109,7 @@ def test_a_command_is_published_as_it_came_with_its_key_partition_and_headers() 
     signed = LEDGER.command("orders/7", b"{}")
 
     async def test() -> None:
-        world = World()
+        world = World(ledger=LEDGER)
         world.submit(signed, traceparent=TRACE)
         (record,) = world.producer.records
         assert (record.topic, record.key) == (COMMANDS, b"orders/7")
@@ -158,6 +166,85 @@ def test_a_record_that_kafka_did_not_take_is_refused_and_can_be_repeated() -> No
         assert refused.code == code_pb2.UNAVAILABLE
         assert "repeat the same command" in refused.message
         assert len(world.commands.table) == 1
+
+    run(test)
+
+
+def test_what_comes_while_a_batch_is_in_flight_goes_together_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "DISTANCE_SECONDS", 0.0)
+
+    async def test() -> None:
+        world = World()
+        for _ in range(3):
+            world.submit(LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}"))
+        assert [len(world.producer.records), len(world.producer.reports)] == [2, 1]
+        world.producer.reports[0].set_result([(0, 0), (0, 1)])
+        await asyncio.sleep(0)
+        assert [len(world.producer.records), len(world.producer.reports)] == [6, 2]
+        world.producer.reports[1].set_result([(0, number) for number in range(2, 6)])
+        await asyncio.sleep(0)
+        assert len(world.producer.reports) == 2
+        world.submit(LEDGER.command("a", b"{}"))
+        assert len(world.producer.reports) == 3
+
+    run(test)
+
+
+def test_batches_of_a_partition_keep_a_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "DISTANCE_SECONDS", 0.02)
+
+    async def test() -> None:
+        world = World()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        world.submit(LEDGER.command("a", b"{}"))
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        world.submit(LEDGER.command("a", b"{}"))
+        world.submit(LEDGER.command("a", b"{}"))
+        assert len(world.producer.reports) == 1
+        await world.producer.delivering.wait()
+        assert loop.time() - started >= 0.02
+        assert [len(world.producer.records), len(world.producer.reports)] == [3, 2]
+
+    run(test)
+
+
+def test_partitions_do_not_wait_for_each_other() -> None:
+    sessions = {partition_of(name.encode(), 4): name for name in map("s{}".format, range(40))}
+
+    async def test() -> None:
+        world = World(ledger=LEDGER)
+        for partition in range(4):
+            world.submit(LEDGER.command(sessions[partition], b"{}"))
+        assert [record.partition for record in world.producer.records] == [0, 1, 2, 3]
+        assert len(world.producer.reports) == 4
+
+    run(test)
+
+
+def test_commands_that_are_not_in_the_log_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PENDING_MAX", 3)
+
+    async def test() -> None:
+        world = World()
+        for _ in range(2):
+            world.submit(LEDGER.command("a", b"{}"), LEDGER.command("b", b"{}"))
+        assert [one.code for one in world.caller.refusals.values()] == [code_pb2.RESOURCE_EXHAUSTED]
+        assert len(world.commands.table) == 3
+
+    run(test)
+
+
+def test_a_producer_that_broke_refuses_what_it_was_given() -> None:
+    async def test() -> None:
+        world = World()
+        world.producer.broken = True
+        world.submit(LEDGER.command("a", b"{}"))
+        assert world.caller.refusals[0].code == code_pb2.UNAVAILABLE
+        assert len(world.commands.table) == 0
 
     run(test)
 
