@@ -11,8 +11,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from nocturne.core.commands import KIND_VERSION_MAX, decode_signed_command, hash_command
-from nocturne.core.encoding import INTEGER_MAX, TIME_MAX
+from nocturne.core.commands import (
+    EXPECTED_SEQUENCE_MAX,
+    KIND_VERSION_MAX,
+    decode_signed_command,
+    hash_command,
+)
+from nocturne.core.encoding import TIME_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, Hash, is_content_type, is_type_name
 from nocturne.core.topics import PREFIX_BYTES
@@ -93,7 +98,7 @@ def _scan_whole(data: bytes) -> Admitted | None:
         at = _scan_opening(data, at, expected)
     elif branch != 0:
         return None
-    if at < 0 or (expected or 0) > INTEGER_MAX:
+    if at < 0 or (expected or 0) > EXPECTED_SEQUENCE_MAX:
         return None
     occurred_at, at = _natural(data, at)
     if occurred_at > TIME_MAX:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -14,42 +13,51 @@ from nocturne.wire.command.v1 import command_pb2
 
 RETRY_SECONDS: Final = 1.0
 """When to try again while Kafka is away or the service is full."""
+DOMAIN: Final = "nocturne.command"
+"""Of the reasons in ErrorInfo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why something did not become a command here: a google.rpc code, words, and for errors that
-    pass the seconds after which to try again.
+    """Why something did not become a command here: a google.rpc code and words. INVALID_ARGUMENT
+    names the `field`; errors that pass have the seconds after which to try again; the others a
+    `reason` that a program can read.
     """
 
     code: int
     message: str
+    field: str = ""
     retry_seconds: float | None = None
+    reason: str = ""
 
     def status(self) -> status_pb2.Status:
-        """The google.rpc status, with BadRequest or RetryInfo in its details."""
+        """The google.rpc status: BadRequest, RetryInfo or ErrorInfo in its details."""
         status = status_pb2.Status(code=self.code, message=self.message)
-        if self.code == code_pb2.INVALID_ARGUMENT:
-            violation = error_details_pb2.BadRequest.FieldViolation(
-                field="signed_command", description=self.message
-            )
-            status.details.append(
-                _packed(error_details_pb2.BadRequest(field_violations=[violation]))
-            )
-        if self.retry_seconds is not None:
-            delay = Duration()
-            delay.FromNanoseconds(int(self.retry_seconds * 1e9))
-            status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        status.details.add().Pack(self._detail())
         return status
 
     def refusal(self) -> command_pb2.Refusal:
         """The same in a stream."""
         return command_pb2.Refusal(code=self.code, message=self.message)
 
+    def _detail(
+        self,
+    ) -> error_details_pb2.BadRequest | error_details_pb2.RetryInfo | error_details_pb2.ErrorInfo:
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=self.message
+            )
+            return error_details_pb2.BadRequest(field_violations=[violation])
+        if self.retry_seconds is not None:
+            delay = Duration()
+            delay.FromNanoseconds(int(self.retry_seconds * 1e9))
+            return error_details_pb2.RetryInfo(retry_delay=delay)
+        return error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+
 
 def malformed(cause: str) -> Refused:
     """Not a command."""
-    return Refused(code_pb2.INVALID_ARGUMENT, cause)
+    return Refused(code_pb2.INVALID_ARGUMENT, cause, field="signed_command")
 
 
 def over_rate(wait_seconds: float) -> Refused:
@@ -57,7 +65,7 @@ def over_rate(wait_seconds: float) -> Refused:
     return Refused(
         code_pb2.RESOURCE_EXHAUSTED,
         f"over rate: try again in {wait_seconds:.3f} s",
-        wait_seconds,
+        retry_seconds=wait_seconds,
     )
 
 
@@ -66,7 +74,7 @@ def full(pending: int) -> Refused:
     return Refused(
         code_pb2.RESOURCE_EXHAUSTED,
         f"{pending} commands wait for their outcome: try again later",
-        RETRY_SECONDS,
+        retry_seconds=RETRY_SECONDS,
     )
 
 
@@ -75,7 +83,7 @@ def away(cause: str) -> Refused:
     return Refused(
         code_pb2.UNAVAILABLE,
         f"the log cannot be reached ({cause}): repeat the same command",
-        RETRY_SECONDS,
+        retry_seconds=RETRY_SECONDS,
     )
 
 
@@ -86,12 +94,14 @@ def level_of(wait: int) -> Level | Refused:
     try:
         level = Level(wait)
     except ValueError:
-        return Refused(code_pb2.INVALID_ARGUMENT, f"wait: there is no level {wait}")
+        message = f"wait: there is no level {wait}"
+        return Refused(code_pb2.INVALID_ARGUMENT, message, field="wait")
     if level not in REACHABLE:
         names = ", ".join(one.name.lower() for one in REACHABLE)
         return Refused(
             code_pb2.FAILED_PRECONDITION,
             f"level {level.name.lower()} is not configured on this ledger: it has {names}",
+            reason="LEVEL_NOT_CONFIGURED",
         )
     return level
 
@@ -102,6 +112,7 @@ def deadline_of(deadline_ms: int, usual_ms: int, longest_ms: int) -> float | Ref
         return Refused(
             code_pb2.INVALID_ARGUMENT,
             f"deadline_ms: expected 0 to {longest_ms}, got {deadline_ms}",
+            field="deadline_ms",
         )
     return (deadline_ms or usual_ms) / 1000
 
@@ -133,9 +144,3 @@ def outcome_message(outcome: Outcome, durability: str) -> command_pb2.Outcome:
             message.receipt = outcome.receipt
         message.proof = outcome.proof
     return message
-
-
-def _packed(detail: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> Any:
-    packed = Any()
-    packed.Pack(detail)
-    return packed

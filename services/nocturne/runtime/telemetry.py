@@ -1,6 +1,6 @@
 """Logs and metrics of a process: JSON lines on stderr, Prometheus text over HTTP.
 
-Rules: docs/guides/observability.md. A log line is an event name and fields; a metric's name is
+Rules: docs/guides/settings.md. A log line is an event name and fields; a metric's name is
 `nocturne_<service>_<what>_<unit>`.
 """
 

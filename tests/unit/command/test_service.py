@@ -338,6 +338,9 @@ def test_a_level_that_is_named_is_meant() -> None:
         assert isinstance(refused, Refused)
         assert refused.code == code_pb2.FAILED_PRECONDITION
         assert "not configured" in refused.message
+        info = error_details_pb2.ErrorInfo()
+        assert refused.status().details[0].Unpack(info)
+        assert (info.reason, info.domain) == ("LEVEL_NOT_CONFIGURED", "nocturne.command")
     refused = level_of(7)
     assert isinstance(refused, Refused)
     assert refused.code == code_pb2.INVALID_ARGUMENT
@@ -347,7 +350,9 @@ def test_a_deadline_has_bounds() -> None:
     assert deadline_of(0, 20_000, 120_000) == 20.0
     assert deadline_of(1500, 20_000, 120_000) == 1.5
     for number in (-1, 120_001):
-        assert isinstance(deadline_of(number, 20_000, 120_000), Refused)
+        refused = deadline_of(number, 20_000, 120_000)
+        assert isinstance(refused, Refused)
+        assert refused.field == "deadline_ms"
 
 
 def test_a_refusal_of_bad_bytes_names_the_field() -> None:
