@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vectors.attacks import bad_exports
+from tests.vectors.bounds import bounds
 from tests.vectors.synthetic import (
     MadeBlock,
     SyntheticLedger,
@@ -71,6 +72,7 @@ def vectors() -> dict[str, Callable[[], Json]]:
         "keys.json": key_vectors,
         "genesis.json": genesis_vectors,
         "commands.json": command_vectors,
+        "bounds.json": bound_vectors,
         "events.json": event_vectors,
         "receipts.json": receipt_vectors,
         "blocks.json": block_vectors,
@@ -244,6 +246,19 @@ def command_vectors() -> Json:
                 }
             )
     return found
+
+
+def bound_vectors() -> Json:
+    """Records at their bounds and beyond: `wellFormed` says which a reader takes."""
+    return [
+        {
+            "schema": one.schema,
+            "name": one.name,
+            "record": one.data.hex(),
+            "wellFormed": one.is_well_formed,
+        }
+        for one in bounds()
+    ]
 
 
 def event_vectors() -> Json:

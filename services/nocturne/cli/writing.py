@@ -27,6 +27,7 @@ from nocturne.cli.result_view import result_json, result_text
 from nocturne.cli.surroundings import Surroundings
 from nocturne.client.results import Level, Refused, Result, Session, Undecided
 from nocturne.core.commands import (
+    EXPECTED_SEQUENCE_MAX,
     Command,
     EventDraft,
     Opening,
@@ -35,7 +36,6 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
-from nocturne.core.encoding import INTEGER_MAX
 from nocturne.core.errors import Unavailable
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import (
@@ -116,7 +116,7 @@ def submit(
         typer.Option(
             metavar="SEQ",
             min=0,
-            max=INTEGER_MAX,
+            max=EXPECTED_SEQUENCE_MAX,
             help="Refuse unless the session stands at this event (0: not opened).",
         ),
     ] = None,

@@ -50,6 +50,8 @@ ENVELOPE_BYTES_MAX: Final = 16 * 1024 * 1024
 """A bound of the parser; the ledger's own limit (genesis) is far lower."""
 SEALED_CONTENT_TYPE: Final = "application/vnd.nocturne.sealed.v1"
 KIND_VERSION_MAX: Final = 2**31 - 1
+EXPECTED_SEQUENCE_MAX: Final = INTEGER_MAX - 1
+"""The sequence after it stands in a receipt, and must print exactly in JSON too."""
 
 _COMMAND: Final = domain("nocturne/command/v1")
 _SIGNATURE: Final = domain("nocturne/command-signature/v1")
@@ -293,8 +295,8 @@ def _check_form(command: Command) -> None:
         raise Malformed(f"session: not a session id: {command.session[:140]!r}")
     if not is_valid_key(command.key):
         raise Malformed("key: expected known suites, ascending, each with a key of its length")
-    if expected is not None and not 0 <= expected <= INTEGER_MAX:
-        raise Malformed(f"expectedSequence: expected 0 to 2^53 - 1, got {expected}")
+    if expected is not None and not 0 <= expected <= EXPECTED_SEQUENCE_MAX:
+        raise Malformed(f"expectedSequence: expected 0 to 2^53 - 2, got {expected}")
     if not 0 <= command.occurred_at <= TIME_MAX:
         raise Malformed(f"occurredAt: expected 0 to {TIME_MAX} ms, got {command.occurred_at}")
     if not command.events:

@@ -43,6 +43,7 @@ from nocturne.core.receipts import Head, Reason, ReceiptHeader
 from nocturne.core.state_leaf import LogPosition, SessionLeaf
 
 naturals = st.integers(0, INTEGER_MAX)
+expectations = st.integers(0, INTEGER_MAX - 1)
 small = st.integers(0, 2**31 - 1)
 heights = st.integers(1, INTEGER_MAX)
 times = st.integers(0, TIME_MAX)
@@ -72,7 +73,7 @@ drafts = st.builds(EventDraft, names, content_types, hashes)
 def commands(draw: st.DrawFn) -> Command:
     """Any well-formed command."""
     opening = draw(st.none() | openings)
-    expected = st.sampled_from([None, 0]) if opening is not None else st.none() | naturals
+    expected = st.sampled_from([None, 0]) if opening is not None else st.none() | expectations
     return Command(
         LedgerId(draw(hashes)),
         draw(sessions),

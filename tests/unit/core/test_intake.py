@@ -205,7 +205,7 @@ def test_text_that_is_not_utf8_is_malformed() -> None:
         {"occurred_at": 253_402_300_800_000},
         {"expected_sequence": 1},
         {"expected_sequence": -1},
-        {"expected_sequence": 2**53},
+        {"expected_sequence": 2**53 - 1},
         {"key": ()},
         {"key": ALICE.key * 2},
         {"events": ()},

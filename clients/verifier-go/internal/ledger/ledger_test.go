@@ -330,6 +330,29 @@ func TestCertificateVectors(t *testing.T) {
 	}
 }
 
+func TestRecordsAreReadUpToTheirBounds(t *testing.T) {
+	read := map[string]func([]byte) error{
+		"command": func(b []byte) error {
+			var m Command
+			if err := wire.Decode(b, 1<<20, &m); err != nil {
+				return err
+			}
+			return m.Check()
+		},
+	}
+	var all []struct {
+		Schema, Name string
+		Record       vectors.Hex
+		WellFormed   bool
+	}
+	vectors.Load(t, "bounds", &all)
+	for _, v := range all {
+		if err := read[v.Schema](v.Record); (err == nil) != v.WellFormed {
+			t.Errorf("%s: %s: %v", v.Schema, v.Name, err)
+		}
+	}
+}
+
 func FuzzRecords(f *testing.F) {
 	for _, v := range geneses(f) {
 		f.Add([]byte(v.Genesis))

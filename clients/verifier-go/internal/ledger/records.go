@@ -84,8 +84,8 @@ func (m *Command) Check() error {
 	switch {
 	case !wire.IsSessionID(m.Session):
 		return errors.New("expected a session id")
-	case expected != nil && (*expected < 0 || *expected > wire.IntegerMax):
-		return errors.New("expected sequences are 0 to 2^53−1")
+	case expected != nil && (*expected < 0 || *expected >= wire.IntegerMax):
+		return errors.New("expected sequences are 0 to 2^53−2")
 	case m.OccurredAt < 0 || m.OccurredAt > wire.TimeMax:
 		return errors.New("expected a time of the author")
 	case len(m.Events) == 0:
