@@ -49,6 +49,8 @@ POLL_SECONDS: Final = 0.2
 ADMIN_SECONDS_MAX: Final = 10.0
 DELIVERY_SECONDS_MAX: Final = 30.0
 """An embedded broker is back five seconds after a kill; past this a record is given up."""
+BATCHES_UNDER_WAY_MAX: Final = 4
+"""An idempotent producer may have five requests open."""
 TRANSACTION_SECONDS_MAX: Final = 30.0
 TRANSACTION_ATTEMPTS_MAX: Final = 6
 BACKOFF_SECONDS: Final = 0.1
@@ -526,10 +528,9 @@ class _Pending:
 class AckedProducer:
     """Appends records idempotently; one future per batch, resolved when all are acknowledged.
 
-    While what was sent is not acknowledged, what comes is gathered and then sent together: requests
-    grow with the load and a lone record waits for nothing. More requests under way would not be
-    faster, for the broker answers a connection in order; and librdkafka spins on a core as long as
-    records are queued behind the requests that may be open (seen with 500 records a second).
+    While as many batches are under way as requests may be open, what comes is gathered and then
+    sent together. More would not be faster, for the broker answers a connection in order; and
+    librdkafka spins on a core while records are queued behind open requests (seen at 500 a second).
     """
 
     def __init__(self, config: Config) -> None:
@@ -558,14 +559,13 @@ class AckedProducer:
             return pending.future
         pending.future.add_done_callback(self._finished)
         self._gathered.append((pending, records))
-        if self._under_way == 0:
+        if self._under_way < BATCHES_UNDER_WAY_MAX:
             self._send_gathered()
         return pending.future
 
     def _finished(self, _: asyncio.Future[list[Delivery]]) -> None:
         self._under_way -= 1
-        if self._under_way == 0:
-            self._send_gathered()
+        self._send_gathered()
 
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
