@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from confluent_kafka import Producer
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from tests.machines import free_ports, until
 from tests.stand import SECONDS_MAX, Running, Stand, author, fresh_topics
@@ -429,6 +430,30 @@ def test_records_of_strangers_on_the_service_topics_are_skipped(
 
     ask(command, work)
     assert command.said().count("record_invalid") >= 3
+
+
+def test_a_transaction_left_open_by_a_stranger_hides_nothing(
+    stand: CommandStand, command: Running
+) -> None:
+    hung = Producer({"bootstrap.servers": stand.bootstrap, "transactional.id": "hung"})
+    hung.init_transactions(SECONDS_MAX)
+    hung.begin_transaction()
+    for topic in (BLOCKS, SEALS, "nocturne.receipts.v1"):
+        hung.produce(topic, b"junk", partition=0)
+    hung.flush(SECONDS_MAX)
+
+    async def work(stub: Stub) -> None:
+        for number in range(8):
+            signed = stand.make(f"hung/{number}", 1, expected=number % 2, opening=None)
+            opened = stand.make(f"hung/{number}", 2, opening=FACTS)
+            for one in (signed, opened):
+                outcome = (await stub.Submit(request(one))).outcome
+                assert outcome.level == command_pb2.LEVEL_SIGNED
+
+    try:
+        ask(command, work)
+    finally:
+        hung.abort_transaction(SECONDS_MAX)
 
 
 def test_over_its_rate_a_sender_is_told_when_to_come_back(stand: CommandStand) -> None:

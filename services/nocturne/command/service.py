@@ -279,9 +279,7 @@ class Follower:
     async def follow_blocks(self) -> None:
         """Take committed blocks, for as long as the service runs."""
         start, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
-        # Blocks prove themselves and are in no transaction; one that a stranger leaves open would
-        # hide all that follow it from a reader of committed records.
-        self._blocks = self._consumer([start], "read_uncommitted", BLOCK_BATCH_MAX)
+        self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
         await self._follow(self._blocks, BLOCKS, self._take_block, pause_every=1)
 
     async def follow_seals(self) -> None:
@@ -301,13 +299,11 @@ class Follower:
         low, high = await asyncio.to_thread(watermarks, self._bootstrap, topic, partition)
         return Start(topic, partition, max(low, high - before)), high
 
-    def _consumer(
-        self,
-        starts: Sequence[Start],
-        isolation: str = "read_committed",
-        batch_records_max: int = 512,
-    ) -> BatchConsumer:
-        config = consumer_config(self._bootstrap, "command", isolation_level=isolation)
+    def _consumer(self, starts: Sequence[Start], batch_records_max: int = 512) -> BatchConsumer:
+        # Not only committed ones: every record proves itself, the authority repeats what a
+        # transaction of its own did not commit, and one that a stranger leaves open would hide all
+        # that follow it.
+        config = consumer_config(self._bootstrap, "command", isolation_level="read_uncommitted")
         return BatchConsumer(config, starts, batch_records_max=batch_records_max)
 
     async def _follow(
