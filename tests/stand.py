@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from tests.machines import free_ports, until
 
 from nocturne.core import topics
-from nocturne.core.blocks import Block, decode_block, link_of
+from nocturne.core.blocks import Block, decode_block, link_of, link_to
 from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import (
     Command,
@@ -283,7 +283,7 @@ class Stand:
                 block = decode_block(topics.unframe(message.value()))
                 check_commit_proof(
                     cast("CommitProof", block.proof),
-                    block.digest,
+                    link_to(block.header, block.digest),
                     self.ledger_id,
                     self.genesis.validator_set,
                     link_of,

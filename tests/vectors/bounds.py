@@ -8,11 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tests.vectors.synthetic import example_ledger
+from tests.vectors.synthetic import example_ledger, seed_of, signer_of
 
+from nocturne.core.blocks import (
+    BlockHeader,
+    BlockKind,
+    Range,
+    encode_block_header,
+    hash_block,
+)
+from nocturne.core.certificates import (
+    Ballot,
+    Certificate,
+    CommitProof,
+    Epoch,
+    VoteKind,
+    encode_commit_proof,
+    sign_vote,
+)
 from nocturne.core.commands import Command, Opening, encode_command
 from nocturne.core.encoding import TIME_MAX
-from nocturne.core.identifiers import SessionId
+from nocturne.core.identifiers import Hash, LedgerId, SessionId
 from nocturne.core.intake import signed_command_of
 
 
@@ -29,6 +45,8 @@ class Bound:
 def bounds() -> Iterator[Bound]:
     """All of them."""
     yield from _commands()
+    yield from _headers()
+    yield from _commit_proofs()
 
 
 def _commands() -> Iterator[Bound]:
@@ -76,3 +94,137 @@ def _commands() -> Iterator[Bound]:
     weak = (replace(plain.key[0], data=bytes(32)),)
     yield of("a key that is no sound point: judged where a signature is verified", True,
              replace(plain, key=weak))  # fmt: skip
+
+
+def _headers() -> Iterator[Bound]:
+    good = example_ledger().blocks[0].header
+    first, second = (
+        Range(1, seed_of("topic")[:16], partition, 0, 5, Hash(seed_of("log")))
+        for partition in (0, 1)
+    )
+
+    def of(name: str, well_formed: bool, header: BlockHeader) -> Bound:
+        return Bound("block_header", name, encode_block_header(header), well_formed)
+
+    def of_ranges(name: str, well_formed: bool, *ranges: Range) -> Bound:
+        count = sum(one.end - one.start for one in ranges)
+        return of(name, well_formed, replace(good, ranges=ranges, record_count=count))
+
+    yield of("as it is", True, good)
+    for height in (1, 2**53 - 1, 0, -1, 2**53):
+        yield of(f"height {height}", 1 <= height < 2**53, replace(good, height=height))
+    for view in (1, 0, -1):
+        yield of(f"view {view}", view == 1, replace(good, view=view))
+    yield of("parent view -1", False, replace(good, parent_view=-1))
+    for time in (0, TIME_MAX, -1, TIME_MAX + 1):
+        yield of(f"time {time}", 0 <= time <= TIME_MAX, replace(good, time=time))
+    for epoch in (Epoch(-1, 0), Epoch(0, -1)):
+        yield of(f"epoch {epoch.recovery}, {epoch.number}", False, replace(good, epoch=epoch))
+    yield of_ranges("no ranges", True)
+    yield of_ranges("two ranges", True, first, second)
+    yield of_ranges("ranges descend", False, second, first)
+    yield of_ranges("two ranges of a partition", False, first, replace(first, start=5, end=6))
+    yield of_ranges("a range of nothing", False, replace(first, start=5), second)
+    yield of_ranges("a range that ends before it begins", False, replace(first, start=6), second)
+    yield of_ranges("a range from -1", False, replace(first, start=-1))
+    yield of_ranges("a range to 2^53-1", True, replace(first, start=2**53 - 9, end=2**53 - 1))
+    yield of_ranges("a range to 2^53", False, replace(first, start=2**53 - 9, end=2**53))
+    for partition in (255, -1, 256):
+        fits = partition == 255
+        yield of_ranges(f"partition {partition}", fits, replace(first, partition=partition))
+    for log_epoch in (2**31 - 1, 0, -1, 2**31):
+        fits = log_epoch == 2**31 - 1
+        yield of_ranges(f"log epoch {log_epoch}", fits, replace(first, log_epoch=log_epoch))
+    for count in (9, 11):
+        header = replace(good, ranges=(first, second), record_count=count)
+        yield of(f"{count} records in ranges of 10", False, header)
+
+
+def _commit_proofs() -> Iterator[Bound]:
+    good = example_ledger().blocks[0].proof
+    certificate = good.finalization
+
+    def of(name: str, well_formed: bool, changed: Certificate) -> Bound:
+        data = encode_commit_proof(replace(good, finalization=changed))
+        return Bound("commit_proof", name, data, well_formed)
+
+    yield of("as it is", True, certificate)
+    for view in (2**63 - 1, 0, -1):
+        yield of(f"view {view}", view > 0, replace(certificate, view=view))
+    for epoch in (Epoch(-1, 0), Epoch(0, -1)):
+        changed = replace(certificate, epoch=epoch)
+        yield of(f"epoch {epoch.recovery}, {epoch.number}", False, changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A commit proof of the block with these header bytes, and whether it holds."""
+
+    name: str
+    header: bytes
+    proof: bytes
+    holds: bool
+
+
+def claims() -> Iterator[Claim]:
+    """Of the first block of the example ledger of four validators."""
+    ledger = example_ledger("of four", validators=4)
+    first, second = (block.header for block in ledger.blocks[:2])
+    header_bytes = encode_block_header(first)
+
+    def by(name: str, holds: bool, *headers: BlockHeader, **certified: object) -> Claim:
+        """Headers that lead from the block on; the last one is certified, as it says itself."""
+        encoded: list[bytes] = []
+        digest, last = hash_block(header_bytes), first
+        for header in headers:
+            last = replace(header, parent_digest=digest)
+            encoded.append(encode_block_header(last))
+            digest = hash_block(encoded[-1])
+        certificate = _finalized(last, digest, ledger.state.ledger_id, certified)
+        data = encode_commit_proof(CommitProof(certificate, tuple(encoded)))
+        return Claim(name, header_bytes, data, holds)
+
+    tail = replace(first, kind=BlockKind.TAIL, ranges=(), record_count=0, view=first.view + 1)
+    third = replace(second, height=3, view=second.view + 1)
+    yield by("the block itself", True)
+    yield by("its child", True, second)
+    yield by("its grandchild", True, second, third)
+    yield by("a tail block", True, tail)
+    yield by("a tail block of a tail block", True, tail, replace(tail, view=tail.view + 1))
+    yield by("a tail block of its child", True, second, replace(tail, height=2, view=3))
+    yield by("certified in another view", False, view=first.view + 1)
+    yield by("certified in another epoch", False, epoch=Epoch(0, 1))
+    yield by("certified in another recovery", False, epoch=Epoch(1, 0))
+    yield by("a header of another validator set", False,
+             replace(second, validator_set_hash=Hash(seed_of("set"))),
+             validator_set_hash=first.validator_set_hash)  # fmt: skip
+    yield by("a child certified in another view", False, second, view=first.view)
+    yield by("a child of the same height", False, replace(second, height=1))
+    yield by("a child two above", False, replace(second, height=3))
+    yield by("a tail block one above", False, replace(tail, height=2))
+    yield by("a ledger block after a tail block", False, tail, second)
+    yield by("a child of another ledger", False,
+             replace(second, ledger_id=LedgerId(seed_of("any ledger"))))  # fmt: skip
+    yield by("a child of another format", False, replace(second, format_version=2))
+    yield by("a child of other rules", False, replace(second, rules_version=2))
+    yield by("a child of height 0", False, replace(second, height=0))
+
+
+def _finalized(
+    header: BlockHeader, digest: Hash, ledger_id: LedgerId, certified: dict[str, object]
+) -> Certificate:
+    """A quorum's finalization of a header, as it says itself or as `certified` says otherwise."""
+    ballot = Ballot(
+        VoteKind.FINALIZE,
+        ledger_id,
+        header.epoch,
+        header.validator_set_hash,
+        header.view,
+        digest,
+    )
+    ballot = replace(ballot, **certified)  # type: ignore[arg-type]
+    votes = tuple((index, sign_vote(signer_of(f"of four validator {index}"), ballot))
+                  for index in range(3))  # fmt: skip
+    return Certificate(
+        ballot.kind, ballot.epoch, ballot.validator_set_hash, ballot.view, digest, votes
+    )

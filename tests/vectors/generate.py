@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vectors.attacks import bad_exports
-from tests.vectors.bounds import bounds
+from tests.vectors.bounds import bounds, claims
 from tests.vectors.synthetic import (
     MadeBlock,
     SyntheticLedger,
@@ -448,6 +448,15 @@ def certificate_vectors() -> Json:
         "block": first.header_bytes.hex(),
         "commitProof": certificates.encode_commit_proof(first.proof).hex(),
         "commitProofByDescendant": certificates.encode_commit_proof(later).hex(),
+        "claims": [
+            {
+                "name": one.name,
+                "header": one.header.hex(),
+                "proof": one.proof.hex(),
+                "holds": one.holds,
+            }
+            for one in claims()
+        ],
     }
 
 

@@ -19,6 +19,7 @@ from nocturne.core.blocks import (
     Disposition,
     disposition_leaf,
     link_of,
+    link_to,
 )
 from nocturne.core.certificates import ValidatorSet, check_commit_proof
 from nocturne.core.commands import Command, author_signed_hash, payload_hash
@@ -198,10 +199,9 @@ def _check_block(ledger: _Ledger, line: BlockLine) -> None:
         raise _Wrong(f"{where}: its format or rules version is not 1")
     if header.kind is not BlockKind.LEDGER:
         raise _Wrong(f"{where}: a tail block is no ledger block")
-    if sum(one.end - one.start for one in header.ranges) != header.record_count:
-        raise _Wrong(f"{where}: its ranges do not hold its record count")
+    link = link_to(header, line.digest)
     try:
-        check_commit_proof(line.proof, line.digest, ledger.ledger_id, ledger.validators, link_of)
+        check_commit_proof(line.proof, link, ledger.ledger_id, ledger.validators, link_of)
     except Malformed as malformed:
         raise _Wrong(f"{where}: {malformed}") from malformed
 

@@ -19,6 +19,7 @@ from nocturne.core.blocks import (
     RecordDisposition,
     encode_block,
     link_of,
+    link_to,
 )
 from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import decode_signed_command_trusted
@@ -122,8 +123,9 @@ class Chain:
         try:
             if not isinstance(block.proof, CommitProof):
                 raise Malformed("it carries no commit proof")
+            link = link_to(block.header, block.digest)
             check_commit_proof(
-                block.proof, block.digest, self._rules.ledger_id, self._rules.validators, link_of
+                block.proof, link, self._rules.ledger_id, self._rules.validators, link_of
             )
         except Malformed as fault:
             raise Halt(f"journal: block {block.header.height}: {fault}") from fault

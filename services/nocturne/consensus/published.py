@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nocturne.core.blocks import Block, decode_block, link_of
+from nocturne.core.blocks import Block, decode_block, link_of, link_to
 from nocturne.core.certificates import CommitProof, ValidatorSet, check_commit_proof
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
@@ -85,5 +85,6 @@ class TopicCheck:
         block = decode_block(unframe(value))
         if block.header.ledger_id != self._ledger_id or not isinstance(block.proof, CommitProof):
             raise Malformed("block: not one of this ledger with its proof")
-        check_commit_proof(block.proof, block.digest, self._ledger_id, self._validators, link_of)
+        link = link_to(block.header, block.digest)
+        check_commit_proof(block.proof, link, self._ledger_id, self._validators, link_of)
         return block

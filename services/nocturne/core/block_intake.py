@@ -25,6 +25,7 @@ from nocturne.core.blocks import (
     decode_block,
     hash_record,
     link_of,
+    link_to,
     log_continued,
     log_next,
     log_start,
@@ -122,7 +123,7 @@ class BlockIntake:
         header = block.header
         self._check_header(header)
         if isinstance(block.proof, CommitProof):
-            self._check_proof(block.proof, block.digest)
+            self._check_proof(block.proof, block)
         elif self._next_height is None:
             return []
         hashes = [command_hash_of_value(record) for record in block.records]
@@ -158,8 +159,9 @@ class BlockIntake:
         if (header.format_version, header.rules_version) != (FORMAT_VERSION, RULES_VERSION):
             raise Malformed("block: of another format or rules version")
 
-    def _check_proof(self, proof: CommitProof, digest: Hash) -> None:
-        check_commit_proof(proof, digest, self._ledger_id, self._validators, link_of)
+    def _check_proof(self, proof: CommitProof, block: Block) -> None:
+        link = link_to(block.header, block.digest)
+        check_commit_proof(proof, link, self._ledger_id, self._validators, link_of)
 
     def _check_again(self, block: Block) -> None:
         """A block of a height that was given out: the same one, `Malformed`, or, if it is another
@@ -267,7 +269,7 @@ class BlockIntake:
             found = self._headers_to_proof(held)
             assert found is not None
             proof = found
-            self._check_proof(proof, held.block.digest)
+            self._check_proof(proof, held.block)
         return CheckedBlock(held.block, proof, held.dispositions, held.leaves)
 
     def _headers_to_proof(self, held: _Held) -> CommitProof | None:

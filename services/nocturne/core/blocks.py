@@ -15,12 +15,15 @@ from nocturne.core import merkle
 from nocturne.core.certificates import (
     CommitProof,
     Epoch,
+    Link,
     commit_proof_from_avro,
     commit_proof_to_avro,
     epoch_from_avro,
     epoch_to_avro,
 )
 from nocturne.core.encoding import (
+    INTEGER_MAX,
+    TIME_MAX,
     ZERO_HASH,
     AvroRecord,
     Codec,
@@ -53,6 +56,8 @@ from nocturne.core.receipts import encode_position, hash_receipt
 
 FORMAT_VERSION: Final = 1
 RULES_VERSION: Final = 1
+LOG_EPOCH_MAX: Final = 2**31 - 1
+PARTITIONS_MAX: Final = 256
 HEADER_BYTES_MAX: Final = 1024 * 1024
 BLOCK_BYTES_MAX: Final = 12 * 1024 * 1024
 
@@ -286,9 +291,24 @@ def decode_block_header(data: bytes) -> BlockHeader:
     return _header_from_avro(_HEADER_CODEC.decode(data))
 
 
-def link_of(header_bytes: bytes) -> tuple[Hash, Hash]:
-    """(digest, parent digest) of a header's bytes, for `check_commit_proof`."""
-    return hash_block(header_bytes), decode_block_header(header_bytes).parent_digest
+def link_to(header: BlockHeader, digest: Hash) -> Link:
+    """What `check_commit_proof` asks of a header with this digest."""
+    return Link(
+        digest,
+        header.parent_digest,
+        header.ledger_id,
+        (header.format_version, header.rules_version),
+        header.kind is BlockKind.TAIL,
+        header.epoch,
+        header.validator_set_hash,
+        header.view,
+        header.height,
+    )
+
+
+def link_of(header_bytes: bytes) -> Link:
+    """`link_to` of a header's bytes; `Malformed` when they are none."""
+    return link_to(decode_block_header(header_bytes), hash_block(header_bytes))
 
 
 def encode_block(block: Block) -> bytes:
@@ -504,11 +524,22 @@ def _header_to_avro(header: BlockHeader) -> AvroRecord:
     }
 
 
+def _check_numbers(record: AvroRecord) -> None:
+    view, height, time = record["view"], record["height"], record["time"]
+    if view < 1 or not 1 <= height <= INTEGER_MAX or record["parentView"] < 0:
+        raise Malformed(
+            f"block header: height {height}, view {view}, parent view {record['parentView']}"
+        )
+    if not 0 <= time <= TIME_MAX:
+        raise Malformed(f"block header: time: expected 0 to {TIME_MAX} ms, got {time}")
+
+
 def _header_from_avro(record: AvroRecord) -> BlockHeader:
     try:
         kind = BlockKind(record["kind"])
     except ValueError as fault:
         raise Malformed(f"block header: unknown kind {record['kind']}") from fault
+    _check_numbers(record)
     ranges = tuple(
         Range(
             one["logEpoch"],
@@ -521,11 +552,13 @@ def _header_from_avro(record: AvroRecord) -> BlockHeader:
         for one in record["ranges"]
     )
     for one in ranges:
-        if not 0 <= one.start < one.end:
+        if not 0 <= one.start < one.end <= INTEGER_MAX:
             raise Malformed(f"block header: range [{one.start}, {one.end})")
-        # The count bounds every loop over a header's offsets before any body is at hand.
-        if one.end - one.start > record["recordCount"]:
-            raise Malformed("block header: its ranges hold more offsets than its record count")
+        if not 1 <= one.log_epoch <= LOG_EPOCH_MAX or not 0 <= one.partition < PARTITIONS_MAX:
+            raise Malformed(f"block header: log epoch {one.log_epoch} of partition {one.partition}")
+    # The count bounds every loop over a header's offsets before any body is at hand.
+    if sum(one.end - one.start for one in ranges) != record["recordCount"]:
+        raise Malformed("block header: its ranges do not hold its record count")
     if [one.partition for one in ranges] != sorted({one.partition for one in ranges}):
         raise Malformed("block header: its ranges are not one a partition, ascending")
     return BlockHeader(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nocturne.core.encoding import AvroRecord, Codec, domain, sha256, u8, u32, u64, variable
 from nocturne.core.errors import Malformed
@@ -107,6 +107,20 @@ class CommitProof:
     headers: tuple[bytes, ...]
 
 
+class Link(NamedTuple):
+    """What a commit proof asks of a header (blocks.link_to)."""
+
+    digest: Hash
+    parent_digest: Hash
+    ledger_id: LedgerId
+    versions: tuple[int, int]
+    is_tail: bool
+    epoch: Epoch
+    validator_set_hash: Hash
+    view: int
+    height: int
+
+
 def _ballot_bytes(ballot: Ballot) -> bytes:
     return (
         u8(ballot.kind)
@@ -158,30 +172,45 @@ def check_certificate(
 
 def check_commit_proof(
     proof: CommitProof,
-    digest: Hash,
+    block: Link,
     ledger_id: LedgerId,
     validators: ValidatorSet,
-    link: Callable[[bytes], tuple[Hash, Hash]],
+    link: Callable[[bytes], Link],
 ) -> None:
-    """`Malformed` unless `proof` commits the block `digest`.
+    """`Malformed` unless `proof` commits `block`.
 
-    `link(header_bytes)` returns (digest of that header, its parent digest), `Malformed` if it is
-    no header (blocks.link_of).
+    `link(header_bytes)` is `Malformed` if they are no header (blocks.link_of).
     """
     certificate = proof.finalization
     if certificate.kind is not VoteKind.FINALIZE:
         raise Malformed("commit proof: only a finalization commits")
     if len(proof.headers) > COMMIT_PROOF_HEADERS_MAX:
         raise Malformed(f"commit proof: more than {COMMIT_PROOF_HEADERS_MAX} headers")
-    current = digest
+    last = block
     for header in proof.headers:
-        child, parent = link(header)
-        if parent != current:
-            raise Malformed("commit proof: its headers do not lead to the block")
-        current = child
-    if certificate.digest != current:
+        child = link(header)
+        _check_child(child, last, ledger_id)
+        last = child
+    if certificate.digest != last.digest:
         raise Malformed("commit proof: of another block")
+    if (certificate.epoch, certificate.validator_set_hash, certificate.view) != (
+        last.epoch,
+        last.validator_set_hash,
+        last.view,
+    ):
+        raise Malformed("certificate: of another epoch, validator set or view than its block")
     check_certificate(certificate, ledger_id, validators)
+
+
+def _check_child(child: Link, parent: Link, ledger_id: LedgerId) -> None:
+    if child.parent_digest != parent.digest:
+        raise Malformed("commit proof: its headers do not lead to the block")
+    if child.ledger_id != ledger_id or child.versions != (1, 1):
+        raise Malformed("commit proof: a header is of another ledger or version")
+    # A tail block only commits what is before it: it has its height, and no ledger block follows.
+    height = parent.height if child.is_tail else parent.height + 1
+    if child.height != height or (parent.is_tail and not child.is_tail):
+        raise Malformed(f"commit proof: a header of height {child.height} after {parent.height}")
 
 
 def commit_proof_to_avro(proof: CommitProof) -> AvroRecord:

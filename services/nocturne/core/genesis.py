@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from nocturne.core.blocks import PARTITIONS_MAX
 from nocturne.core.certificates import ValidatorSet
 from nocturne.core.encoding import AvroRecord, Codec, domain, sha256, variable
 from nocturne.core.errors import Malformed
@@ -24,7 +25,6 @@ from nocturne.core.keys import (
 )
 
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
-PARTITIONS_MAX: Final = 256
 BODY_BYTES_MAX: Final = 7 * 1024 * 1024
 """Of a block's body: what the parser's bound on a block leaves beside header and commit proof."""
 

@@ -18,7 +18,7 @@ from nocturne.consensus.machine import (
     Vote,
     VoteReceived,
 )
-from nocturne.core.blocks import Range, decode_block_header, link_of, proposal_signed
+from nocturne.core.blocks import Range, decode_block_header, link_of, link_to, proposal_signed
 from nocturne.core.certificates import (
     Ballot,
     Epoch,
@@ -84,9 +84,8 @@ def test_one_validator_commits_in_one_step_after_all_that_must_be_durable() -> N
     proposal = committed(effects).proposal
     assert effects[0] == Persist(proposal)
     assert proposal_signed(signer(1).key, proposal.digest, proposal.signatures)
-    check_commit_proof(
-        committed(effects).proof, proposal.digest, LEDGER, rules().validators, link_of
-    )
+    link = link_to(proposal.header, proposal.digest)
+    check_commit_proof(committed(effects).proof, link, LEDGER, rules().validators, link_of)
 
 
 def test_the_first_block_stands_on_the_ledger_id() -> None:
@@ -195,7 +194,8 @@ def test_nothing_is_finalized_without_a_quorum_of_notarizations_nor_committed_wi
     last = subject.step(vote_of(given, 3, VoteKind.FINALIZE, proposal), NOW)
     proof = committed(last).proof
     assert [validator for validator, _ in proof.finalization.votes] == [0, 1, 3]
-    check_commit_proof(proof, proposal.digest, LEDGER, given.validators, link_of)
+    link = link_to(proposal.header, proposal.digest)
+    check_commit_proof(proof, link, LEDGER, given.validators, link_of)
 
 
 def test_a_leader_of_another_view_proposes_nothing() -> None:
@@ -261,5 +261,6 @@ def test_a_notarization_is_no_commit_proof() -> None:
     notarized = replace(
         commit.proof, finalization=replace(commit.proof.finalization, kind=VoteKind.NOTARIZE)
     )
+    link = link_to(commit.proposal.header, commit.proposal.digest)
     with pytest.raises(Malformed, match="only a finalization"):
-        check_commit_proof(notarized, commit.proposal.digest, LEDGER, rules().validators, link_of)
+        check_commit_proof(notarized, link, LEDGER, rules().validators, link_of)

@@ -144,13 +144,14 @@ commit_proofs = st.builds(CommitProof, certificates, st.lists(payload_bytes, max
 
 @st.composite
 def block_headers(draw: st.DrawFn) -> BlockHeader:
-    """Any header: its ranges one a partition, ascending, none larger than the record count."""
+    """Any header: its ranges one a partition, ascending, together its record count."""
     partitions = sorted(draw(st.sets(st.integers(0, 255), max_size=3)))
     ranges = []
     for partition in partitions:
-        start = draw(naturals)
-        size = draw(st.integers(1, 100))
-        ranges.append(Range(draw(small), draw(ids), partition, start, start + size, draw(hashes)))
+        start = draw(st.integers(0, INTEGER_MAX - 100))
+        end = start + draw(st.integers(1, 100))
+        log_epoch = draw(st.integers(1, 2**31 - 1))
+        ranges.append(Range(log_epoch, draw(ids), partition, start, end, draw(hashes)))
     return BlockHeader(
         draw(st.sampled_from(BlockKind)),
         draw(small),
@@ -159,14 +160,14 @@ def block_headers(draw: st.DrawFn) -> BlockHeader:
         draw(epochs),
         draw(hashes),
         draw(hashes),
-        draw(naturals),
-        draw(naturals),
+        draw(heights),
+        draw(heights),
         draw(hashes),
         draw(naturals),
-        draw(naturals),
+        draw(times),
         tuple(ranges),
         draw(hashes),
-        draw(st.integers(100, 2**31 - 1)),
+        sum(one.end - one.start for one in ranges),
         draw(hashes),
         draw(hashes),
         draw(payload_bytes),

@@ -44,6 +44,7 @@ from nocturne.core.blocks import (
     hash_record,
     headers_bytes,
     link_of,
+    link_to,
     sign_proposal,
 )
 from nocturne.core.certificates import CommitProof, VoteKind, check_commit_proof
@@ -679,9 +680,8 @@ def test_a_batch_waits_for_its_proof_and_comes_out_whole(chain: Ledger) -> None:
     given = intake.offer(record_value(final))
     assert heights(given) == list(range(1, 13))
     for checked in given:
-        check_commit_proof(
-            checked.proof, checked.block.digest, chain.ledger_id, chain.validators, link_of
-        )
+        link = link_to(checked.block.header, checked.block.digest)
+        check_commit_proof(checked.proof, link, chain.ledger_id, chain.validators, link_of)
     assert len(given[0].proof.headers) == 11
     assert (intake.holds_blocks, intake.dropped) == (False, 0)
 

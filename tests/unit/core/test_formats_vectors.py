@@ -7,12 +7,19 @@ from collections.abc import Callable
 
 import pytest
 from tests.vectors import generate
-from tests.vectors.bounds import Bound, bounds
+from tests.vectors.bounds import Bound, Claim, bounds, claims
+from tests.vectors.synthetic import example_ledger
 
+from nocturne.core.blocks import decode_block_header, link_of
+from nocturne.core.certificates import check_commit_proof, decode_commit_proof
 from nocturne.core.commands import decode_command
 from nocturne.core.errors import Malformed
 
-READERS: dict[str, Callable[[bytes], object]] = {"command": decode_command}
+READERS: dict[str, Callable[[bytes], object]] = {
+    "command": decode_command,
+    "block_header": decode_block_header,
+    "commit_proof": decode_commit_proof,
+}
 
 
 @pytest.mark.parametrize("name", generate.vectors())
@@ -33,3 +40,15 @@ def test_a_record_is_read_up_to_its_bounds(bound: Bound) -> None:
     else:
         with pytest.raises(Malformed):
             READERS[bound.schema](bound.data)
+
+
+@pytest.mark.parametrize("claim", list(claims()), ids=lambda one: str(one.name))
+def test_a_commit_proof_holds_or_does_not(claim: Claim) -> None:
+    ledger = example_ledger("of four", validators=4)
+    proof, block = decode_commit_proof(claim.proof), link_of(claim.header)
+    validators = ledger.genesis.validator_set
+    if claim.holds:
+        check_commit_proof(proof, block, ledger.state.ledger_id, validators, link_of)
+    else:
+        with pytest.raises(Malformed):
+            check_commit_proof(proof, block, ledger.state.ledger_id, validators, link_of)

@@ -23,8 +23,15 @@ func (v *Verdict) String() string {
 	if !v.Trusted {
 		return fmt.Sprintf("consistent with ledger %s, identity not checked", v.Ledger)
 	}
-	return fmt.Sprintf("verified: %d events and %d receipts of %s as of block %d of ledger %s",
-		v.Events, v.Receipts, v.Session, v.Height, v.Ledger)
+	return fmt.Sprintf("verified: %s and %s of %s as of block %d of ledger %s",
+		counted(v.Events, "event"), counted(v.Receipts, "receipt"), v.Session, v.Height, v.Ledger)
+}
+
+func counted(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // verifier is what was shown by the lines so far.
@@ -149,7 +156,7 @@ func (v *verifier) takeBlock(l *blockLine) error {
 func checkBlock(l *blockLine, f *ledger.Founding) error {
 	err := l.Check(f)
 	if err == nil {
-		err = l.proof.Check(f, l.digest)
+		err = l.proof.Check(f, l.BlockHeader, l.digest)
 	}
 	if err != nil {
 		return fmt.Errorf("block %d: %w", l.Height, err)
@@ -196,10 +203,10 @@ func (l *eventsLine) subject() string {
 func (v *verifier) takeEvents(l *eventsLine) error {
 	first, next := l.events[0].EventHeader, v.events.Size+1
 	switch {
-	case l.command.Session != v.session:
-		return fmt.Errorf("%s: it is of session %s, not of %s", l.subject(), l.command.Session, v.session)
 	case l.command.LedgerID != v.ledger.LedgerID:
 		return fmt.Errorf("%s: it is of ledger %s", l.subject(), l.command.LedgerID)
+	case l.command.Session != v.session:
+		return fmt.Errorf("%s: it is of session %s, not of %s", l.subject(), l.command.Session, v.session)
 	case first.Sequence > next:
 		return fmt.Errorf("event %d is withheld: event %d stands in its place", next, first.Sequence)
 	case first.Sequence < next:
@@ -305,18 +312,7 @@ func (l *receiptLine) refused() error {
 	return nil
 }
 
-// endBlocks says why there may be no more blocks missing.
-func (v *verifier) endBlocks() error {
-	if v.block == nil || v.block.Height != v.height {
-		return fmt.Errorf("the block of the export's height %d is missing", v.height)
-	}
-	return nil
-}
-
 func (v *verifier) takeReceipts(l *receiptsLine) error {
-	if err := v.endBlocks(); err != nil {
-		return err
-	}
 	number := v.listed.Size + 1
 	if l.first != number || len(l.hashes) == 0 || v.listed.Size%receiptsPerLine != 0 {
 		return fmt.Errorf("the list of receipts: %d from receipt %d stand after %d in lines of %d",
@@ -333,8 +329,8 @@ func (v *verifier) takeReceipts(l *receiptsLine) error {
 }
 
 func (v *verifier) takeState(l *stateLine) error {
-	if err := v.endBlocks(); err != nil {
-		return err
+	if v.block == nil || v.block.Height != v.height {
+		return fmt.Errorf("the block of the export's height %d is missing", v.height)
 	}
 	if l.session != v.session || l.height != v.height {
 		return fmt.Errorf("state: it is of %s at height %d", l.session, l.height)
@@ -404,9 +400,11 @@ func VerifyProof(in io.Reader, f *ledger.Founding) (signed bool, err error) {
 	}
 	switch l := parsed[1].(type) {
 	case *eventsLine:
-		signed = true
+		signed = len(l.events[0].signatures) > 0
 		for _, e := range l.events {
-			signed = signed && len(e.signatures) > 0
+			if signed != (len(e.signatures) > 0) {
+				return false, fmt.Errorf("%s: the authority has signed only some of them", l.subject())
+			}
 		}
 		return signed, l.check(f, block, -1, true)
 	case *receiptLine:

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"nocturne.example/verifier/internal/wire"
@@ -12,6 +13,12 @@ const (
 	headerBytesMax = 1 << 20
 	proofBytesMax  = 4 << 20
 	headersMax     = 4096
+	partitionsMax  = 256
+)
+
+const (
+	ledgerBlock = iota
+	tailBlock
 )
 
 // Epoch is a recovery's number and a number within it.
@@ -81,11 +88,34 @@ func (b *BlockHeader) Fields(c *wire.Codec) {
 func ReadHeader(b []byte) (*BlockHeader, error) {
 	h := &BlockHeader{}
 	err := wire.Decode(b, headerBytesMax, h)
-	if err == nil && (min(h.Height, h.View) < 1 || h.Height > wire.IntegerMax ||
-		min(h.Epoch.Recovery, h.Epoch.Number, h.ParentView) < 0 || h.Time < 0 || h.Time > wire.TimeMax) {
-		err = errors.New("its height, time, view or epoch is out of its bounds")
+	if err == nil {
+		err = h.wellFormed()
 	}
 	return h, err
+}
+
+func (b *BlockHeader) wellFormed() error {
+	if b.Kind != ledgerBlock && b.Kind != tailBlock {
+		return errors.New("block header: its kind is unknown")
+	}
+	if min(b.Height, b.View) < 1 || b.Height > wire.IntegerMax ||
+		min(b.Epoch.Recovery, b.Epoch.Number, b.ParentView) < 0 || b.Time < 0 || b.Time > wire.TimeMax {
+		return errors.New("block header: its height, time, view or epoch is out of its bounds")
+	}
+	var count int64
+	partition := int64(-1)
+	for _, r := range b.Ranges {
+		if r.Partition <= partition || r.Partition >= partitionsMax || r.LogEpoch < 1 ||
+			r.LogEpoch > math.MaxInt32 || r.From < 0 || r.From >= r.To || r.To > wire.IntegerMax {
+			return errors.New("block header: its ranges are not one a partition, rising, of at least one record")
+		}
+		partition = r.Partition
+		count += r.To - r.From
+	}
+	if b.RecordCount != count {
+		return fmt.Errorf("block header: it counts %d records, its ranges are of %d", b.RecordCount, count)
+	}
+	return nil
 }
 
 // Digest is the digest of the block with these BlockHeader bytes.
@@ -98,20 +128,8 @@ func (b *BlockHeader) Check(f *Founding) error {
 		return fmt.Errorf("it is of ledger %s", b.LedgerID)
 	case b.FormatVersion != 1 || b.RulesVersion != 1:
 		return errors.New("expected format and rules version 1")
-	case b.Kind != 0:
+	case b.Kind != ledgerBlock:
 		return errors.New("it is no ledger block")
-	}
-	var count int64
-	partition := int64(-1)
-	for _, r := range b.Ranges {
-		if r.Partition <= partition || r.From < 0 || r.From >= r.To || r.To > wire.IntegerMax-count {
-			return errors.New("its ranges are not one a partition, rising, of at least one record")
-		}
-		partition = r.Partition
-		count += r.To - r.From
-	}
-	if b.RecordCount != count {
-		return fmt.Errorf("it counts %d records, its ranges are of %d", b.RecordCount, count)
 	}
 	return nil
 }
@@ -162,13 +180,20 @@ func (p *CommitProof) Fields(c *wire.Codec) {
 // ReadCommitProof reads CommitProof bytes.
 func ReadCommitProof(b []byte) (*CommitProof, error) {
 	proof := &CommitProof{}
-	return proof, wire.Decode(b, proofBytesMax, proof)
+	err := wire.Decode(b, proofBytesMax, proof)
+	if err == nil && (proof.Kind < 1 || proof.Kind > finalize) {
+		err = errors.New("certificate: its kind is unknown")
+	}
+	if err == nil && (min(proof.Epoch.Recovery, proof.Epoch.Number) < 0 || proof.View < 1) {
+		err = errors.New("certificate: its epoch or view is out of its bounds")
+	}
+	return proof, err
 }
 
 const finalize = 3
 
-// Check says why the proof does not commit the block with this digest.
-func (p *CommitProof) Check(f *Founding, digest wire.Hash) error {
+// Check says why the proof does not commit the block with this header, of this digest.
+func (p *CommitProof) Check(f *Founding, block *BlockHeader, digest wire.Hash) error {
 	if p.Kind != finalize {
 		return errors.New("commit proof: only a finalization commits")
 	}
@@ -176,25 +201,36 @@ func (p *CommitProof) Check(f *Founding, digest wire.Hash) error {
 		return fmt.Errorf("commit proof: expected at most %d headers, got %d", headersMax, len(p.Headers))
 	}
 	last := digest
-	for _, header := range p.Headers {
-		child, err := ReadHeader(header)
+	header := block
+	for _, encoded := range p.Headers {
+		child, err := ReadHeader(encoded)
 		if err != nil {
 			return fmt.Errorf("commit proof: a header: %w", err)
 		}
 		if child.ParentDigest != last {
 			return errors.New("commit proof: its headers do not lead to the block")
 		}
-		last = Digest(header)
+		if child.LedgerID != f.LedgerID || child.FormatVersion != 1 || child.RulesVersion != 1 {
+			return errors.New("commit proof: a header is of another ledger or version")
+		}
+		height := header.Height // a tail block's is that of the last ledger block
+		if child.Kind == ledgerBlock {
+			height++
+		}
+		if child.Height != height || header.Kind == tailBlock && child.Kind == ledgerBlock {
+			return fmt.Errorf("commit proof: a header of height %d after %d", child.Height, header.Height)
+		}
+		header, last = child, Digest(encoded)
 	}
 	switch {
 	case p.Digest != last:
 		return errors.New("commit proof: of another block")
+	case p.Epoch != header.Epoch || p.ValidatorSetHash != header.ValidatorSetHash || p.View != header.View:
+		return errors.New("certificate: of another epoch, validator set or view than its block")
 	case p.ValidatorSetHash != f.ValidatorSetHash:
 		return errors.New("certificate: of another validator set")
 	case len(p.Votes) != f.Quorum:
 		return fmt.Errorf("certificate: expected %d votes, got %d", f.Quorum, len(p.Votes))
-	case min(p.Epoch.Recovery, p.Epoch.Number) < 0 || p.View < 1:
-		return errors.New("certificate: its epoch or view is out of its bounds")
 	}
 	message := slices.Concat([]byte{finalize}, f.LedgerID[:], wire.U64(p.Epoch.Recovery),
 		wire.U64(p.Epoch.Number), p.ValidatorSetHash[:], wire.U64(p.View), p.Digest[:])

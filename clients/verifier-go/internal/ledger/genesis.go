@@ -4,7 +4,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"math"
 
 	"nocturne.example/verifier/internal/wire"
 )
@@ -139,22 +139,70 @@ func (g *Genesis) check() error {
 	if err := possessed(g.Authority, g.AuthorityPossession); err != nil {
 		return fmt.Errorf("authority: %w", err)
 	}
-	for _, key := range slices.Concat(g.Anchors, g.Operators) {
-		if err := key.Check(); err != nil {
-			return fmt.Errorf("anchors and operators: %w", err)
+	validators := make([]wire.Key, 0, len(g.Validators))
+	for _, v := range g.Validators {
+		validators = append(validators, v.Key)
+	}
+	for name, keys := range map[string][]wire.Key{
+		"validators": validators, "anchors": g.Anchors, "operators": g.Operators, "witnesses": g.Witnesses,
+	} {
+		if err := distinct(keys); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	if g.Threshold < 1 || g.Threshold > int64(len(g.Operators)) {
 		return errors.New("the threshold is not that of its operators")
 	}
+	if g.WitnessThreshold < 0 || g.WitnessThreshold > int64(len(g.Witnesses)) {
+		return errors.New("the witness threshold is not that of its witnesses")
+	}
+	if err := g.checkKinds(); err != nil {
+		return err
+	}
 	switch {
 	case g.Partitions < 1 || g.Partitions > 256, g.CommandBytesMax < 1,
 		g.CommandBytesMax > g.RecordBytesMax, g.RecordBytesMax > g.BlockBytesMax/2,
 		g.BlockBytesMax > blockBytesMax, g.CommandEventsMax > blockBytesMax,
-		min(g.EpochLength, g.CommandEventsMax, g.RangeRecordsMax, g.IDWindow) < 1:
+		min(g.EpochLength, g.CommandEventsMax, g.RangeRecordsMax, g.IDWindow) < 1, g.ClockBoundMs < 0:
 		return errors.New("a limit is out of its bounds")
 	case g.RecordBytesMax+g.CommandBytesMax+512*g.CommandEventsMax+64*g.Partitions+4096 > g.BlockBytesMax:
 		return errors.New("its largest record does not fit a block")
+	}
+	return nil
+}
+
+// distinct says why the keys are not valid ones, each once.
+func distinct(keys []wire.Key) error {
+	seen := map[wire.Hash]bool{}
+	for _, key := range keys {
+		if err := key.Check(); err != nil {
+			return err
+		}
+		if seen[key.ID()] {
+			return errors.New("a key stands twice")
+		}
+		seen[key.ID()] = true
+	}
+	return nil
+}
+
+func (g *Genesis) checkKinds() error {
+	type named struct {
+		kind    string
+		version int64
+	}
+	seen := map[named]bool{}
+	for _, k := range g.Kinds {
+		name := named{k.Kind, k.Version}
+		if !wire.IsTypeName(k.Kind) || k.Version < 1 || k.Version > math.MaxInt32 || seen[name] {
+			return fmt.Errorf("kind %q in version %d: no name, no version, or twice", k.Kind, k.Version)
+		}
+		seen[name] = true
+	}
+	for _, rule := range g.OpenPolicy {
+		if rule.Kind != "" && !wire.IsTypeName(rule.Kind) {
+			return fmt.Errorf("open policy: %q is no kind", rule.Kind)
+		}
 	}
 	return nil
 }

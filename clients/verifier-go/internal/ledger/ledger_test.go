@@ -262,7 +262,7 @@ func TestBlockVectors(t *testing.T) {
 		digest := Digest(x.Header)
 		proof, err := ReadCommitProof(x.CommitProof)
 		if err == nil {
-			err = proof.Check(f, digest)
+			err = proof.Check(f, header, digest)
 		}
 		if err != nil || header.Check(f) != nil || digest.String() != x.Digest {
 			t.Errorf("block %d: %v, %v", header.Height, err, header.Check(f))
@@ -287,6 +287,11 @@ func TestCertificateVectors(t *testing.T) {
 	var v struct {
 		Quorums                                              map[int]int
 		Genesis, Block, CommitProof, CommitProofByDescendant vectors.Hex
+		Claims                                               []struct {
+			Name          string
+			Header, Proof vectors.Hex
+			Holds         bool
+		}
 	}
 	vectors.Load(t, "certificates", &v)
 	for n, quorum := range v.Quorums {
@@ -298,10 +303,27 @@ func TestCertificateVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	block, err := ReadHeader(v.Block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range v.Claims {
+		header, err := ReadHeader(c.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, err := ReadCommitProof(c.Proof)
+		if err == nil {
+			err = proof.Check(f, header, Digest(c.Header))
+		}
+		if (err == nil) != c.Holds {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	}
 	for _, b := range [][]byte{v.CommitProof, v.CommitProofByDescendant} {
 		proof, err := ReadCommitProof(b)
 		if err == nil {
-			err = proof.Check(f, Digest(v.Block))
+			err = proof.Check(f, block, Digest(v.Block))
 		}
 		if err != nil {
 			t.Error(err)
@@ -323,7 +345,7 @@ func TestCertificateVectors(t *testing.T) {
 		} {
 			spoiled, _ := ReadCommitProof(b)
 			spoil(spoiled)
-			if spoiled.Check(f, Digest(v.Block)) == nil {
+			if spoiled.Check(f, block, Digest(v.Block)) == nil {
 				t.Errorf("%s: accepted", name)
 			}
 		}
@@ -340,6 +362,8 @@ func TestRecordsAreReadUpToTheirBounds(t *testing.T) {
 			return m.Check()
 		},
 	}
+	read["block_header"] = func(b []byte) error { _, err := ReadHeader(b); return err }
+	read["commit_proof"] = func(b []byte) error { _, err := ReadCommitProof(b); return err }
 	var all []struct {
 		Schema, Name string
 		Record       vectors.Hex
