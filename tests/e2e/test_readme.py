@@ -80,7 +80,7 @@ def test_every_command_of_the_readme_does_what_it_says(clone: Clone) -> None:
         said[line.text] = done.stdout + done.stderr
     assert "attacks were caught" in said["make demo"]
     assert (clone.folder / "demo" / "report.html").stat().st_size > 10_000
-    assert "verified: 2 events and 1 receipts of orders/1" in said["nocturne verify order.jsonl"]
+    assert "verified: 2 events and 1 receipt of orders/1" in said["nocturne verify order.jsonl"]
     changed = next(text for line, text in said.items() if "changed.jsonl" in line)
     assert re.search(r"event 1: its payload is not the one its author signed", changed), changed
 

@@ -28,6 +28,7 @@ from nocturne.core.certificates import (
 )
 from nocturne.core.commands import Command, Opening, encode_command
 from nocturne.core.encoding import TIME_MAX
+from nocturne.core.genesis import Genesis, Limits, encode_genesis
 from nocturne.core.identifiers import Hash, LedgerId, SessionId
 from nocturne.core.intake import signed_command_of
 
@@ -47,6 +48,7 @@ def bounds() -> Iterator[Bound]:
     yield from _commands()
     yield from _headers()
     yield from _commit_proofs()
+    yield from _geneses()
 
 
 def _commands() -> Iterator[Bound]:
@@ -154,6 +156,67 @@ def _commit_proofs() -> Iterator[Bound]:
     for epoch in (Epoch(-1, 0), Epoch(0, -1)):
         changed = replace(certificate, epoch=epoch)
         yield of(f"epoch {epoch.recovery}, {epoch.number}", False, changed)
+
+
+def _geneses() -> Iterator[Bound]:
+    good = example_ledger().genesis
+    limits, finality, operator = good.limits, good.finality, good.operators[0]
+    other = signer_of("other operator").key
+    facts = good.kinds[1]
+
+    def of(name: str, well_formed: bool, genesis: Genesis) -> Bound:
+        return Bound("genesis", name, encode_genesis(genesis), well_formed)
+
+    yield of("as it is", True, good)
+    yield of("other versions", False, replace(good, format_version=2))
+    yield of("no validators", False, replace(good, validators=()))
+    yield of("a validator twice", False, replace(good, validators=good.validators * 2))
+    yield of("two operators", True, replace(good, operators=(operator, other)))
+    yield of("an operator twice", False, replace(good, operators=(operator, other, operator)))
+    yield of("an anchor", True, replace(good, anchors=(operator,)))
+    yield of("an anchor twice", False, replace(good, anchors=(operator, operator)))
+    yield of("an anchor that is no key", False, replace(good, anchors=((),)))
+    for threshold in (0, 2):
+        yield of(f"threshold {threshold} of 1", False, replace(good, operator_threshold=threshold))
+    for count, threshold in ((0, 0), (2, 0), (2, 2), (0, 1), (2, 3), (2, -1)):
+        witnesses = (operator, other)[:count]
+        changed = replace(finality, witnesses=witnesses, witness_threshold=threshold)
+        fits = 0 <= threshold <= count
+        yield of(f"{threshold} of {count} witnesses", fits, replace(good, finality=changed))
+    twice = replace(finality, witnesses=(operator, operator))
+    yield of("a witness twice", False, replace(good, finality=twice))
+    yield of("a witness that is no key", False,
+             replace(good, finality=replace(finality, witnesses=((),))))  # fmt: skip
+    yield of("no kinds", True, replace(good, kinds=()))
+    yield of("a kind in two versions", True,
+             replace(good, kinds=(facts, replace(facts, version=2))))  # fmt: skip
+    yield of("a kind twice", False,
+             replace(good, kinds=(facts, replace(facts, code_hash=Hash(bytes(32))))))  # fmt: skip
+    for version in (0, 2**31):
+        kinds = (replace(facts, version=version),)
+        yield of(f"a kind in version {version}", False, replace(good, kinds=kinds))
+    for name in ("", "a b", "k" * 129):
+        kinds = (replace(facts, name=name),)
+        yield of(f"kind {name[:8]!a} of {len(name)}", False, replace(good, kinds=kinds))
+    rule = good.open_policy[0]
+    for name in ("", "facts", "a b"):
+        policy = (replace(rule, kind=name),)
+        yield of(f"a rule for kind {name!a}", name != "a b", replace(good, open_policy=policy))
+    for bound in (0, -1):
+        changed_limits = replace(limits, clock_bound_ms=bound)
+        yield of(f"clockBoundMs {bound}", bound == 0, replace(good, limits=changed_limits))
+    for field in ("command_events_max", "range_records_max", "id_window", "command_bytes_max"):
+        zero = Limits(**{**_fields(limits), field: 0})
+        yield of(f"{field} 0", False, replace(good, limits=zero))
+    for partitions in (256, 0, 257):
+        yield of(
+            f"{partitions} partitions", partitions == 256, replace(good, partitions=partitions)
+        )
+    yield of("epochs of length 0", False, replace(good, epoch_length=0))
+
+
+def _fields(limits: Limits) -> dict[str, int]:
+    return {name: getattr(limits, name) for name in limits.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

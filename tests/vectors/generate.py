@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from nocturne.core.blocks import Disposition
 from nocturne.core.certificates import Ballot, CommitProof, Epoch, VoteKind
 from nocturne.core.commands import encode_signed_command, payload_hash
 from nocturne.core.events import Position
-from nocturne.core.exports import block_line, disposition_proof
+from nocturne.core.exports import EventsLine, block_line, disposition_proof, parse_line, print_line
 from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import (
     Hash,
@@ -43,6 +44,7 @@ from nocturne.core.identifiers import (
     session_key,
 )
 from nocturne.core.intake import command_hash_of_value, evidence_of, signed_command_of
+from nocturne.core.json_forms import UNSIGNED
 from nocturne.core.keys import (
     PublicKey,
     Signatures,
@@ -163,7 +165,8 @@ def json_vectors() -> Json:
         1.7976931348623157e308,
         9007199254740991, -9007199254740991, 0.1, 0.30000000000000004, 4.35, 1e-5,
         333333333.3333333,
-        "\u0000\u001f\"\\/\b\t\n\f\r\x7f", "é𝄞\u2028", [], {}, [None, True, False],
+        "\u0000\u001f\"\\/\b\t\n\f\r\x7f", "é𝄞\u2028", "\ufdd0\uffff\U0001fffe",
+        [], {}, [None, True, False],
         {"\U0001d11e": 1, "\ufb33": 2, "z": 3, "": 4},
     ]  # fmt: skip
     return [{"value": value, "printed": canonical_json(value).hex()} for value in values]
@@ -479,6 +482,9 @@ def merkle_vectors() -> Json:
     """RFC 6962: roots, inclusion and consistency over leaves 0x00, 0x01, …"""
     leaves = [merkle.leaf_hash(bytes((number,))) for number in range(9)]
     return {
+        "leafData": [bytes((number,)).hex() for number in range(len(leaves))],
+        "comment": "roots[n] is of the first n leaves; inclusion and consistency of the first"
+        " `size` or `new`; hashes of inclusion from the leaf up",
         "roots": [format_hash(merkle.root(leaves[:size])) for size in range(len(leaves) + 1)],
         "inclusion": [
             {
@@ -524,6 +530,8 @@ def sparse_tree_vectors() -> Json:
             }
         )
     return {
+        "comment": "roots[n] is of the first n pairs; proofs are against the last root, siblings"
+        " from the root down; leaf is what stands at the end, null for nothing",
         "pairs": [
             {"key": key.hex(), "value": (b"value %d" % number).hex()}
             for number, key in enumerate(keys)
@@ -643,7 +651,27 @@ def _proofs_json() -> Json:
         verdict = verify_disposition_proof(proof, ledger.genesis_bytes, trusted)
         assert verdict.holds
         found.append({"proof": proof.decode(), "signed": verdict.signed})
-    return {"genesis": ledger.genesis_bytes.hex(), "proofs": found}
+    return {
+        "genesis": ledger.genesis_bytes.hex(),
+        "proofs": found,
+        "bad": [
+            {
+                "name": "some events of a command are signed and others are not",
+                "proof": _half_signed(ledger).decode(),
+                "fault": verify_disposition_proof(
+                    _half_signed(ledger), ledger.genesis_bytes, trusted
+                ).fault,
+            }
+        ],
+    }
+
+
+def _half_signed(ledger: SyntheticLedger) -> bytes:
+    block = ledger.blocks[0]
+    both = parse_line(ledger.disposition(block, 1))
+    assert isinstance(both, EventsLine)
+    half = replace(both, attestations=(both.attestations[0], UNSIGNED))
+    return disposition_proof(block_line(block.header_bytes, block.proof), print_line(half))
 
 
 if __name__ == "__main__":

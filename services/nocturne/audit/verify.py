@@ -93,10 +93,12 @@ class Verdict:
         ledger = format_hash(self.ledger_id)
         if not self.identity_checked:
             return f"consistent with ledger {ledger}, identity not checked"
-        return (
-            f"verified: {self.events} events and {self.receipts} receipts of {self.session} "
-            f"as of block {self.height} of ledger {ledger}"
-        )
+        counted = f"{_counted(self.events, 'event')} and {_counted(self.receipts, 'receipt')}"
+        return f"verified: {counted} of {self.session} as of block {self.height} of ledger {ledger}"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
 
 
 class _Wrong(Exception):  # noqa: N818  it is a finding, not an error of ours
@@ -135,7 +137,9 @@ def verify_disposition_proof(
         ledger = _ledger_of(genesis_bytes, trusted)
         block, line = _proof_lines(proof)
         _check_block(ledger, block)
-        _check_disposition(ledger, block, line, unsigned_allowed=True)
+        _check_ledger(ledger, line)
+        _check_disposition(ledger, block, line, -1, unsigned_allowed=True)
+        _check_all_or_none_signed(line)
     except (Malformed, _Wrong) as found:
         fault = str(found)
     events = line if isinstance(line, EventsLine) and fault is None else None
@@ -220,17 +224,38 @@ def _leaf_index(header: BlockHeader, position: Position) -> int | None:
 # One disposition ----------------------------------------------------------------------------------
 
 
+def _check_ledger(ledger: _Ledger, line: EventsLine | ReceiptLine) -> None:
+    named = line.command.ledger_id if isinstance(line, EventsLine) else line.header.ledger_id
+    if named != ledger.ledger_id:
+        raise _Wrong(f"{_name_of(line)}: it is of ledger {format_hash(named)}")
+
+
 def _check_disposition(
-    ledger: _Ledger, block: BlockLine, line: EventsLine | ReceiptLine, *, unsigned_allowed: bool
+    ledger: _Ledger,
+    block: BlockLine,
+    line: EventsLine | ReceiptLine,
+    leaf_before: int,
+    *,
+    unsigned_allowed: bool,
 ) -> None:
+    """What a line shows alone, under its block and after the leaf `leaf_before` (-1: none)."""
     if isinstance(line, EventsLine):
-        _check_events(ledger, block, line, unsigned_allowed)
+        _check_events(ledger, block, line, leaf_before, unsigned_allowed)
     else:
-        _check_receipt(ledger, block, line, unsigned_allowed)
+        _check_receipt(ledger, block, line, leaf_before, unsigned_allowed)
+
+
+def _check_all_or_none_signed(line: EventsLine | ReceiptLine) -> None:
+    if isinstance(line, EventsLine) and len({one == UNSIGNED for one in line.attestations}) > 1:
+        raise _Wrong(f"{_name_of(line)}: the authority has signed only some of them")
 
 
 def _check_placement(
-    block: BlockLine, placement: Placement, disposition: Disposition, what: str
+    block: BlockLine,
+    placement: Placement,
+    disposition: Disposition,
+    leaf_before: int,
+    what: str,
 ) -> None:
     header = block.header
     if placement.height != header.height:
@@ -245,6 +270,8 @@ def _check_placement(
         raise _Wrong(f"{what}: its position is not in the ranges of block {header.height}")
     if placement.leaf_index != index:
         raise _Wrong(f"{what}: its leaf is {index}, not {placement.leaf_index}")
+    if index <= leaf_before:
+        raise _Wrong(f"block {header.height}: leaf {index} stands after leaf {leaf_before}")
     try:
         root = merkle.root_from_inclusion(
             disposition_leaf(disposition), index, header.record_count, placement.path
@@ -256,21 +283,21 @@ def _check_placement(
 
 
 def _check_events(
-    ledger: _Ledger, block: BlockLine, line: EventsLine, unsigned_allowed: bool
+    ledger: _Ledger, block: BlockLine, line: EventsLine, leaf_before: int, unsigned_allowed: bool
 ) -> None:
     what = _name_of(line)
     command = line.command
-    if command.ledger_id != ledger.ledger_id:
-        raise _Wrong(f"{what}: it is of ledger {format_hash(command.ledger_id)}")
     hashes = tuple(map(hash_event, line.headers()))
     disposition = Disposition(line.placement.position, line.command_hash, hashes, None)
-    _check_placement(block, line.placement, disposition, what)
+    _check_placement(block, line.placement, disposition, leaf_before, what)
     if not author_signed_hash(line.command_hash, command.key, line.author_signatures):
         raise _Wrong(f"{what}: its author's signature does not verify")
+    for index, payload in enumerate(line.payloads):
+        if payload_hash(payload) != command.events[index].payload_hash:
+            what = f"event {line.sequence + index}"
+            raise _Wrong(f"{what}: its payload is not the one its author signed")
     for index, event_hash in enumerate(hashes):
         what = f"event {line.sequence + index}"
-        if payload_hash(line.payloads[index]) != command.events[index].payload_hash:
-            raise _Wrong(f"{what}: its payload is not the one its author signed")
         attestation = line.attestations[index]
         if _is_attested(ledger, attestation, what, unsigned_allowed) and not event_signed(
             attestation.key,
@@ -283,15 +310,13 @@ def _check_events(
 
 
 def _check_receipt(
-    ledger: _Ledger, block: BlockLine, line: ReceiptLine, unsigned_allowed: bool
+    ledger: _Ledger, block: BlockLine, line: ReceiptLine, leaf_before: int, unsigned_allowed: bool
 ) -> None:
     header = line.header
     receipt_hash = hash_receipt(encode_receipt_header(header))
-    what = f"receipt {format_hash(receipt_hash)}"
-    if header.ledger_id != ledger.ledger_id:
-        raise _Wrong(f"{what}: it is of ledger {format_hash(header.ledger_id)}")
+    what = _name_of(line)
     disposition = Disposition(line.placement.position, header.command_hash, (), receipt_hash)
-    _check_placement(block, line.placement, disposition, what)
+    _check_placement(block, line.placement, disposition, leaf_before, what)
     _check_refused(line, what)
     attestation = line.attestation
     if _is_attested(ledger, attestation, what, unsigned_allowed) and not receipt_signed(
@@ -336,7 +361,9 @@ def _is_attested(
     return True
 
 
-def _name_of(line: EventsLine) -> str:
+def _name_of(line: EventsLine | ReceiptLine) -> str:
+    if isinstance(line, ReceiptLine):
+        return f"receipt {format_hash(hash_receipt(encode_receipt_header(line.header)))}"
     count = len(line.command.events)
     if count == 1:
         return f"event {line.sequence}"
@@ -448,16 +475,12 @@ class _Export:
         block = self._block
         if block is None or self._listed:
             raise _Wrong("a disposition stands under no block")
+        _check_ledger(ledger, line)
         if isinstance(line, EventsLine):
             self._check_sequence(first.session, line)
         else:
             self._check_home(first.session, line.header)
-        _check_disposition(ledger, block, line, unsigned_allowed=False)
-        if line.placement.leaf_index <= self._leaf_index:
-            raise _Wrong(
-                f"block {block.header.height}: leaf {line.placement.leaf_index} "
-                f"stands after leaf {self._leaf_index}"
-            )
+        _check_disposition(ledger, block, line, self._leaf_index, unsigned_allowed=False)
         self._leaf_index = line.placement.leaf_index
         self._append(line)
 

@@ -10,9 +10,10 @@ from typing import Final
 
 from nocturne.core.blocks import PARTITIONS_MAX
 from nocturne.core.certificates import ValidatorSet
+from nocturne.core.commands import KIND_VERSION_MAX
 from nocturne.core.encoding import AvroRecord, Codec, domain, sha256, variable
 from nocturne.core.errors import Malformed
-from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.identifiers import Hash, LedgerId, is_type_name
 from nocturne.core.keys import (
     Key,
     Signatures,
@@ -232,8 +233,7 @@ def _check(genesis: Genesis) -> None:
             raise Malformed("genesis: a validator's key has no proof of possession")
     if not verify_possession(genesis.authority, genesis.authority_possession):
         raise Malformed("genesis: the authority's key has no proof of possession")
-    if not all(map(is_valid_key, genesis.operators + genesis.anchors)):
-        raise Malformed("genesis: an operator's or anchor's key is not one")
+    _check_keys(genesis)
     if not 1 <= genesis.operator_threshold <= len(genesis.operators):
         raise Malformed("genesis: the operator threshold is not among its operators")
     if not 1 <= limits.command_bytes_max <= limits.record_bytes_max <= limits.block_bytes_max // 2:
@@ -246,3 +246,33 @@ def _check(genesis: Genesis) -> None:
         raise Malformed("genesis: limits: expected at least 1 of everything")
     if genesis.epoch_length < 1:
         raise Malformed("genesis: epoch length: expected at least 1")
+    if limits.clock_bound_ms < 0:
+        raise Malformed("genesis: limits: expected a clock bound of at least 0 ms")
+    _check_kinds(genesis)
+
+
+def _check_keys(genesis: Genesis) -> None:
+    groups = {
+        "validators": genesis.validator_set.keys,
+        "operators": genesis.operators,
+        "anchors": genesis.anchors,
+        "witnesses": genesis.finality.witnesses,
+    }
+    for name, keys in groups.items():
+        if not all(map(is_valid_key, keys)):
+            raise Malformed(f"genesis: {name}: a key is not one")
+        if len(set(keys)) != len(keys):
+            raise Malformed(f"genesis: {name}: a key stands twice")
+    if not 0 <= genesis.finality.witness_threshold <= len(genesis.finality.witnesses):
+        raise Malformed("genesis: the witness threshold is not among its witnesses")
+
+
+def _check_kinds(genesis: Genesis) -> None:
+    for one in genesis.kinds:
+        if not is_type_name(one.name) or not 1 <= one.version <= KIND_VERSION_MAX:
+            raise Malformed(f"genesis: kind {one.name[:140]!r} in version {one.version}")
+    if len({(one.name, one.version) for one in genesis.kinds}) != len(genesis.kinds):
+        raise Malformed("genesis: a kind stands twice in one version")
+    for rule in genesis.open_policy:
+        if rule.kind and not is_type_name(rule.kind):
+            raise Malformed(f"genesis: open policy: not a kind: {rule.kind[:140]!r}")

@@ -28,7 +28,7 @@ def ledger_id(shell: Shell) -> str:
 
 def test_a_trusted_export_holds(shell: Shell, export: Path) -> None:
     assert shell.run("verify", str(export), "--trust", ledger_id(shell)) == 0
-    assert shell.out.startswith("✓ verified: 2 events and 1 receipts of orders/1")
+    assert shell.out.startswith("✓ verified: 2 events and 1 receipt of orders/1")
     told = shell.json("verify", str(export), "--trust", ledger_id(shell))
     assert told["holds"] is True
     assert (told["events"], told["receipts"]) == (2, 1)

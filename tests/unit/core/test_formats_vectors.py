@@ -14,11 +14,13 @@ from nocturne.core.blocks import decode_block_header, link_of
 from nocturne.core.certificates import check_commit_proof, decode_commit_proof
 from nocturne.core.commands import decode_command
 from nocturne.core.errors import Malformed
+from nocturne.core.genesis import decode_genesis
 
 READERS: dict[str, Callable[[bytes], object]] = {
     "command": decode_command,
     "block_header": decode_block_header,
     "commit_proof": decode_commit_proof,
+    "genesis": decode_genesis,
 }
 
 

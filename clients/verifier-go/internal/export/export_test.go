@@ -36,6 +36,7 @@ type exports struct {
 			Proof  string
 			Signed bool
 		}
+		Bad []struct{ Name, Proof, Fault string }
 	}
 }
 
@@ -124,6 +125,11 @@ func TestDispositionProofs(t *testing.T) {
 	founding, err := ledger.ReadGenesis(all.Genesis)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range all.Bad {
+		if _, err := VerifyProof(strings.NewReader(p.Proof), founding); err == nil || err.Error() != p.Fault {
+			t.Errorf("%s: %v; expected %s", p.Name, err, p.Fault)
+		}
 	}
 	for i, p := range all.Proofs {
 		signed, err := VerifyProof(strings.NewReader(p.Proof), founding)

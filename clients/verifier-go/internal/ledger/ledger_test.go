@@ -363,6 +363,7 @@ func TestRecordsAreReadUpToTheirBounds(t *testing.T) {
 		},
 	}
 	read["block_header"] = func(b []byte) error { _, err := ReadHeader(b); return err }
+	read["genesis"] = func(b []byte) error { _, err := ReadGenesis(b); return err }
 	read["commit_proof"] = func(b []byte) error { _, err := ReadCommitProof(b); return err }
 	var all []struct {
 		Schema, Name string
