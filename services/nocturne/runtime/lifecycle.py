@@ -38,8 +38,8 @@ SWITCH_SECONDS: Final = 0.001
 records through it, and Python's 5 ms would be an eighth of the promised latency."""
 
 GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
-"""A batch of records makes thousands of objects that go with it: looking for cycles among them every
-700 objects, as Python does, was a tenth of the command service's time and found none."""
+"""A batch of records makes thousands of objects that go with it: looking for cycles among them
+every 700 objects, as Python does, was a tenth of the command service's time and found none."""
 
 log = structlog.get_logger()
 
