@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.vectors.attacks import bad_exports
 from tests.vectors.bounds import bounds, claims
+from tests.vectors.edges import TAG, edges
 from tests.vectors.synthetic import (
     MadeBlock,
     SyntheticLedger,
@@ -194,6 +195,19 @@ def key_vectors() -> Json:
             "signatures": signatures_json(signer.sign(tag, b"message")),
         },
         "possession": signatures_json(prove_possession(signer)),
+        "edge": {
+            "domain": TAG,
+            "signatures": [
+                {
+                    "name": one.name,
+                    "publicKey": one.public_key.hex(),
+                    "message": one.message.hex(),
+                    "bytes": one.signature.hex(),
+                    "verifies": one.verifies,
+                }
+                for one in edges()
+            ],
+        },
     }
 
 

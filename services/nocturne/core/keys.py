@@ -1,7 +1,8 @@
 """Keys, signatures and suites. A key is one public key per suite; a signature list has one each.
 
-Rules: docs/spec/encoding.md §5. Ed25519 means libsodium's rule on every path: canonical S, no
-small-order points. Pure: private keys are arguments.
+Rules: docs/spec/encoding.md §5. Ed25519 is verified by libsodium on every path: canonical S and
+points, none of small order, no cofactor; vectors hold its versions to that. Pure: private keys are
+arguments.
 """
 
 from __future__ import annotations

@@ -8,13 +8,16 @@ from collections.abc import Callable
 import pytest
 from tests.vectors import generate
 from tests.vectors.bounds import Bound, Claim, bounds, claims
+from tests.vectors.edges import TAG, Edge, edges
 from tests.vectors.synthetic import example_ledger
 
 from nocturne.core.blocks import decode_block_header, link_of
 from nocturne.core.certificates import check_commit_proof, decode_commit_proof
 from nocturne.core.commands import decode_command
+from nocturne.core.encoding import domain
 from nocturne.core.errors import Malformed
 from nocturne.core.genesis import decode_genesis
+from nocturne.core.keys import PublicKey, Signature, key_id, verify
 
 READERS: dict[str, Callable[[bytes], object]] = {
     "command": decode_command,
@@ -54,3 +57,10 @@ def test_a_commit_proof_holds_or_does_not(claim: Claim) -> None:
     else:
         with pytest.raises(Malformed):
             check_commit_proof(proof, block, ledger.state.ledger_id, validators, link_of)
+
+
+@pytest.mark.parametrize("edge", list(edges()), ids=lambda one: str(one.name))
+def test_ed25519_is_the_rule_whatever_the_library(edge: Edge) -> None:
+    key = (PublicKey(1, edge.public_key),)
+    signatures = (Signature(1, key_id(key), edge.signature),)
+    assert verify(key, domain(TAG), edge.message, signatures) is edge.verifies

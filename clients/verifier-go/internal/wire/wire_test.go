@@ -184,8 +184,23 @@ func TestKeyVectors(t *testing.T) {
 			Signatures signatures
 		}
 		Possession signatures
+		Edge       struct {
+			Domain     string
+			Signatures []struct {
+				Name                      string
+				PublicKey, Message, Bytes vectors.Hex
+				Verifies                  bool
+			}
+		}
 	}
 	vectors.Load(t, "keys", &v)
+	for _, x := range v.Edge.Signatures {
+		key := Key{{Ed25519, x.PublicKey}}
+		list := []Signature{{Ed25519, key.ID(), x.Bytes}}
+		if key.Verify(v.Edge.Domain, x.Message, list) != x.Verifies {
+			t.Errorf("%s: expected %v", x.Name, x.Verifies)
+		}
+	}
 	b, err := parseHex(v.PublicKey, "ed25519-", 32)
 	if err != nil {
 		t.Fatal(err)
