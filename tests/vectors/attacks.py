@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tests.vectors.synthetic import SyntheticLedger, example_ledger, signer_of
 
-from nocturne.core.blocks import decode_block_header, encode_block_header, hash_block
+from nocturne.core.blocks import BlockKind, decode_block_header, encode_block_header, hash_block
 from nocturne.core.certificates import CommitProof, VoteKind
 from nocturne.core.commands import Payload, encode_command, hash_command
 from nocturne.core.events import hash_event, sign_event
@@ -25,7 +25,7 @@ from nocturne.core.exports import (
     parse_line,
     print_line,
 )
-from nocturne.core.identifiers import LEDGER_SESSION, Hash
+from nocturne.core.identifiers import LEDGER_SESSION, Hash, LedgerId, session_key
 from nocturne.core.json_forms import UNSIGNED, Attestation
 from nocturne.core.keys import Ed25519Signer
 
@@ -222,6 +222,39 @@ def a_block_of_nothing_is_added(ledger: SyntheticLedger, lines: Lines) -> Lines:
     return [nobody[0], lines[index_of(lines, BlockLine)], *nobody[1:]]
 
 
+def the_list_of_receipts_goes_on_after_a_short_line(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    index = index_of(lines, ReceiptsLine)
+    line = parse_line(lines[index])
+    assert isinstance(line, ReceiptsLine)
+    parts = ReceiptsLine(1, line.hashes[:2]), ReceiptsLine(3, line.hashes[2:])
+    return [*lines[:index], *map(print_line, parts), *lines[index + 1 :]]
+
+
+def a_list_of_no_receipts_is_added(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return [*lines[:-1], print_line(ReceiptsLine(4, ())), lines[-1]]
+
+
+def the_list_of_receipts_has_a_hole(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    index = index_of(lines, ReceiptsLine)
+    line = parse_line(lines[index])
+    assert isinstance(line, ReceiptsLine)
+    return changed(lines, index, ReceiptsLine(2, line.hashes[1:]))
+
+
+def the_list_of_receipts_stands_before_a_block(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    last = index_of(lines, BlockLine, 2)
+    index = index_of(lines, ReceiptsLine)
+    return [*lines[:last], lines[index], *lines[last:index], *lines[index + 1 :]]
+
+
+def all_but_the_list_and_the_state_is_removed(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return [lines[0], *lines[-2:]]
+
+
+def the_state_is_of_another_height(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return [*lines[:-1], print_line(replace(_state(lines), height=2))]
+
+
 # What a line says --------------------------------------------------------------------------------
 
 
@@ -392,6 +425,65 @@ def a_receipt_of_the_ledger_stands_in_it(ledger: SyntheticLedger, lines: Lines) 
     other = ledger.export(LEDGER_SESSION)
     index = index_of(lines, ReceiptLine, 2)
     return [*lines[: index + 1], other[index_of(other, ReceiptLine, 0)], *lines[index + 1 :]]
+
+
+def the_own_leaf_is_to_show_absence(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    state = _state(lines)
+    assert state.leaf is not None
+    key = session_key(ledger.state.ledger_id, state.session)
+    absent = replace(state, leaf=None, other=(key, state.leaf.encode()))
+    return [lines[0], lines[index_of(lines, BlockLine, 2)], print_line(absent)]
+
+
+def a_command_of_another_ledger_and_session_stands_in_it(
+    ledger: SyntheticLedger, lines: Lines
+) -> Lines:
+    other = example_ledger("forged").export("readings")
+    index = index_of(lines, EventsLine, 0)
+    lines[index] = other[index_of(other, EventsLine, 0)]
+    return lines
+
+
+def a_receipt_of_another_ledger_stands_in_it(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    index, line = _receipt(lines, 0)
+    header = replace(line.header, ledger_id=LedgerId(bytes(32)))
+    return changed(lines, index, replace(line, header=header))
+
+
+def a_header_of_height_0(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return _with_header(lines, 0, height=0)
+
+
+def a_header_counts_a_record_more(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    _, line = _block(lines, 0)
+    return _with_header(lines, 0, record_count=line.header.record_count + 1)
+
+
+def a_header_has_its_ranges_in_another_order(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    _, line = _block(lines, 1)
+    return _with_header(lines, 1, ranges=line.header.ranges[::-1])
+
+
+def a_header_is_of_another_format(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return _with_header(lines, 0, format_version=2)
+
+
+def a_tail_block_stands_for_a_ledger_block(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    return _with_header(lines, 0, kind=BlockKind.TAIL)
+
+
+def _with_header(lines: Lines, nth: int, **fields: object) -> Lines:
+    """The export with a field of the nth block's header changed."""
+    index, line = _block(lines, nth)
+    header = replace(line.header, **fields)  # type: ignore[arg-type]
+    data = encode_block_header(header)
+    return changed(lines, index, BlockLine(header, data, hash_block(data), line.proof))
+
+
+def a_certificate_is_of_another_view(ledger: SyntheticLedger, lines: Lines) -> Lines:
+    index, line = _block(lines, 0)
+    certificate = replace(line.proof.finalization, view=7)
+    return changed(lines, index, replace(line, proof=CommitProof(certificate, ())))
 
 
 # Proofs of others ------------------------------------------------------------------------------
@@ -565,6 +657,21 @@ ATTACKS: tuple[Attack, ...] = (
     a_block_is_removed,
     two_blocks_are_swapped,
     a_block_of_nothing_is_added,
+    the_list_of_receipts_goes_on_after_a_short_line,
+    a_list_of_no_receipts_is_added,
+    the_list_of_receipts_has_a_hole,
+    the_list_of_receipts_stands_before_a_block,
+    all_but_the_list_and_the_state_is_removed,
+    the_state_is_of_another_height,
+    the_own_leaf_is_to_show_absence,
+    a_command_of_another_ledger_and_session_stands_in_it,
+    a_receipt_of_another_ledger_stands_in_it,
+    a_header_of_height_0,
+    a_header_counts_a_record_more,
+    a_header_has_its_ranges_in_another_order,
+    a_header_is_of_another_format,
+    a_tail_block_stands_for_a_ledger_block,
+    a_certificate_is_of_another_view,
     a_payload_is_changed,
     a_salt_is_changed,
     an_event_type_is_changed_where_people_read_it,

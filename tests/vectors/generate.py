@@ -62,7 +62,7 @@ from nocturne.core.strict_json import canonical_json
 from nocturne.core.topics import FIXED_SCHEMA_IDS, TOPICS, frame, partition_of
 
 FOLDER = Path(__file__).resolve().parent
-SESSIONS = ("orders/1", "readings", "~ledger", "nobody")
+SESSIONS = ("orders/1", "readings", "~ledger", "nobody", "never~opened")
 
 Json = Any
 

@@ -516,8 +516,12 @@ class _Export:
 
     def _take_list(self, line: ReceiptsLine) -> None:
         expected = len(self._listed) // HASH_BYTES + 1
-        if self._list_is_over or line.first != expected or not line.hashes:
+        if line.first != expected:
             raise _Wrong(f"list of receipts: expected receipt {expected} next, got {line.first}")
+        if self._list_is_over:
+            raise _Wrong(f"list of receipts: a line follows one of fewer than {RECEIPTS_PER_LINE}")
+        if not line.hashes:
+            raise _Wrong("list of receipts: a line names none")
         self._list_is_over = len(line.hashes) < RECEIPTS_PER_LINE
         self._listed += b"".join(line.hashes)
 
@@ -575,12 +579,14 @@ def _hashes(joined: bytearray) -> Iterator[bytes]:
 
 def _check_state_proof(ledger: _Ledger, block: BlockLine, line: StateLine) -> None:
     key = session_key(ledger.ledger_id, line.session)
+    if line.other is not None and line.other[0] == key:
+        raise _Wrong("state: the leaf that is to show its absence is the session's own")
     leaf = line.other if line.leaf is None else (key, line.leaf.encode())
     try:
-        root, value = root_from_proof(key, Proof(line.siblings, leaf))
+        root, _ = root_from_proof(key, Proof(line.siblings, leaf))
     except Malformed as malformed:
         raise _Wrong(f"state: {malformed}") from malformed
-    if root != block.header.state_root or (value is None) != (line.leaf is None):
+    if root != block.header.state_root:
         raise _Wrong(
             f"state: it is not what block {block.header.height} certifies of {line.session}"
         )

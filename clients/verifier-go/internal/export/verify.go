@@ -106,14 +106,11 @@ func (v *verifier) take(l line) error {
 	case *stateLine:
 		return v.takeState(l)
 	}
-	if v.listed.Size > 0 {
-		return errors.New("a block, events or a receipt stand after the list of receipts")
-	}
 	if b, ok := l.(*blockLine); ok {
 		return v.takeBlock(b)
 	}
-	if v.block == nil {
-		return errors.New("events or a receipt stand before the first block")
+	if v.block == nil || v.listed.Size > 0 {
+		return errors.New("a disposition stands under no block")
 	}
 	if e, ok := l.(*eventsLine); ok {
 		return v.takeEvents(e)
@@ -132,6 +129,9 @@ func (v *verifier) begin(l *exportLine) error {
 
 func (v *verifier) takeBlock(l *blockLine) error {
 	subject := fmt.Sprintf("block %d", l.Height)
+	if v.listed.Size > 0 {
+		return fmt.Errorf("%s stands after the list of receipts", subject)
+	}
 	if l.Height > v.height {
 		return fmt.Errorf("%s is above the export's height %d", subject, v.height)
 	}
@@ -314,9 +314,13 @@ func (l *receiptLine) refused() error {
 
 func (v *verifier) takeReceipts(l *receiptsLine) error {
 	number := v.listed.Size + 1
-	if l.first != number || len(l.hashes) == 0 || v.listed.Size%receiptsPerLine != 0 {
-		return fmt.Errorf("the list of receipts: %d from receipt %d stand after %d in lines of %d",
-			len(l.hashes), l.first, v.listed.Size, receiptsPerLine)
+	switch {
+	case l.first != number:
+		return fmt.Errorf("list of receipts: expected receipt %d next, got %d", number, l.first)
+	case v.listed.Size%receiptsPerLine != 0:
+		return fmt.Errorf("list of receipts: a line follows one of fewer than %d", receiptsPerLine)
+	case len(l.hashes) == 0:
+		return errors.New("list of receipts: a line names none")
 	}
 	for _, hash := range l.hashes {
 		if v.withheld == 0 && (number > int64(len(v.receipts)) || v.receipts[number-1] != hash) {

@@ -127,9 +127,9 @@ func (b *BlockHeader) Check(f *Founding) error {
 	case b.LedgerID != f.LedgerID:
 		return fmt.Errorf("it is of ledger %s", b.LedgerID)
 	case b.FormatVersion != 1 || b.RulesVersion != 1:
-		return errors.New("expected format and rules version 1")
+		return errors.New("its format or rules version is not 1")
 	case b.Kind != ledgerBlock:
-		return errors.New("it is no ledger block")
+		return errors.New("a tail block is no ledger block")
 	}
 	return nil
 }
