@@ -49,7 +49,8 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml
 	compile="$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --python-version $(PYTHON_NEEDED)"; \
 	$$compile pyproject.toml --extra embedded --extra statistics --extra dev -o requirements/dev.lock; \
 	$$compile pyproject.toml --extra statistics -c requirements/dev.lock -o requirements/runtime.lock; \
-	$$compile requirements/bootstrap.in -o requirements/bootstrap.lock
+	$$compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
+	$$compile requirements/go.in -o requirements/go.lock
 	@if grep -nE '(https?|file)://' requirements/*.lock; then $(call say_and_fail,A lock file names a download address.); fi
 
 .PHONY: proto
