@@ -20,7 +20,7 @@ def test_every_document_with_command_lines_names_the_test_that_runs_them() -> No
     with_commands = {
         str(path.relative_to(ROOT))
         for path in documents
-        if "```console" in path.read_text() or f"\n{PROMPT}" in path.read_text()
+        if any(mark in path.read_text() for mark in ("```console", "```sh", f"\n{PROMPT}"))
     }
     assert with_commands == set(RUN_BY)
     assert all((ROOT / test).exists() for test in RUN_BY.values())

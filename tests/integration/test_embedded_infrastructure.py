@@ -1,6 +1,7 @@
 """Kafka and PostgreSQL really start, keep what they were given, and come back after a kill."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -42,9 +43,13 @@ def consume(broker: Broker, topic: str, count: int) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def ledger_topics(kafka_broker: Broker) -> Broker:
-    topics.ensure(kafka_broker.bootstrap, partitions=3)
-    return kafka_broker
+def ledger_topics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker of this module alone: the shared one may have the topics with other partitions."""
+    broker = make_broker(tmp_path_factory.mktemp("kafka"))
+    kafka.prepare(broker)
+    with started(kafka_process(broker), broker.folder / "log"):
+        topics.ensure(broker.bootstrap, partitions=3)
+        yield broker
 
 
 def test_a_record_that_was_produced_is_consumed(ledger_topics: Broker) -> None:
