@@ -53,6 +53,9 @@ def test_a_session_is_written_read_followed_and_exported(running: Running, tmp_p
         commands = [await client.build("sdk/1", [client.json("A", {"n": n})]) for n in range(600)]
         results = [result async for _, result in client.submit_many(commands)]
         assert all(isinstance(result, Committed) for result in results)
+        await client.readable(
+            max(result.place.height for result in results if isinstance(result, Committed))
+        )
         seen = []
         async with aclosing(client.events("sdk/1", follow=True)) as events:
             async for event in events:

@@ -437,6 +437,18 @@ class Client:
             partial.unlink(missing_ok=True)
         return verdict
 
+    async def readable(self, height: int, seconds: float | None = None) -> None:
+        """Wait until the read side shows block `height`: what is signed is readable soon after.
+
+        `Unavailable` when it does not within `seconds` (the client's deadline if None).
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._bounded(seconds)
+        while (await self.status()).applied_through.height < height:
+            if loop.time() > deadline:
+                raise Unavailable(f"query: block {height} is not readable yet")
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def status(self) -> Status:
         """What the read side holds."""
         answer = await self._asked("GetStatus", query_pb2.GetStatusRequest())

@@ -143,6 +143,10 @@ class SyncClient:
         """See `Client.export`."""
         return self._wait(self._client.export(session, path))
 
+    def readable(self, height: int, seconds: float | None = None) -> None:
+        """See `Client.readable`."""
+        self._wait(self._client.readable(height, seconds))
+
     def status(self) -> Status:
         """See `Client.status`."""
         return self._wait(self._client.status())
