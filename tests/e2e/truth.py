@@ -6,6 +6,7 @@ Plain consumers, plain SQL and the pure core; nothing of the services' own readi
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -194,7 +195,7 @@ def _execute_again(bootstrap: str, genesis_bytes: bytes, truth: Truth) -> None:
                 one.partition,
                 one.topic_uuid,
                 one.end,
-                [entry for entry in log[one.partition] if one.start <= entry[0] < one.end],
+                _between(log[one.partition], one.start, one.end),
             )
             for one in checked.block.header.ranges
         ]
@@ -204,6 +205,14 @@ def _execute_again(bootstrap: str, genesis_bytes: bytes, truth: Truth) -> None:
         assert result.state_root == checked.block.header.state_root
         assert result.records == checked.block.records
         truth.state = result.state
+
+
+def _between(
+    entries: list[tuple[int, Prepared]], start: int, end: int
+) -> list[tuple[int, Prepared]]:
+    """The entries of offsets [start, end), found by bisection: there are many blocks."""
+    first = bisect_left(entries, start, key=lambda entry: entry[0])
+    return entries[first : bisect_left(entries, end, key=lambda entry: entry[0])]
 
 
 Headers = tuple[tuple[str, bytes | None], ...]
