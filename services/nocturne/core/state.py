@@ -49,9 +49,6 @@ class Role(IntEnum):
     READER = 3
 
 
-ROLE_NAMES: Final = {Role.OWNER: "owner", Role.WRITER: "writer", Role.READER: "reader"}
-
-
 @dataclass(frozen=True, slots=True)
 class IdWindow:
     """The largest command ids of one author in one session, ascending, each with its command's hash
