@@ -20,6 +20,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event, decode_event_header, event_signed
 from nocturne.core.execution import PartitionBatch, execute
 from nocturne.core.genesis import decode_genesis, ledger_id_of
+from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, prepare
 from nocturne.core.receipts import decode_receipt, receipt_signed
@@ -199,7 +200,8 @@ def _execute_again(bootstrap: str, genesis_bytes: bytes, truth: Truth) -> None:
             )
             for one in checked.block.header.ranges
         ]
-        result = execute(truth.state, batches)
+        control = ControlBatch(checked.block.header.height, checked.block.control)
+        result = execute(truth.state, batches, control)
         assert result.ranges == checked.block.header.ranges
         assert result.dispositions_root == checked.block.header.dispositions_root
         assert result.state_root == checked.block.header.state_root

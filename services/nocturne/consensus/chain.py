@@ -23,9 +23,11 @@ from nocturne.core.blocks import (
 )
 from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import decode_signed_command_trusted
+from nocturne.core.control import Control
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.genesis import Genesis
+from nocturne.core.governing import ControlBatch, check_control, control_number
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
 from nocturne.core.keys import Signer
@@ -81,11 +83,15 @@ class Chain:
         """What preparing a record needs."""
         return self._context
 
-    def extend(self, batches: Sequence[PartitionBatch], now: int) -> Made:
+    def extend(
+        self, batches: Sequence[PartitionBatch], now: int, control: Sequence[bytes] = ()
+    ) -> Made:
         """The next block over the beginning of `batches` (its ranges say how much), at `now` in ms.
-        There must be at least one offset in them.
+        There must be at least one offset in them, or a control record that `check_next_control`
+        took at this height.
         """
-        execution = execute(self._state, batches)
+        height = self._tip.height + 1
+        execution = execute(self._state, batches, ControlBatch(height, tuple(control)))
         effects = self._machine.step(_executed(self._tip.digest, execution), now)
         # The quorum is one vote, so the commit ends the step, behind all that must be durable.
         *before, commit = effects
@@ -95,6 +101,13 @@ class Chain:
         self._state = execution.state
         self._tip = Tip.of(block.header, block.digest)
         return Made(block, encode_block(block), execution.state)
+
+    def check_next_control(self, record: bytes) -> Control:
+        """The control record of `record`; `Malformed` unless the next block may carry it."""
+        view = self._state.view
+        number = control_number(view.items) + 1
+        height = self._tip.height + 1
+        return check_control(record, view.ledger_id, view.genesis, number, height)
 
     def replay(self, block: Block) -> None:
         """Take the next block of the own journal. `Halt` unless it continues the chain, is
@@ -108,7 +121,11 @@ class Chain:
             )
         self.check_committed(block)
         try:
-            execution = execute(self._state, batches_of(self._context, block))
+            execution = execute(
+                self._state,
+                batches_of(self._context, block),
+                ControlBatch(header.height, block.control),
+            )
         except Malformed as fault:
             raise Halt(f"journal: block {header.height} cannot be executed: {fault}") from fault
         _check_same(header, execution)
@@ -190,7 +207,7 @@ def _block(proposal: Proposal, proof: CommitProof, execution: Execution) -> Bloc
         proposal.digest,
         proposal.signatures,
         proof,
-        (),
+        execution.control,
         execution.records,
         execution.state_changes,
     )

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from nocturne.core.author_keys import AUTHOR_ACTS, apply_author_act, current_key_id
 from nocturne.core.commands import SEALED_CONTENT_TYPE, Command
 from nocturne.core.events import Position
-from nocturne.core.identifiers import AuthorId, Hash, is_reserved_session
+from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, is_reserved_session
 from nocturne.core.intake import Prepared
 from nocturne.core.keys import key_id
 from nocturne.core.kinds import Kind, Violation
@@ -116,9 +117,8 @@ def decide(view: LedgerView, session: SessionView | None, prepared: Prepared) ->
 
 
 def _is_current_key(view: LedgerView, command: Command) -> bool:
-    """An author is the hash of its first key, until `~ledger` says it signs with another one."""
-    current = view.author_keys.get(command.author, command.author)
-    return key_id(command.key) == current
+    """As of the parent block: whatever `~ledger` changes counts from the next block on."""
+    return key_id(command.key) == current_key_id(view.items, command.author)
 
 
 def _check_session(
@@ -140,6 +140,11 @@ def _check_session(
 
 
 def _check_role(session: SessionView | None, command: Command) -> Rejected | None:
+    if command.session == LEDGER_SESSION:
+        # Open from the start, to every author, for its own keys: it has no members.
+        acts_only = all(draft.event_type in AUTHOR_ACTS for draft in command.events)
+        permitted = acts_only and command.opening is None
+        return None if permitted else Rejected(Reason.NOT_A_MEMBER)
     role = Role.OWNER if session is None else session.members.get(command.author)
     acts = any(draft.event_type.startswith(ACT_PREFIX) for draft in command.events)
     needed = (Role.OWNER,) if acts else (Role.OWNER, Role.WRITER)
@@ -206,7 +211,7 @@ def _check_invariants(
             violated = (
                 "payload.plain"
                 if sealed
-                else _act(session, changes, draft.event_type, payload.data)
+                else _act(view, session, changes, command, draft.event_type, payload.data)
             )
         else:
             sequence = (0 if session is None else session.sequence) + index + 1
@@ -230,9 +235,27 @@ def _violates(invariant: str) -> Rejected:
 
 
 def _act(
-    session: SessionView | None, changes: _Changes, event_type: str, payload: bytes
+    view: LedgerView,
+    session: SessionView | None,
+    changes: _Changes,
+    command: Command,
+    event_type: str,
+    payload: bytes,
 ) -> str | None:
     """One of the ledger's own acts; the invariant it would break, or None."""
+    if command.session == LEDGER_SESSION:
+        result = apply_author_act(
+            _Items(session, changes.items),
+            view.operators,
+            view.genesis.operator_threshold,
+            command.author,
+            event_type,
+            payload,
+        )
+        if isinstance(result, Violation):
+            return result.invariant
+        changes.items.update(result)
+        return None
     if event_type == SESSION_CLOSED:
         changes.closed = True
         return None if payload == b"{}" else "session.closed_form"
@@ -271,9 +294,7 @@ def _apply_kind(
     sequence: int,
     sealed: bool,
 ) -> str | None:
-    if kind is None:
-        # The ledger's own session takes acts only; no other is of a kind that is not there.
-        return "ledger.act"
+    assert kind is not None, "a session is opened with a kind that the ledger has"
     if not kind.reads_payloads:
         return None
     if sealed:

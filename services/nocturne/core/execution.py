@@ -6,7 +6,7 @@ records alone; for an unchanged `~ledger` it does not depend on where blocks beg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -26,6 +26,7 @@ from nocturne.core.decide import Accepted, Rejected, decide
 from nocturne.core.encoding import u8
 from nocturne.core.errors import Halt
 from nocturne.core.events import Position, encode_event_header, hash_event, header_of
+from nocturne.core.governing import NO_CONTROL, ControlBatch, apply_control
 from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, SessionId
 from nocturne.core.intake import Prepared
 from nocturne.core.receipts import Head, ReceiptHeader, encode_receipt_header, hash_receipt
@@ -72,25 +73,32 @@ class Execution:
     record_count: int
     dispositions_root: Hash
     state_root: Hash
+    control: tuple[bytes, ...]
     control_hash: Hash
     state_changes: tuple[StateChange, ...]
 
 
 def execute(
-    state: LedgerState, batches: Sequence[PartitionBatch], body_bytes_max: int | None = None
+    state: LedgerState,
+    batches: Sequence[PartitionBatch],
+    control: ControlBatch = NO_CONTROL,
+    body_bytes_max: int | None = None,
 ) -> Execution:
     """Execute as much of `batches` as one block takes, partitions ascending; `ranges` says what was
-    taken: at least one offset, if there is one.
+    taken: at least one offset, if there is one. Then apply `control` to `~ledger`, all of it.
 
     A range takes at most `range_records_max` offsets, and the serialised body stays within
     `block_bytes_max` of the genesis (or a lower `body_bytes_max`). Executing the taken ranges again
-    takes them whole. `Halt` when a partition's topic is not the one its range began with.
+    takes them whole. `Halt` when a partition's topic is not the one its range began with;
+    `Malformed` when a control record is not valid here.
     """
     limits = state.view.genesis.limits
     budget = min(body_bytes_max or limits.block_bytes_max, limits.block_bytes_max)
+    budget -= sum([RECORD_BYTES + len(record) for record in control.records])
     run = _Run(state)
     for batch, end in _shared_out(state, batches, limits.range_records_max, budget):
         run.take(batch, end)
+    run.govern(control)
     return run.finish()
 
 
@@ -197,8 +205,8 @@ class _OpenSession:
 
     @property
     def is_changed(self) -> bool:
-        """Nothing changes without an event or a receipt of the session."""
-        return bool(self.event_hashes or self.receipt_hashes)
+        """Nothing changes without an event or a receipt of the session, or a control record."""
+        return bool(self.event_hashes or self.receipt_hashes or self._changed_items)
 
     def id_window(self, author: AuthorId) -> IdWindow | None:
         return self._changed_windows.get(author) or self._state.ids.get(author)
@@ -228,6 +236,9 @@ class _OpenSession:
                     for author, role in accepted.members.items()
                 }
             )
+
+    def govern(self, items: Mapping[bytes, bytes | None]) -> None:
+        self._changed_items.update(items)
 
     def finish(self) -> SessionState:
         state = self._state
@@ -264,6 +275,7 @@ class _Run:
         self._ranges: list[Range] = []
         self._records: list[RecordDisposition] = []
         self._leaves: list[bytes] = []
+        self._control: tuple[bytes, ...] = ()
 
     def take(self, batch: PartitionBatch, end: int) -> None:
         """Execute the batch up to `end`, which lies above the partition's next offset."""
@@ -293,6 +305,17 @@ class _Run:
             batch.partition, position.log_epoch, position.topic_uuid, end, log_hash
         )
 
+    def govern(self, control: ControlBatch) -> None:
+        """Apply the operators' records to `~ledger`, after the records of the log."""
+        if not control.records:
+            return
+        ledger = self._find(LEDGER_SESSION)
+        assert ledger is not None
+        view = self._view
+        # The log's own records change other items: what they changed in this block is not read.
+        ledger.govern(apply_control(view.items, view.ledger_id, view.genesis, control))
+        self._control = control.records
+
     def finish(self) -> Execution:
         """Roots and the next state."""
         positions = tuple(self._positions[key] for key in sorted(self._positions))
@@ -307,7 +330,8 @@ class _Run:
             len(self._records),
             Hash(merkle.root(self._leaves)),
             state.root_hash,
-            hash_control(()),
+            self._control,
+            hash_control(self._control),
             tuple(StateChange(Hash(key), value) for key, value in leaves.items()),
         )
 

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from types import MappingProxyType
 from typing import Final
 
 from nocturne.core.encoding import ZERO_HASH, domain, optional, sha256, u8, u32, u64, variable
 from nocturne.core.events import Position
 from nocturne.core.genesis import Genesis, OpenRule, decode_genesis, ledger_id_of
+from nocturne.core.governing import open_policy
 from nocturne.core.identifiers import (
     LEDGER_SESSION,
     AuthorId,
     Hash,
+    KeyId,
     LedgerId,
     SessionId,
     session_key,
 )
+from nocturne.core.keys import key_id
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.core.merkle import Frontier
-from nocturne.core.sparse_tree import SparseTree
+from nocturne.core.sparse_tree import EMPTY, SparseTree
 from nocturne.core.state_leaf import (
     LogPosition,
     SessionLeaf,
@@ -176,8 +178,10 @@ class LedgerView:
     genesis: Genesis
     registry: KindRegistry
     kinds: frozenset[tuple[str, int]]
+    operators: frozenset[KeyId]
     open_policy: tuple[OpenRule, ...]
-    author_keys: Mapping[AuthorId, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    items: SparseTree[bytes] = EMPTY
+    """The items of `~ledger`: author keys, and what the operators decided."""
 
     def may_open(self, author: AuthorId, kind: str, session: SessionId) -> bool:
         """Whether a rule of the open policy admits it."""
@@ -187,6 +191,10 @@ class LedgerView:
             and session.startswith(rule.prefix)
             for rule in self.open_policy
         )
+
+    def of(self, items: SparseTree[bytes]) -> LedgerView:
+        """The view once the items of `~ledger` are these."""
+        return replace(self, items=items, open_policy=open_policy(items, self.genesis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +215,7 @@ class LedgerState:
             genesis,
             KindRegistry(builtin_kinds().values()) if registry is None else registry,
             frozenset((entry.name, entry.version) for entry in genesis.kinds),
+            frozenset(map(key_id, genesis.operators)),
             genesis.open_policy,
         )
         positions = tuple(
@@ -242,4 +251,8 @@ class LedgerState:
         changes[positions_key(self.ledger_id)] = (encode_positions(positions), None)
         tree = self.tree.update(changes)
         leaves = {key: changes[key][0] for key in sorted(changes)}
-        return replace(self, positions=positions, tree=tree), leaves
+        view = self.view
+        ledger = sessions.get(LEDGER_SESSION)
+        if ledger is not None and ledger.items.root_hash != view.items.root_hash:
+            view = view.of(ledger.items)
+        return replace(self, view=view, positions=positions, tree=tree), leaves

@@ -13,6 +13,7 @@ from nocturne.embedded import status as statuses
 from nocturne.embedded.downloads import Progress, ignore_progress
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import find
+from nocturne.embedded.processes import birth
 from nocturne.embedded.status import Status
 
 READY_SECONDS_MAX = 180.0
@@ -52,9 +53,11 @@ def down(home: Path | None = None) -> bool:
     pid = lock.holder(place.lock)
     if pid is None:
         return False
+    born = birth(pid)
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS_MAX
-    while lock.holder(place.lock) == pid:
+    # It lets the lock go a moment before its process is gone.
+    while lock.holder(place.lock) == pid or (born is not None and birth(pid) == born):
         if time.monotonic() > deadline:
             raise EmbeddedError(
                 f"The supervisor (pid {pid}) did not stop within {STOP_SECONDS_MAX:.0f} s: "

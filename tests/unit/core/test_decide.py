@@ -12,6 +12,7 @@ from tests.ledger_factory import (
     ALICE,
     BOB,
     CAROL,
+    OPERATORS,
     Draft,
     Ledger,
     author_id,
@@ -20,6 +21,12 @@ from tests.ledger_factory import (
     signer,
 )
 
+from nocturne.core.author_keys import (
+    AUTHOR_KEY_REVOKED,
+    AUTHOR_KEY_ROTATED,
+    revoked_payload,
+    rotated_payload,
+)
 from nocturne.core.blocks import LogRecord
 from nocturne.core.commands import (
     SEALED_CONTENT_TYPE,
@@ -37,7 +44,7 @@ from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, SessionId, sessi
 from nocturne.core.keys import Ed25519Signer, Signature
 from nocturne.core.merkle import Frontier, leaf_hash
 from nocturne.core.receipts import Head, Reason, ReceiptHeader, encode_receipt_header, hash_receipt
-from nocturne.core.state import IdWindow, LedgerView, Role
+from nocturne.core.state import IdWindow, Role
 from nocturne.core.topics import frame
 
 SMALL = Limits(
@@ -307,17 +314,131 @@ def test_a_command_for_another_ledger_has_no_signature_for_this_one(ledger: Ledg
     assert reason(ledger.answer(signed)) is Reason.SIGNATURE_INVALID
 
 
-def test_an_author_whose_key_was_changed_signs_with_the_new_one_only(ledger: Ledger) -> None:
-    view = ledger.state.view
-    keys = {author_id(ALICE): author_id(CAROL)}
-    changed = LedgerView(
-        view.ledger_id, view.genesis, view.registry, view.kinds, view.open_policy, keys
-    )
-    ledger.state = replace(ledger.state, view=changed)
+def rotated(author: Ed25519Signer, new: Ed25519Signer) -> Draft:
+    return Draft(AUTHOR_KEY_ROTATED, rotated_payload(author_id(author), new))
+
+
+def revoked(author: Ed25519Signer) -> Draft:
+    return Draft(AUTHOR_KEY_REVOKED, revoked_payload(author_id(author)))
+
+
+def test_an_author_whose_key_was_rotated_signs_with_the_new_one_only(ledger: Ledger) -> None:
+    accepted(ledger.answer(ledger.command(LEDGER_SESSION, rotated(ALICE, CAROL), number=2)))
     assert reason(ledger.answer(ledger.command("s", number=2))) is Reason.UNKNOWN_AUTHOR
     signed = ledger.command("s", author=CAROL, identity=author_id(ALICE), number=2)
     (event,) = accepted(ledger.answer(signed))
     assert (event.author, event.key) == (author_id(ALICE), CAROL.key)
+    # Carol herself is another author, with the same key.
+    assert reason(ledger.answer(ledger.command("s", author=CAROL))) is Reason.NOT_A_MEMBER
+
+
+def test_an_author_can_rotate_again_and_back(ledger: Ledger) -> None:
+    first, second = signer(60), signer(61)
+    holder = ALICE
+    for number, new in enumerate((first, second, ALICE), 2):
+        act = ledger.command(
+            LEDGER_SESSION, rotated(ALICE, new), author=holder, identity=author_id(ALICE),
+            number=number,
+        )  # fmt: skip
+        accepted(ledger.answer(act))
+        holder = new
+    accepted(ledger.answer(ledger.command("s", number=2)))
+
+
+def test_nobody_signs_for_a_revoked_author_ever_again(ledger: Ledger) -> None:
+    accepted(ledger.answer(ledger.command(LEDGER_SESSION, revoked(ALICE), number=2)))
+    assert reason(ledger.answer(ledger.command("s", number=2))) is Reason.UNKNOWN_AUTHOR
+    again = ledger.command(LEDGER_SESSION, rotated(ALICE, CAROL), number=3)
+    assert reason(ledger.answer(again)) is Reason.UNKNOWN_AUTHOR
+
+
+def test_in_the_block_of_its_revocation_a_key_still_counts_but_changes_no_key(
+    ledger: Ledger,
+) -> None:
+    revoke = ledger.append(ledger.command(LEDGER_SESSION, revoked(ALICE), number=2))
+    rotate = ledger.append(ledger.command(LEDGER_SESSION, rotated(ALICE, CAROL), number=3))
+    append = ledger.append(ledger.command("s", number=2))
+    ledger.commit()
+    answers = [ledger.answers[at.partition, at.offset] for at in (revoke, rotate, append)]
+    accepted(answers[0])
+    violation = refused(answers[1])
+    assert (violation.reason, violation.violated_invariant) == (
+        Reason.INVARIANT_VIOLATION,
+        "author_key.revoked",
+    )
+    accepted(answers[2])
+    assert reason(ledger.answer(ledger.command("s", number=4))) is Reason.UNKNOWN_AUTHOR
+
+
+def _wrong_possession() -> bytes:
+    good = rotated_payload(author_id(ALICE), CAROL)
+    return good.replace(CAROL.key[0].data.hex().encode(), BOB.key[0].data.hex().encode())
+
+
+@pytest.mark.parametrize(
+    "event_type, payload, invariant",
+    [
+        (AUTHOR_KEY_ROTATED, rotated_payload(author_id(BOB), CAROL), "author_key.own"),
+        (AUTHOR_KEY_ROTATED, _wrong_possession(), "author_key.possession"),
+        (AUTHOR_KEY_ROTATED, rotated_payload(author_id(ALICE), CAROL) + b" ", "author_key.form"),
+        (AUTHOR_KEY_ROTATED, b"", "author_key.form"),
+        (AUTHOR_KEY_ROTATED, b"[" * 20_000, "author_key.form"),
+        (
+            AUTHOR_KEY_ROTATED,
+            rotated_payload(author_id(ALICE), CAROL).replace(b'"ed25519-', b'"mldsa44-'),
+            "author_key.form",
+        ),
+        (AUTHOR_KEY_REVOKED, revoked_payload(author_id(BOB)), "author_key.own"),
+        (AUTHOR_KEY_REVOKED, b"{}", "author_key.form"),
+    ],
+)
+def test_an_act_on_keys_says_exactly_what_it_means(
+    event_type: str, payload: bytes, invariant: str
+) -> None:
+    made = Ledger()
+    signed = made.command(LEDGER_SESSION, Draft(event_type, payload))
+    receipt = refused(made.answer(signed))
+    assert (receipt.reason, receipt.violated_invariant) == (Reason.INVARIANT_VIOLATION, invariant)
+
+
+def test_a_sealed_act_is_none() -> None:
+    made = Ledger()
+    act = Draft(AUTHOR_KEY_REVOKED, revoked_payload(author_id(ALICE)), SEALED_CONTENT_TYPE)
+    assert refused(made.answer(made.command(LEDGER_SESSION, act))).violated_invariant == (
+        "payload.plain"
+    )
+
+
+@pytest.mark.parametrize("event_type", [AUTHOR_KEY_ROTATED, AUTHOR_KEY_REVOKED])
+def test_acts_on_keys_stand_in_the_ledgers_session_only(ledger: Ledger, event_type: str) -> None:
+    act = Draft(event_type, revoked_payload(author_id(ALICE)))
+    receipt = refused(ledger.answer(ledger.command("s", act, number=2)))
+    assert receipt.violated_invariant == "event_type.reserved"
+
+
+def test_the_ledgers_session_takes_no_opening_and_no_other_event() -> None:
+    made = Ledger()
+    act = revoked(ALICE)
+    assert reason(made.answer(made.opening(LEDGER_SESSION, act))) is Reason.NOT_A_MEMBER
+    for number, drafts in enumerate(((act, Draft()), (Draft(),), (act, CLOSE)), 2):
+        signed = made.command(LEDGER_SESSION, *drafts, number=number)
+        assert reason(made.answer(signed)) is Reason.NOT_A_MEMBER
+    accepted(made.answer(made.command(LEDGER_SESSION, act)))
+
+
+def test_a_threshold_of_operators_revokes_whom_they_name() -> None:
+    """Two of three; one who asks twice is one, and each asks as the author of its own key."""
+    made = Ledger()
+    accepted(made.answer(made.opening("s")))
+    one, two, _ = OPERATORS
+    for number in (1, 2):
+        act = made.command(LEDGER_SESSION, revoked(ALICE), author=one, number=number)
+        accepted(made.answer(act))
+        accepted(made.answer(made.command("s", number=number + 1)))
+    accepted(made.answer(made.command(LEDGER_SESSION, revoked(ALICE), author=two)))
+    assert reason(made.answer(made.command("s", number=9))) is Reason.UNKNOWN_AUTHOR
+    late = made.command(LEDGER_SESSION, revoked(ALICE), author=two, number=2)
+    assert refused(made.answer(late)).violated_invariant == "author_key.revoked"
 
 
 def test_a_claimed_receipt_says_only_what_the_record_says(ledger: Ledger) -> None:
@@ -528,7 +649,7 @@ def test_nothing_opens_under_the_reserved_sign(ledger: Ledger, name: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["facts", "ledger"])
-def test_nobody_acts_in_the_ledgers_session(ledger: Ledger, kind: str) -> None:
+def test_nobody_is_a_member_of_the_ledgers_session(ledger: Ledger, kind: str) -> None:
     signed = ledger.opening(LEDGER_SESSION, added(ALICE, "owner"), kind=kind)
     assert reason(ledger.answer(signed)) is Reason.NOT_A_MEMBER
     signed = ledger.command(LEDGER_SESSION, added(ALICE, "owner"), number=2)
