@@ -17,6 +17,9 @@ READY := $(VENV)/.ready
 UNIT_WORKERS ?= 2
 TEST_SECONDS_MAX ?= 1200
 KILLS ?= 200
+FUZZ_SECONDS ?= 120
+FUZZ_SEED ?=
+FUZZ_ONLY ?=
 
 say_and_fail = { echo "$(1)" >&2; exit 1; }
 
@@ -108,6 +111,10 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -p no:xdist -m integration --junitxml=build/integration.xml \
 		|| $(call say_and_fail,An integration test failed or the time ran out: see above.)
 	@$(BIN)/python tools/report_tests.py build/*.xml
+
+.PHONY: fuzz
+fuzz: $(READY) ## Fuzz every parser for $(FUZZ_SECONDS) seconds; FUZZ_SEED and FUZZ_ONLY replay
+	@$(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ_SECONDS) --only "$(FUZZ_ONLY)" $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 # ---------------------------------------------------------------- running
 

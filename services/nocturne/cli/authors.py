@@ -90,7 +90,7 @@ def _folder(home: Home) -> Path:
 def _file(home: Home, name: str) -> Path:
     if _NAME.match(name) is None:
         raise bad_use(
-            f"{name!r} is no name for a key: use 1 to 64 letters, digits, dots, hyphens and "
+            f"{name[:140]!r} is no name for a key: use 1 to 64 letters, digits, dots, hyphens and "
             "underscores, and begin with a letter or digit."
         )
     return _folder(home) / f"{name}{_SUFFIX}"

@@ -18,7 +18,9 @@ METRICS_BYTES_MAX: Final = 1 << 20
 _HOST: Final = "127.0.0.1"
 _SUFFIX: Final = "-metrics"
 _LAG: Final = re.compile(
-    r"^nocturne_\w+_(?:lag_records|lag_blocks|blocks_lag)(?:\{[^}]*\})? (\S+)$", re.MULTILINE
+    r"^nocturne_\w+_(?:lag_records|lag_blocks|blocks_lag)(?:\{[^}]*\})? "
+    r"(\d{1,18}(?:\.\d{1,18})?(?:e[+-]?\d{1,2})?)$",
+    re.MULTILINE | re.ASCII,
 )
 
 
@@ -36,8 +38,7 @@ def read(home: Home) -> Mapping[str, int]:
 
 def lag_in(metrics: str) -> int | None:
     """The largest lag of Prometheus text, over partitions and topics; None when there is none."""
-    found = [float(value) for value in _LAG.findall(metrics)]
-    return max(map(int, found), default=None)
+    return max((int(float(value)) for value in _LAG.findall(metrics)), default=None)
 
 
 def _lag_at(port: int) -> int | None:

@@ -50,11 +50,12 @@ def trusted(named: str | None, home: Home) -> LedgerId | None:
             raise bad_use(f"--trust takes a ledger id or a genesis file ({fault}).") from fault
     try:
         return _read(Path(named)).ledger_id
-    except (Malformed, OSError) as fault:
+    except (Malformed, OSError, ValueError) as fault:
+        # `ValueError`: a name that no file can have.
         why = fault.strerror if isinstance(fault, OSError) else fault
         raise bad_use(
-            f"--trust takes a ledger id (sha256-…) or a genesis file, and {named!r} is neither "
-            f"({why})."
+            f"--trust takes a ledger id (sha256-…) or a genesis file, and {named[:140]!r} is "
+            f"neither ({why})."
         ) from fault
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -32,6 +33,7 @@ DOWNLOADS_AT_ONCE = 6
 ATTEMPTS_MAX = 3
 TIMEOUT_SECONDS = 30
 STAMP = "verified.json"
+_JAR = re.compile(r"([\w.-]+:[\w.-]+:[\w.-]+) ([0-9a-f]{64}) (\d{1,12})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,18 @@ def ensure_kafka(cache: Path, progress: Progress = ignore_progress) -> tuple[Pat
 
 def parse_lock(text: str) -> tuple[Jar, ...]:
     """Parse lines of `coordinates sha256 size`; `#` starts a comment line."""
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return tuple(Jar(coordinates, sha256, int(size)) for coordinates, sha256, size in lines)
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return tuple(_jar_of(line) for line in lines)
+
+
+def _jar_of(line: str) -> Jar:
+    found = _JAR.fullmatch(line)
+    if found is None:
+        raise EmbeddedError(
+            f"The list of the broker's jars has a line of another form, {line[:80]!r}: install the "
+            "package again."
+        )
+    return Jar(found[1], found[2], int(found[3]))
 
 
 def ensure_jars(folder: Path, jars: tuple[Jar, ...], progress: Progress) -> tuple[Path, ...]:

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nocturne.core.errors import Malformed
+from nocturne.core.strict_json import parse_json
 from nocturne.embedded.errors import EmbeddedError
 
 HOST = "127.0.0.1"
@@ -17,6 +19,9 @@ HOST = "127.0.0.1"
 # is not lost to a passing connection.
 SPARE_PORTS = range(20000, 32000)
 SPARE_TRIES_MAX = 2000
+PORT_DIGITS_MAX = 5
+# A dozen names and numbers.
+FILE_BYTES_MAX = 64 * 1024
 
 IsFree = Callable[[int], bool]
 
@@ -59,10 +64,10 @@ def choose(
 
 
 def _fixed(name: str, text: str, chosen: Mapping[str, int], free: IsFree) -> int:
-    port = int(text) if text.isdecimal() else 0
+    port = int(text) if text.isdecimal() and len(text) <= PORT_DIGITS_MAX else 0
     if not 0 < port < 65536:
         raise EmbeddedError(
-            f"{setting_name(name)} must be a port between 1 and 65535, got {text!r}."
+            f"{setting_name(name)} must be a port between 1 and 65535, got {text[:80]!r}."
         )
     if port in chosen.values() or not free(port):
         raise EmbeddedError(
@@ -82,11 +87,16 @@ def _first_free(
 
 
 def load(path: Path) -> dict[str, int]:
+    """The ports remembered. The file only keeps a preference: without it, or with another than
+    `save` wrote, the usual ports are taken.
+    """
     try:
-        return {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
-    except (FileNotFoundError, json.JSONDecodeError, AttributeError):
-        # The file only remembers a preference: without it the usual ports are taken.
+        with path.open("rb") as file:
+            found = parse_json(file.read(FILE_BYTES_MAX + 1), FILE_BYTES_MAX, 1)
+    except (FileNotFoundError, Malformed):
         return {}
+    remembered = found.items() if isinstance(found, dict) else ()
+    return {name: port for name, port in remembered if type(port) is int and 0 < port < 65536}
 
 
 def save(path: Path, ports: Mapping[str, int]) -> None:

@@ -9,6 +9,18 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+from nocturne.core.errors import Malformed
+from nocturne.core.json_fields import Fields
+from nocturne.core.strict_json import parse_json
+from nocturne.embedded.errors import EmbeddedError
+
+FILE_BYTES_MAX: Final = 1024 * 1024
+"""A dozen services, and the last lines of one log."""
+FILE_DEPTH_MAX: Final = 3
+SERVICES_MAX: Final = 256
+LINES_MAX: Final = 1024
 
 
 class Health(StrEnum):
@@ -61,16 +73,37 @@ def write(path: Path, status: Status) -> None:
 
 
 def read(path: Path) -> Status:
-    """The last status written, or NOTHING."""
+    """The last status written, or NOTHING. `EmbeddedError` when the file is another's."""
     try:
-        found = json.loads(path.read_text())
+        with path.open("rb") as file:
+            found = parse_json(file.read(FILE_BYTES_MAX + 1), FILE_BYTES_MAX, FILE_DEPTH_MAX)
+        return _status_from(Fields.of(found, "status"))
     except FileNotFoundError:
         return NOTHING
-    services = tuple(
-        ServiceStatus(
-            s["name"], s["pid"], s["birth"], s["port"], Health(s["health"]), s["restarts"]
-        )
-        for s in found["services"]
+    except Malformed as fault:
+        raise EmbeddedError(
+            f"{path} is not what a ledger writes there ({fault}): stop the ledger if it runs, and "
+            "remove the file."
+        ) from fault
+
+
+def _status_from(fields: Fields) -> Status:
+    supervisor = fields.optional_natural("supervisor")
+    error = None if fields.value("error") is None else fields.text("error")
+    details = tuple(fields.texts("details", LINES_MAX))
+    services = tuple(_service_from(one) for one in fields.objects("services", SERVICES_MAX))
+    return Status(supervisor, fields.boolean("ready"), error, details, services)
+
+
+def _service_from(fields: Fields) -> ServiceStatus:
+    health = fields.text("health")
+    if health not in [*Health]:
+        raise Malformed(f"health: expected one of {', '.join(Health)}, got {health[:80]!r}")
+    return ServiceStatus(
+        fields.text("name"),
+        fields.optional_natural("pid"),
+        fields.optional_natural("birth"),
+        fields.natural("port"),
+        Health(health),
+        fields.natural("restarts"),
     )
-    details = tuple(found["details"])
-    return Status(found["supervisor"], found["ready"], found["error"], details, services)

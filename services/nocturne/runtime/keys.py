@@ -11,11 +11,14 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from nocturne.core.errors import NocturneError
+from nocturne.core.errors import Malformed, NocturneError
+from nocturne.core.json_fields import Fields
 from nocturne.core.keys import ED25519, SUITE_NAMES, Ed25519Signer, Signer, format_key
+from nocturne.core.strict_json import parse_json
 
 SEED_BYTES: Final = 32
 KEY_FILE_BYTES_MAX: Final = 4096
+KEY_FILE_DEPTH_MAX: Final = 1
 
 
 class KeyFileFault(NocturneError):  # noqa: N818
@@ -59,10 +62,11 @@ def _print(seed: bytes) -> str:
 
 def _parse(path: Path, data: bytes) -> bytes:
     try:
-        record = json.loads(data)
-        seed = bytes.fromhex(record["seed"])
-    except (ValueError, TypeError, KeyError) as fault:
-        raise KeyFileFault(f"key file {path}: not a key file") from fault
+        record = Fields.of(parse_json(data, KEY_FILE_BYTES_MAX, KEY_FILE_DEPTH_MAX), "key file")
+        seed = bytes.fromhex(record.text("seed"))
+    except (Malformed, ValueError):
+        # Without its cause, which may show a part of the seed.
+        raise KeyFileFault(f"key file {path}: not a key file") from None
     if _print(seed).encode() != data or len(seed) != SEED_BYTES:
         raise KeyFileFault(f"key file {path}: not a key file of suite ed25519 with one seed")
     return seed

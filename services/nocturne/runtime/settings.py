@@ -24,8 +24,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 def _is_address(text: str) -> str:
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"expected host:port, got {text!r}")
+    if not separator or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"expected host:port, got {text[:80]!r}")
     return text
 
 

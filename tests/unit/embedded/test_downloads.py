@@ -107,6 +107,12 @@ def test_a_touched_but_whole_cache_is_checked_again_and_used(
     assert repository.asked == []
 
 
+@pytest.mark.parametrize("line", ["a:b:c", "a:b:c 00 1", f"a:b:c {'0' * 64} -1", "x y z w"])
+def test_a_line_of_another_form_is_refused(line: str) -> None:
+    with pytest.raises(EmbeddedError, match="another form"):
+        downloads.parse_lock(line)
+
+
 def test_the_pinned_list_names_one_version_of_each_jar() -> None:
     text = Path(downloads.__file__).with_name("kafka.jars.lock").read_text()
     jars = downloads.parse_lock(text)

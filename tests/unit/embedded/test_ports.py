@@ -77,6 +77,14 @@ def test_without_a_readable_memory_nothing_is_remembered(tmp_path: Path) -> None
     assert ports.load(tmp_path / "absent.json") == {}
 
 
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"[" * 2000, b"[]", b'{"kafka": null}', b'{"kafka": 70000}', bytes(100_000)]
+)
+def test_a_memory_that_is_none_is_forgotten(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "ports.json").write_bytes(data)
+    assert ports.load(tmp_path / "ports.json") == {}
+
+
 def test_a_listening_port_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

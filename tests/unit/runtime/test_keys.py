@@ -61,6 +61,7 @@ def test_the_documented_form_is_read(tmp_path: Path) -> None:
         '{"seed": "' + "00" * 32 + '", "suite": "ed25519"}\n',
         '{"suite": "ed25519", "seed": "' + "AB" * 32 + '"}\n',
         '{"suite": "ed25519", "seed": 5}\n',
+        "[" * 4000,
     ],
 )
 def test_anything_else_is_no_key_file(tmp_path: Path, text: str) -> None:

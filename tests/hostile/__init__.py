@@ -1,0 +1,1 @@
+"""What strangers send, at every entrance: parsers here, the running stack in test_entrances.py."""

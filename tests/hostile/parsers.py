@@ -1,0 +1,590 @@
+"""Every parser of the project: what it reads, what it may raise, and how what it read is printed.
+
+`tests/architecture/test_fuzzed_parsers.py` holds this list to the code: a new `decode…` or `parse…`
+without a line here fails. What reads under another name stands here too, by hand.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.hostile import samples
+from tests.hostile.samples import EXAMPLE, FACTORY, framed, text
+from tests.unit.core import shapes
+from tests.unit.imports.test_git import commit, printed
+from tests.vectors.synthetic import make_genesis
+
+from nocturne.audit.verify import verify_disposition_proof, verify_export
+from nocturne.cli import authors, command_ids, lag, options, payloads, trust
+from nocturne.cli.failures import Failure
+from nocturne.client import checking
+from nocturne.command.admission import admit
+from nocturne.command.replies import Refused, deadline_of, level_of
+from nocturne.command.service import CommandSettings
+from nocturne.consensus.service import Settings as ConsensusSettings
+from nocturne.core import (
+    blocks,
+    certificates,
+    commands,
+    events,
+    exports,
+    genesis,
+    identifiers,
+    json_fields,
+    keys,
+    receipts,
+    record_headers,
+    sealing,
+    snapshot,
+    strict_json,
+    topics,
+)
+from nocturne.core.block_intake import BlockIntake
+from nocturne.core.blocks import LogRecord
+from nocturne.core.control import CONTROL_BYTES_MAX, decode_control
+from nocturne.core.encoding import Codec, u32
+from nocturne.core.errors import Halt, Malformed, NocturneError
+from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
+from nocturne.embedded import downloads, ports, status
+from nocturne.embedded.errors import EmbeddedError
+from nocturne.embedded.home import Home
+from nocturne.imports import git
+from nocturne.projection.collector import SignatureRecord, decode_signatures
+from nocturne.projection.service import Settings as ProjectionSettings
+from nocturne.query import questions
+from nocturne.query.refusals import Refused as QuestionRefused
+from nocturne.query.service import Settings as QuerySettings
+from nocturne.runtime import journal
+from nocturne.runtime.keys import load_signer
+from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings
+from nocturne.runtime.tracing import parse_traceparent
+from nocturne.signing.service import Settings as SigningSettings
+from nocturne.wire.command.v1 import command_pb2
+
+SAMPLES: Final = 30
+"""Valid inputs of each parser, the same in every run, that damage is done to."""
+SENTENCE_CHARACTERS_MAX: Final = 2_000
+"""Of a refusal: it shows what it got, cut."""
+
+Parse = Callable[[bytes], Any]
+
+
+@dataclass(frozen=True)
+class Parser:
+    """One parser. `valid` makes bytes that it reads; it refuses with `faults` and nothing else;
+    `print`, where there is one, writes what it read: the same bytes. Past `bytes_max` it reads
+    nothing.
+    """
+
+    name: str
+    parse: Parse
+    valid: st.SearchStrategy[bytes]
+    faults: tuple[type[Exception], ...] = (Malformed,)
+    print: Callable[[Any], bytes] | None = None
+    bytes_max: int | None = None
+
+    def check(self, data: bytes) -> bool:
+        """Whether it read `data`. AssertionError, or whatever it raised, when it broke its word."""
+        try:
+            value = self.parse(data)
+        except self.faults as fault:
+            said = str(fault)
+            assert said, f"{self.name}: refused without a word"
+            assert len(said) <= SENTENCE_CHARACTERS_MAX, f"{self.name}: {len(said)} characters"
+            return False
+        if self.print is not None:
+            assert self.print(value) == data, f"{self.name}: read what it would not print"
+        return True
+
+    @cache  # noqa: B019  one instance a parser, for as long as the process lives
+    def samples(self) -> list[bytes]:
+        """Valid inputs, the same in every run."""
+        return samples.drawn(self.valid, SAMPLES)
+
+
+# Adapters --------------------------------------------------------------------------------------
+
+
+def of_text(parse: Callable[[str], Any]) -> Parse:
+    """A parser of text, given bytes as a shell gives them: what is no UTF-8 is a lone surrogate."""
+    return lambda data: parse(data.decode("utf-8", "surrogateescape"))
+
+
+def printed_text(show: Callable[[Any], str]) -> Callable[[Any], bytes]:
+    """The printer of a parser of text."""
+    return lambda value: show(value).encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Files of fuzzers need no disk, where the system has memory for files.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def of_file(read: Callable[[Path], Any], name: str = "given") -> Parse:
+    """A parser of a file."""
+
+    def parse(data: bytes) -> Any:
+        with _folder() as folder:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o600)
+            return read(path)
+
+    return parse
+
+
+_GOOD_SETTINGS: Final = {
+    "HOME_DIR": "/nowhere",
+    "GENESIS_FILE": "/nowhere/genesis.avro",
+    "LISTEN": "127.0.0.1:0",
+    "KAFKA_BOOTSTRAP": "127.0.0.1:1",
+    "KEY_FILE": "/nowhere/key.json",
+    "POSTGRES_DSN": "host=/nowhere",
+}
+
+
+def of_environment(kind: type[ProcessSettings]) -> Parse:
+    """Settings of a service: `data` is NAME=value lines laid over good ones."""
+
+    def parse(data: bytes) -> Any:
+        values = dict(_GOOD_SETTINGS)
+        for line in data.replace(b"\0", b"").splitlines():
+            name, equals, value = line.decode("utf-8", "surrogateescape").partition("=")
+            if equals and name.isascii() and name.isidentifier():
+                values[name.upper()] = value
+        before = dict(os.environ)
+        os.environ.update({f"NOCTURNE_{name}": value for name, value in values.items()})
+        try:
+            return read_settings(kind)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    return parse
+
+
+_setting_lines = text(
+    "LISTEN=127.0.0.1:65535\nLOG_LEVEL=debug",
+    "METRICS_LISTEN=[::1]:9\nREGISTRY_URL=http://127.0.0.1:1",
+    "RATE_PER_SECOND=1.5\nRATE_BURST=3\nDEADLINE_MS=5\nDURABILITY=replicated",
+)
+
+
+# What more is done with bytes ------------------------------------------------------------------
+
+
+def _journal(segment: Path) -> list[journal.Entry]:
+    """A journal of one segment."""
+    opened = journal.open_journal(segment.parent, samples.JOURNAL_LABEL)
+    try:
+        return list(opened.read_all())
+    finally:
+        opened.close()
+
+
+def _offered(data: bytes) -> Any:
+    """A blocks record, to a reader who knows the ledger and nothing of its past."""
+    return BlockIntake(FACTORY.ledger_id, FACTORY.genesis.validator_set, None).offer(data)
+
+
+def _verified(data: bytes) -> Any:
+    """An export: whatever it is, there is a verdict."""
+    return verify_export(io.BytesIO(data), EXAMPLE.state.ledger_id)
+
+
+def _proved(data: bytes) -> Any:
+    return verify_disposition_proof(data, EXAMPLE.genesis_bytes, EXAMPLE.state.ledger_id)
+
+
+def _translated(data: bytes) -> Any:
+    """A command service's answer, as the client takes it off the wire."""
+    try:
+        outcome = command_pb2.Outcome.FromString(data)
+    except Exception as fault:
+        # What protobuf itself refuses never reaches the client: gRPC answers INTERNAL.
+        raise Malformed("outcome: not protobuf") from fault
+    return checking.result_of(samples.TRUSTED, samples.ASKED, outcome)
+
+
+def _asked(data: bytes) -> Any:
+    """What a caller of the command service says of waiting."""
+    number = int.from_bytes(data[:8], "big", signed=True)
+    for answer in (level_of(number), deadline_of(number, 20_000, 120_000)):
+        if isinstance(answer, Refused):
+            assert answer.status().details
+            raise Malformed(answer.message)
+    return number
+
+
+def _signatures(topic: str, header: bytes) -> Parse:
+    return lambda data: decode_signatures(SignatureRecord(topic, 0, 0, b"x", 1, data), header)
+
+
+_KEY: Final = '{"suite": "ed25519", "seed": "%s"}\n' % ("07" * 32)
+
+
+def _after_prefix(parse: Callable[[bytes, bytes], Any]) -> Parse:
+    """What reads on behind a prefix that it was told: four bytes say how long that is."""
+    return lambda data: parse(data[4 : 4 + int.from_bytes(data[:4], "big")], data[4:])
+
+
+def _history(data: bytes) -> Any:
+    return list(git.parse_log([data]))
+
+
+def _author(path: Path) -> Any:
+    return authors.load(Home(path.parents[2]), path.stem)
+
+
+def _named_author(name: str) -> Any:
+    """A key by its name, in a home that has the key `default`."""
+    with _folder() as folder:
+        key = folder / "keys" / "authors" / "default.json"
+        key.parent.mkdir(parents=True)
+        key.write_text(_KEY)
+        key.chmod(0o600)
+        return authors.load(Home(folder), name)
+
+
+# The list --------------------------------------------------------------------------------------
+
+_avro = (
+    Parser(
+        "core.commands.decode_command",
+        commands.decode_command,
+        shapes.commands().map(commands.encode_command),
+        print=commands.encode_command,
+        bytes_max=commands.ENVELOPE_BYTES_MAX,
+    ),
+    Parser(
+        "core.commands.decode_signed_command",
+        commands.decode_signed_command,
+        samples.signed_commands,
+        print=commands.encode_signed_command,
+        bytes_max=commands.ENVELOPE_BYTES_MAX,
+    ),
+    Parser(
+        "core.commands.decode_signed_command_trusted",
+        commands.decode_signed_command_trusted,
+        samples.signed_commands,
+    ),
+    Parser(
+        "core.commands.decode_evidence",
+        _after_prefix(lambda prefix, data: commands.decode_evidence(data, len(prefix))),
+        shapes.signed_commands().map(
+            lambda one: u32(len(one.command_bytes)) + commands.encode_signed_command(one)
+        ),
+    ),
+    Parser("command.admission.admit", lambda data: admit(data, 100_000), samples.signed_commands),
+    Parser(
+        "core.intake.prepare",
+        lambda data: FACTORY.prepare(0, LogRecord(b"a", data, ())),
+        samples.command_records,
+        faults=(),
+    ),
+    Parser(
+        "core.events.decode_event_header",
+        events.decode_event_header,
+        samples.event_headers,
+        print=events.encode_event_header,
+    ),
+    Parser("core.events.decode_event", events.decode_event, samples.signed_events()),
+    Parser(
+        "core.events.decode_event_signatures",
+        _after_prefix(lambda prefix, data: events.decode_event_signatures(data, prefix)),
+        samples.signed_events().map(
+            lambda one: u32(len(events.decode_event(one).header_bytes)) + one
+        ),
+    ),
+    Parser(
+        "core.receipts.decode_receipt_header",
+        receipts.decode_receipt_header,
+        shapes.receipt_headers.map(receipts.encode_receipt_header),
+        print=receipts.encode_receipt_header,
+        bytes_max=receipts.RECEIPT_BYTES_MAX,
+    ),
+    Parser("core.receipts.decode_receipt", receipts.decode_receipt, samples.signed_receipts()),
+    Parser(
+        "core.receipts.decode_receipt_signatures",
+        lambda data: receipts.decode_receipt_signatures(data, samples.AUTHORITY_HEADER),
+        samples.signed_receipts(samples.AUTHORITY_HEADER),
+    ),
+    Parser(
+        "projection.collector.decode_signatures",
+        _signatures(topics.RECEIPTS, samples.AUTHORITY_HEADER),
+        samples.signed_receipts(samples.AUTHORITY_HEADER).map(framed),
+    ),
+    Parser(
+        "core.blocks.decode_block_header",
+        blocks.decode_block_header,
+        shapes.block_headers().map(blocks.encode_block_header),
+        print=blocks.encode_block_header,
+        bytes_max=blocks.HEADER_BYTES_MAX,
+    ),
+    Parser(
+        "core.blocks.decode_block",
+        blocks.decode_block,
+        shapes.blocks().map(blocks.encode_block),
+        print=blocks.encode_block,
+        bytes_max=blocks.BLOCK_BYTES_MAX,
+    ),
+    Parser("core.block_intake.BlockIntake.offer", _offered, samples.block_records),
+    Parser(
+        "core.blocks.decode_seal",
+        blocks.decode_seal,
+        shapes.seals.map(blocks.encode_seal),
+        print=blocks.encode_seal,
+    ),
+    Parser(
+        "core.certificates.decode_commit_proof",
+        certificates.decode_commit_proof,
+        shapes.commit_proofs.map(certificates.encode_commit_proof),
+        print=certificates.encode_commit_proof,
+        bytes_max=certificates.COMMIT_PROOF_BYTES_MAX,
+    ),
+    Parser(
+        "core.control.decode_control",
+        decode_control,
+        samples.controls,
+        bytes_max=CONTROL_BYTES_MAX,
+    ),
+    Parser(
+        "core.genesis.decode_genesis",
+        genesis.decode_genesis,
+        st.just(genesis.encode_genesis(make_genesis("any", validators=2))),
+        print=genesis.encode_genesis,
+        bytes_max=genesis.GENESIS_BYTES_MAX,
+    ),
+    *(
+        Parser(f"core.encoding.Codec.{name}", read, samples.dispositions)
+        for codec in [Codec("disposition", 1 << 20)]
+        for name, read in (
+            ("decode", codec.decode),
+            ("decode_prefix", codec.decode_prefix),
+            ("read", codec.read),
+        )
+    ),
+    Parser("core.topics.unframe", topics.unframe, samples.dispositions.map(framed)),
+)
+_bytes = (
+    Parser(
+        "core.record_headers.parse_headers",
+        record_headers.parse_headers,
+        samples.record_headers,
+        print=blocks.headers_bytes,
+    ),
+    Parser(
+        "core.keys.signatures_from_bytes",
+        keys.signatures_from_bytes,
+        shapes.signatures.map(keys.signatures_bytes),
+        print=keys.signatures_bytes,
+    ),
+    Parser(
+        "core.state_leaf.SessionLeaf.decode",
+        SessionLeaf.decode,
+        shapes.session_leaves.map(SessionLeaf.encode),
+        print=SessionLeaf.encode,
+    ),
+    Parser(
+        "core.state_leaf.decode_positions",
+        decode_positions,
+        samples.log_positions,
+        print=encode_positions,
+    ),
+    Parser(
+        "core.snapshot.decode",
+        lambda data: snapshot.decode(
+            FACTORY.genesis_bytes, [samples.CHUNKS[0], data], FACTORY.registry
+        ),
+        samples.snapshot_sessions,
+    ),
+    Parser(
+        "core.snapshot.decode, its head",
+        lambda data: snapshot.decode(
+            FACTORY.genesis_bytes, [data, *samples.CHUNKS[1:]], FACTORY.registry
+        ),
+        samples.snapshot_heads,
+    ),
+    Parser("core.sealing.subject_key_id_of", sealing.subject_key_id_of, samples.sealed),
+    Parser("core.sealing.unseal", lambda data: sealing.unseal(data, bytes(32)), samples.sealed),
+    Parser(
+        "runtime.journal.open_journal",
+        of_file(_journal, "000000000001.seg"),
+        st.deferred(lambda: st.sampled_from(samples.segments())),
+        (Halt,),
+    ),
+)
+_json = (
+    Parser(
+        "core.strict_json.parse_json",
+        lambda data: strict_json.parse_json(data, 4096, 8),
+        samples.json_texts,
+        bytes_max=4096,
+    ),
+    Parser("core.exports.parse_line", exports.parse_line, samples.lines, print=exports.print_line),
+    Parser("core.exports.split_proof", exports.split_proof, samples.proofs, print=b"".join),
+    Parser("audit.verify.verify_export", _verified, samples.whole_exports, ()),
+    Parser("audit.verify.verify_disposition_proof", _proved, samples.proofs, ()),
+    Parser("client.checking.genesis_of", checking.genesis_of, samples.lines),
+    Parser("client.checking.result_of", _translated, samples.outcomes),
+)
+_texts = (
+    Parser(
+        "core.identifiers.parse_hash",
+        of_text(identifiers.parse_hash),
+        shapes.hashes.map(lambda one: identifiers.format_hash(one).encode()),
+        print=printed_text(identifiers.format_hash),
+    ),
+    Parser(
+        "core.identifiers.parse_id",
+        of_text(identifiers.parse_id),
+        shapes.ids.map(lambda one: identifiers.format_id(one).encode()),
+        print=printed_text(identifiers.format_id),
+    ),
+    Parser(
+        "core.json_fields.parse_time",
+        of_text(json_fields.parse_time),
+        shapes.times.map(lambda one: json_fields.format_time(one).encode()),
+        print=printed_text(json_fields.format_time),
+    ),
+    Parser(
+        "core.keys.parse_key",
+        of_text(keys.parse_key),
+        shapes.keys.map(lambda one: keys.format_key(one[0]).encode()),
+        print=printed_text(keys.format_key),
+    ),
+    Parser(
+        "runtime.tracing.parse_traceparent",
+        parse_traceparent,
+        text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        (),
+    ),
+    Parser(
+        "embedded.downloads.parse_lock",
+        of_text(downloads.parse_lock),
+        text(f"# jars\norg.apache.kafka:kafka-clients:4.3.0 {'0f' * 32} 123\n"),
+        (EmbeddedError,),
+    ),
+    Parser(
+        "imports.git.parse_log",
+        _history,
+        st.sampled_from([printed(commit()), printed(commit(subject="é"), "AMD")]),
+    ),
+)
+_files = (
+    Parser(
+        "runtime.keys.load_signer",
+        of_file(load_signer),
+        text(_KEY),
+        (NocturneError,),
+    ),
+    Parser(
+        "cli.authors.load",
+        of_file(_author, "keys/authors/default.json"),
+        text(_KEY),
+        (NocturneError,),
+    ),
+    Parser(
+        "runtime.settings.read_founding",
+        of_file(read_founding),
+        st.just(EXAMPLE.genesis_bytes),
+        (NocturneError,),
+    ),
+    Parser("embedded.ports.load", of_file(ports.load), text('{"kafka": 19092}'), ()),
+    Parser(
+        "embedded.status.read",
+        of_file(status.read),
+        text(
+            '{"supervisor": 4711, "ready": true, "error": null, "details": [], "services": '
+            '[{"name": "kafka", "pid": 1, "birth": 8, "port": 9, "health": "healthy", '
+            '"restarts": 0}]}'
+        ),
+        (NocturneError,),
+    ),
+    *(
+        Parser(
+            f"{kind.__module__.removeprefix('nocturne.')}.{kind.__name__}",
+            of_environment(kind),
+            _setting_lines,
+            (ValidationError,),
+        )
+        for kind in (
+            CommandSettings,
+            ConsensusSettings,
+            SigningSettings,
+            ProjectionSettings,
+            QuerySettings,
+        )
+    ),
+)
+_command_line = (
+    Parser(
+        "cli.command_ids.parse",
+        of_text(command_ids.parse),
+        text("0193e1f4-0000-7000-8000-000000000001"),
+        (Failure,),
+        print=printed_text(identifiers.format_id),
+    ),
+    Parser(
+        "cli.options.session_id",
+        of_text(options.session_id),
+        text("orders/1", "~ledger"),
+        (Failure,),
+        print=printed_text(str),
+    ),
+    Parser("cli.payloads.canonical", payloads.canonical, samples.json_texts, (Failure,)),
+    Parser(
+        "cli.trust.trusted",
+        of_text(lambda named: trust.trusted(named, Home(Path("/nowhere")))),
+        shapes.hashes.map(lambda one: identifiers.format_hash(one).encode()),
+        (Failure,),
+    ),
+    Parser(
+        "cli.authors.load, its name", of_text(_named_author), text("default", "a b"), (Failure,)
+    ),
+    Parser(
+        "cli.lag.lag_in",
+        lambda data: lag.lag_in(data.decode("utf-8", "replace")),
+        text('nocturne_signing_lag_records{topic="a"} 3.0\nnocturne_query_blocks_lag 1e3\n'),
+        (),
+    ),
+)
+_calls = (
+    Parser("command.replies.level_of", _asked, st.just(bytes(8))),
+    Parser(
+        "query.questions.session_after",
+        of_text(lambda token: questions.session_after(token, "")),
+        text(questions.session_token(identifiers.SessionId("a/1"))),
+        (QuestionRefused,),
+    ),
+    Parser(
+        "query.questions.receipt_after",
+        of_text(questions.receipt_after),
+        text(questions.receipt_token(events.Position(1, 2, 3))),
+        (QuestionRefused,),
+    ),
+)
+
+PARSERS: Final[tuple[Parser, ...]] = (
+    *_avro,
+    *_bytes,
+    *_json,
+    *_texts,
+    *_files,
+    *_command_line,
+    *_calls,
+)
