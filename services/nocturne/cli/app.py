@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nocturne.cli import checking, importing, keys, reading, running, writing
+from nocturne.cli import checking, importing, keys, reading, running, schemas, tailing, writing
 
 app = typer.Typer(
     name="nocturne",
@@ -35,6 +35,8 @@ app.command(rich_help_panel=_READ)(reading.events)
 app.command(rich_help_panel=_READ)(reading.receipts)
 app.command(rich_help_panel=_READ)(reading.state)
 app.command(rich_help_panel=_READ)(reading.export)
+app.command(rich_help_panel=_READ)(tailing.tail)
+app.add_typer(schemas.schemas, name="schemas", rich_help_panel=_RUN)
 app.command(rich_help_panel=_CHECK)(checking.verify)
 
 

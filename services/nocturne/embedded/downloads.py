@@ -1,5 +1,7 @@
 """The broker's jars: fetched once by coordinates, checked against pinned hashes, then offline.
 
+Other packages of a Maven repository come the same way, such as a test's schema registry.
+
 `kafka.jars.lock` names every jar with its SHA-256 and size. A jar that differs from its line is
 never put in the cache, and a jar that is not in the file is never loaded. Once the cache is
 complete, neither the network nor the resolver is touched again: a stamp of sizes and times says
@@ -38,7 +40,9 @@ _JAR = re.compile(r"([\w.-]+:[\w.-]+:[\w.-]+) ([0-9a-f]{64}) (\d{1,12})", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class Jar:
-    """One pinned jar. Line: `org.apache.kafka:kafka-clients:4.3.1 <sha256 hex> <bytes>`."""
+    """One pinned file. Line: `org.apache.kafka:kafka-clients:4.3.1 <sha256 hex> <bytes>`; for what
+    is no jar, packaging and classifier follow the version: `…:3.3.3:tar.gz:all`.
+    """
 
     coordinates: str
     sha256: str
@@ -46,8 +50,17 @@ class Jar:
 
     @property
     def filename(self) -> str:
-        _, artifact, version = self.coordinates.split(":")
-        return f"{artifact}-{version}.jar"
+        artifact, version = self.coordinates.split(":")[1:3]
+        suffix = f"-{self.classifier}" if self.classifier else ""
+        return f"{artifact}-{version}{suffix}.{self.packaging}"
+
+    @property
+    def packaging(self) -> str:
+        return (*self.coordinates.split(":")[3:4], "jar")[0]
+
+    @property
+    def classifier(self) -> str:
+        return (*self.coordinates.split(":")[4:5], "")[0]
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
@@ -186,6 +199,8 @@ def _fetch(jar: Jar, folder: Path, scratch: Path, meter: _Meter) -> None:
             def add(count: int) -> None:
                 nonlocal received
                 received += count
+                if received > jar.size:
+                    raise RuntimeError(f"expected {jar.size} bytes, got more")
                 meter.add(count, jar.filename)
 
             yield add
@@ -223,8 +238,9 @@ def _download(jar: Jar, scratch: Path, count: CountBytes) -> Path:
         remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
         timeout=TIMEOUT_SECONDS,
     )
-    group, artifact, version = jar.coordinates.split(":")
-    return Path(context.project(group, artifact).at_version(version).artifact().resolve())
+    group, artifact, version = jar.coordinates.split(":")[:3]
+    component = context.project(group, artifact).at_version(version)
+    return Path(component.artifact(jar.classifier, jar.packaging).resolve())
 
 
 @contextlib.contextmanager

@@ -11,9 +11,11 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from nocturne.core.errors import NocturneError
 from nocturne.embedded import (
     ceremony,
     downloads,
@@ -31,6 +33,7 @@ from nocturne.embedded.lock import held
 from nocturne.embedded.processes import birth
 from nocturne.embedded.services import Machine
 from nocturne.embedded.supervisor import Supervisor
+from nocturne.runtime.registry import schema_ids
 
 START_SECONDS_MAX = 120.0
 LEFTOVER_SECONDS_MAX = 10.0
@@ -49,6 +52,7 @@ def run(home: Home, validators: int, progress: downloads.Progress) -> None:
     with held(home.lock):
         try:
             _wait_for_leftovers(home)
+            _check_registry(os.environ)
             classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
             machine, partitions = _machine(home, classpath)
         except EmbeddedError as error:
@@ -56,6 +60,14 @@ def run(home: Home, validators: int, progress: downloads.Progress) -> None:
             raise
         logs.rotate(home.logs)
         asyncio.run(_run(machine, partitions))
+
+
+def _check_registry(environment: Mapping[str, str]) -> None:
+    """Every service asks the registry at its start; what it lacks is told here, once."""
+    try:
+        schema_ids(environment.get("NOCTURNE_REGISTRY_URL") or None)
+    except NocturneError as fault:
+        raise EmbeddedError(f"The schema {fault}.") from fault
 
 
 def _machine(home: Home, classpath: tuple[Path, ...]) -> tuple[Machine, int]:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from nocturne.core.errors import NocturneError
 from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
 from nocturne.core.identifiers import LedgerId
+from nocturne.runtime import registry
 
 PREFIX: Final = "NOCTURNE_"
 
@@ -31,6 +32,17 @@ def _is_address(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_is_address)]
 """`host:port`; port 0 asks the system for a free one."""
+
+
+def _is_registry(text: str) -> str:
+    if not registry.is_address(text):
+        # It may hold a password: it is not shown.
+        raise ValueError("expected an address like http://registry:8080/apis/ccompat/v7")
+    return text
+
+
+RegistryAddress = Annotated[str, AfterValidator(_is_registry)]
+"""Of Confluent's API: `http(s)://[user:password@]host[:port][/path]`."""
 
 
 class _Frozen(BaseSettings):
@@ -55,7 +67,7 @@ class ServiceSettings(ProcessSettings):
     home_dir: Path
     genesis_file: Path
     listen: Address
-    registry_url: str | None = None
+    registry_url: RegistryAddress | None = None
     """Schema registry (Confluent's API); None: the fixed ids of `topics.FIXED_SCHEMA_IDS`."""
 
 

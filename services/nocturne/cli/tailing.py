@@ -1,0 +1,158 @@
+"""tail: a topic's records as they stand there, each with what can be checked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+
+from nocturne.cli import surroundings, trust
+from nocturne.cli.failures import bad_use
+from nocturne.cli.options import HomeOption, JsonOption
+from nocturne.cli.screen import Cell, Column, plain, row
+from nocturne.cli.surroundings import Surroundings
+from nocturne.cli.tail_records import (
+    Check,
+    Record,
+    Told,
+    Trust,
+    headers_json,
+    record_json,
+    shown,
+    told_of,
+)
+from nocturne.cli.topic_names import TopicArgument, topic_named
+from nocturne.cli.words import time_text
+from nocturne.core.errors import Malformed, Unavailable
+from nocturne.core.genesis import GENESIS_BYTES_MAX, decode_genesis, ledger_id_of
+from nocturne.embedded import lock
+from nocturne.embedded import status as statuses
+from nocturne.embedded.home import Home
+
+_STYLES: Final = {
+    Check.VERIFIED: "green",
+    Check.REFUSED: "red",
+    Check.UNCHECKED: "yellow",
+    Check.UNREADABLE: "red",
+}
+_COLUMNS: Final = (
+    Column("time", "dim", width_min=24),
+    Column("at", "dim", "right", 8),
+    Column("check", width_min=10),
+    Column("record"),
+)
+
+
+def tail(
+    context: typer.Context,
+    topic: TopicArgument,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Begin with the oldest record.")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="End after so many records.", show_default="without an end"),
+    ] = None,
+    bootstrap: Annotated[
+        str | None,
+        typer.Option(
+            "--bootstrap",
+            metavar="HOST:PORT",
+            help="Another broker than the home's own.",
+            show_default=False,
+        ),
+    ] = None,
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            "--genesis",
+            metavar="FILE",
+            help="Check against this genesis, not the home's.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Print a topic's records from now on, as they stand there, until Ctrl-C.
+
+    TOPIC: commands, blocks, seals, events, receipts, or a full name.
+    """
+    around = surroundings.of(context)
+    named = topic_named(topic)
+    place = around.home(home)
+    checked_against = _trust(place, genesis)
+    broker = _broker(place) if bootstrap is None else bootstrap
+    if checked_against is None:
+        around.say("No genesis to check against: name one with --genesis FILE.")
+    # Imported when asked for, as the broker's client is needed by few commands.
+    from nocturne.cli.topic_records import read
+
+    try:
+        with closing(read(broker, named, from_beginning)) as records:
+            _print(around, islice(records, limit), checked_against, as_json)
+    except KeyboardInterrupt:
+        # Ctrl-C is how following ends, not a failure.
+        return
+
+
+def _print(
+    around: Surroundings, records: Iterator[Record], against: Trust | None, as_json: bool
+) -> None:
+    for record in records:
+        told = told_of(record, against)
+        if as_json:
+            around.emit(record_json(record, told))
+        else:
+            around.out.print(row(_COLUMNS, _row(record, told), around.out.width))
+            around.out.print(_below(record, told))
+
+
+def _row(record: Record, told: Told) -> list[str | Cell]:
+    return [
+        "" if record.timestamp is None else time_text(record.timestamp),
+        f"{record.partition}/{record.offset}",
+        Cell(told.check.value, _STYLES[told.check]),
+        told.summary,
+    ]
+
+
+def _below(record: Record, told: Told) -> Text:
+    """What the check says, then the key and the CloudEvents headers, which anybody may write."""
+    headers = headers_json(record.headers)
+    named = headers.items() if isinstance(headers, dict) else ()
+    claims = [f"key={'(none)' if record.key is None else shown(record.key)}"]
+    claims += [f"{name}={value}" for name, value in named]
+    if record.headers is None:
+        claims.append("(headers that are no UTF-8)")
+    return Text.assemble(
+        "  ", (plain(told.says), _STYLES[told.check]), "\n  ", (plain(" ".join(claims)), "dim")
+    )
+
+
+def _trust(home: Home, genesis: Path | None) -> Trust | None:
+    if genesis is None:
+        founding = trust.founding_of(home)
+        return None if founding is None else Trust(founding.ledger_id, founding.genesis)
+    with genesis.open("rb") as opened:
+        data = opened.read(GENESIS_BYTES_MAX + 1)
+    try:
+        return Trust(ledger_id_of(data), decode_genesis(data))
+    except Malformed as fault:
+        raise bad_use(f"{genesis} is no genesis ({fault}): name another with --genesis.") from fault
+
+
+def _broker(home: Home) -> str:
+    """The address of the home's own broker."""
+    found = statuses.read(home.status)
+    if lock.holder(home.lock) is None or "kafka" not in {one.name for one in found.services}:
+        raise Unavailable(
+            f"Nothing runs in {home.root}: 'nocturne up --detach' starts it, or name a broker with "
+            "--bootstrap HOST:PORT."
+        )
+    return found.address("kafka")
