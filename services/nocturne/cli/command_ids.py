@@ -39,7 +39,7 @@ def minted_at(identity: CommandId) -> int:
     return int.from_bytes(identity[:6], "big")
 
 
-def salt(identity: CommandId, session: str, payload: bytes, author: Signer) -> bytes:
+def salt(identity: CommandId, session: str, payload: bytes, signer: Signer) -> bytes:
     """32 bytes that only the author can make, and makes again for the same id: see `drafts`."""
     place = identity + variable(session.encode("ascii")) + sha256(payload)
-    return sha256(_SALT + signatures_bytes(author.sign(_SALT, place)))
+    return sha256(_SALT + signatures_bytes(signer.sign(_SALT, place)))

@@ -25,6 +25,7 @@ from nocturne.cli.options import (
 )
 from nocturne.cli.result_view import result_json, result_text
 from nocturne.cli.surroundings import Surroundings
+from nocturne.client.building import Author
 from nocturne.client.results import Level, Refused, Result, Session, Undecided
 from nocturne.core.commands import (
     EXPECTED_SEQUENCE_MAX,
@@ -44,7 +45,7 @@ from nocturne.core.identifiers import (
     format_id,
     is_type_name,
 )
-from nocturne.core.keys import Key, Signer
+from nocturne.core.keys import Key
 from nocturne.core.receipts import (
     Reason,
 )
@@ -183,18 +184,18 @@ def _command_id(around: Surroundings, repeat: str | None) -> CommandId:
     return command_ids.mint(around.now_ms(), around.random(command_ids.RANDOM_BYTES))
 
 
-def author_named(around: Surroundings, home: Path | None, name: str | None) -> Signer:
+def author_named(around: Surroundings, home: Path | None, name: str | None) -> Author:
     place = around.home(home)
     if name is not None:
         return authors.load(place, name)
-    signer, made = authors.load_default(place)
+    author, made = authors.load_default(place)
     if made is not None:
         around.say(f"Made the key {made.name} in {made.file}: it signs what names no other key.")
-    return signer
+    return author
 
 
 async def _submit(
-    around: Surroundings, ledger: Ledger, wish: Wish, author: Signer
+    around: Surroundings, ledger: Ledger, wish: Wish, author: Author
 ) -> tuple[SignedCommand, Result]:
     """Ask once; once more without the opening if another command opened the session meanwhile."""
     existing = await within(ledger.session(wish.session))
@@ -243,21 +244,21 @@ def _kind(genesis: Genesis, name: str | None) -> Opening:
     return Opening(wanted, max(versions))
 
 
-def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Signer) -> SignedCommand:
-    salt = command_ids.salt(wish.command_id, wish.session, wish.payload, author)
+def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Author) -> SignedCommand:
+    salt = command_ids.salt(wish.command_id, wish.session, wish.payload, author.signer)
     payload = Payload(salt, wish.payload)
     command = Command(
         ledger.ledger_id,
         wish.session,
-        authors.author_of(author),
-        author.key,
+        author.id,
+        author.signer.key,
         wish.command_id,
         wish.expected,
         opening,
         command_ids.minted_at(wish.command_id),
         (EventDraft(wish.event_type, payloads.CONTENT_TYPE, payload_hash(payload)),),
     )
-    return sign_command(command, (payload,), author)
+    return sign_command(command, (payload,), author.signer)
 
 
 async def _until_readable(ledger: Ledger, result: Result) -> None:

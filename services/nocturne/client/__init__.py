@@ -1,6 +1,6 @@
 """The Python SDK: builds and signs commands, submits them, and checks what comes back."""
 
-from nocturne.client.building import Draft, data_payload, json_payload
+from nocturne.client.building import Author, Draft, data_payload, json_payload
 from nocturne.client.client import Client
 from nocturne.client.results import (
     AppliedThrough,
@@ -22,6 +22,7 @@ from nocturne.core.receipts import Reason
 
 __all__ = [
     "AppliedThrough",
+    "Author",
     "Client",
     "Committed",
     "Draft",

@@ -32,6 +32,19 @@ _RANDOM_BITS: Final = _LOW_BITS + _MIDDLE_BITS
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Who signs: the id of the author's first key, for ever, and the key that signs now."""
+
+    id: AuthorId
+    signer: Signer
+
+    @staticmethod
+    def of(signer: Signer) -> Author:
+        """The author whose first key this is."""
+        return Author(AuthorId(key_id(signer.key)), signer)
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An event to append: its type, and its payload with salt."""
 
@@ -83,7 +96,7 @@ def _uuid(number: int) -> bytes:
 
 def build(
     ledger_id: LedgerId,
-    signer: Signer,
+    author: Author,
     session: str,
     drafts: Sequence[Draft],
     command_id: CommandId,
@@ -91,20 +104,19 @@ def build(
     *,
     opening: Opening | None = None,
     expected_sequence: int | None = None,
-    author: AuthorId | None = None,
 ) -> SignedCommand:
-    """A signed command. `author` is the id of the author's first key, if `signer` holds a later
-    one. What is not well-formed is refused by the ledger, with a receipt or before it.
+    """A signed command. What is not well-formed is refused by the ledger, with a receipt or before
+    it.
     """
     command = Command(
         ledger_id,
         SessionId(session),
-        author or AuthorId(key_id(signer.key)),
-        signer.key,
+        author.id,
+        author.signer.key,
         command_id,
         expected_sequence,
         opening,
         occurred_at,
         tuple(EventDraft(d.event_type, d.content_type, payload_hash(d.payload)) for d in drafts),
     )
-    return sign_command(command, tuple(draft.payload for draft in drafts), signer)
+    return sign_command(command, tuple(draft.payload for draft in drafts), author.signer)

@@ -25,6 +25,7 @@ from nocturne.client import checking, transport
 from nocturne.client.building import (
     ID_RANDOM_BYTES,
     SALT_BYTES,
+    Author,
     Draft,
     IdMint,
     build,
@@ -49,7 +50,7 @@ from nocturne.client.windows import Windows
 from nocturne.core.commands import Opening, SignedCommand, encode_signed_command
 from nocturne.core.errors import Malformed, NocturneError, Unavailable
 from nocturne.core.events import Event, decode_event
-from nocturne.core.identifiers import AuthorId, Hash, LedgerId, SessionId
+from nocturne.core.identifiers import Hash, LedgerId, SessionId
 from nocturne.core.keys import Signer
 from nocturne.core.receipts import Reason, Receipt, decode_receipt
 from nocturne.core.strict_json import DEPTH_LIMIT, JsonValue, parse_json
@@ -72,7 +73,8 @@ class Client:
     """One author's view of one ledger. Use it in one event loop, as an async context manager.
 
     `ledger_id` is what is trusted: the genesis, given or fetched, must be its. Given a genesis
-    alone, that one is trusted. Without `signer` it only reads and submits what others signed.
+    alone, that one is trusted. Who signs is `author`, or the author whose first key is `signer`;
+    without either it only reads and submits what others signed.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Client:
         ledger_id: LedgerId | None = None,
         genesis: bytes | None = None,
         signer: Signer | None = None,
-        author: AuthorId | None = None,
+        author: Author | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -91,10 +93,11 @@ class Client:
     ) -> None:
         if ledger_id is None and genesis is None:
             raise ValueError("ledger: expected its id or its genesis, got neither")
+        if signer is not None and author is not None:
+            raise ValueError("author: expected an author or its first key, got both")
         self._trusted = ledger_id
         self._ledger = None if genesis is None else Ledger.of(genesis, ledger_id)
-        self._signer = signer
-        self._author = author
+        self._author = Author.of(signer) if signer is not None else author
         self._addresses = (command_address, query_address)
         self._credentials = credentials
         self._deadline_seconds = min(deadline_seconds, DEADLINE_SECONDS_MAX)
@@ -149,19 +152,18 @@ class Client:
         expected_sequence: int | None = None,
     ) -> SignedCommand:
         """A signed command with a new id, for `submit` and `submit_many`."""
-        if self._signer is None:
-            raise ValueError("signer: none was given, so that nothing can be signed")
+        if self._author is None:
+            raise ValueError("author: none was given, so that nothing can be signed")
         now_ms = self._now_ms()
         return build(
             (await self.ledger()).ledger_id,
-            self._signer,
+            self._author,
             session,
             drafts,
             self._ids.mint(now_ms, self._random(ID_RANDOM_BYTES)),
             now_ms,
             opening=opening,
             expected_sequence=expected_sequence,
-            author=self._author,
         )
 
     # Writing -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from nocturne.client.building import Author
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -21,8 +22,8 @@ from nocturne.core.commands import (
 )
 from nocturne.core.encoding import domain, sha256, u32, u64, variable
 from nocturne.core.genesis import Limits
-from nocturne.core.identifiers import AuthorId, CommandId, LedgerId, SessionId
-from nocturne.core.keys import Signer, key_id, signatures_bytes
+from nocturne.core.identifiers import CommandId, LedgerId, SessionId
+from nocturne.core.keys import Signer, signatures_bytes
 
 IDENTITY_BYTES: Final = 8
 """The second half of the command id."""
@@ -67,30 +68,30 @@ def command_of(
     ledger_id: LedgerId,
     session: SessionId,
     opening: Opening,
-    author: Signer,
+    author: Author,
     attempt: int = 0,
 ) -> SignedCommand:
     """The one signed command that asks for `draft` at its place; the first opens the session."""
     identity = command_id(draft, attempt)
     place = ledger_id + variable(session.encode("ascii")) + identity
-    payload = Payload(_salt(place, draft.payload, author), draft.payload)
+    payload = Payload(_salt(place, draft.payload, author.signer), draft.payload)
     command = Command(
         ledger_id,
         session,
-        AuthorId(key_id(author.key)),
-        author.key,
+        author.id,
+        author.signer.key,
         identity,
         draft.number - 1,
         opening if draft.number == 1 else None,
         draft.occurred_at,
         (EventDraft(draft.event_type, draft.content_type, payload_hash(payload)),),
     )
-    return sign_command(command, (payload,), author)
+    return sign_command(command, (payload,), author.signer)
 
 
-def _salt(place: bytes, payload: bytes, author: Signer) -> bytes:
+def _salt(place: bytes, payload: bytes, signer: Signer) -> bytes:
     """A salt that only the author can make, and makes the same every time.
 
     From a signature nobody sees: a salt from public things alone would not hide an erased payload.
     """
-    return sha256(_SALT + signatures_bytes(author.sign(_SALT, place + sha256(payload))))
+    return sha256(_SALT + signatures_bytes(signer.sign(_SALT, place + sha256(payload))))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from nocturne.client.building import Author
 from nocturne.core.commands import Opening
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.events import Event
 from nocturne.core.identifiers import SessionId
-from nocturne.core.keys import Signer
 from nocturne.imports import git, git_log
 from nocturne.imports.drafts import Draft, payload_bytes_max
 from nocturne.imports.git_log import Branch
@@ -23,7 +23,7 @@ async def bring_branch(
     target: Target,
     branch: Branch,
     session: SessionId,
-    author: Signer,
+    author: Author,
     environment: Mapping[str, str],
     progress: Callable[[int], None],
 ) -> Imported:

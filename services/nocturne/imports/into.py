@@ -12,13 +12,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from nocturne.client.building import Author
 from nocturne.client.results import Committed, Refused, Result, Undecided
 from nocturne.core.commands import Opening, SignedCommand
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, SessionId
-from nocturne.core.keys import Signer
 from nocturne.core.receipts import Reason
 from nocturne.imports.drafts import Draft, command_of
 
@@ -72,7 +72,7 @@ class Place:
 
     session: SessionId
     opening: Opening
-    author: Signer
+    author: Author
 
 
 @dataclass(frozen=True, slots=True)

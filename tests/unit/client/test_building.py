@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nocturne.client.building import Draft, IdMint, build, data_payload, json_payload
+from nocturne.client.building import Author, Draft, IdMint, build, data_payload, json_payload
 from nocturne.core.commands import (
     Opening,
     check_payloads,
@@ -63,7 +63,7 @@ def test_a_built_command_is_one() -> None:
     drafts = [Draft("A", json_payload({}, SALT)), Draft("B", data_payload(b"x", SALT), "text/x")]
     signed = build(
         LedgerId(bytes(32)),
-        signer,
+        Author.of(signer),
         "orders/7",
         drafts,
         CommandId(bytes(16)),

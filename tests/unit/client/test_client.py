@@ -498,7 +498,7 @@ def test_without_trust_key_or_address_it_says_so() -> None:
     async def test(served: Services, _: Client) -> None:
         genesis = served.ledger.ledger.genesis_bytes
         async with Client(served.address, genesis=genesis) as client:
-            with pytest.raises(ValueError, match="signer"):
+            with pytest.raises(ValueError, match="author"):
                 await client.build("s/1", [client.json("A", {})])
             with pytest.raises(NotConfigured):
                 await client.session("s/1")

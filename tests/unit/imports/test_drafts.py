@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ledger_factory import ALICE, BOB
+from tests import ledger_factory
 
+from nocturne.client.building import Author
 from nocturne.core.commands import (
     Opening,
     author_signed,
@@ -17,6 +18,8 @@ from nocturne.core.genesis import Limits
 from nocturne.core.identifiers import LedgerId, SessionId
 from nocturne.imports.drafts import Draft, command_id, command_of, payload_bytes_max
 
+ALICE = Author.of(ledger_factory.ALICE)
+BOB = Author.of(ledger_factory.BOB)
 LEDGER = LedgerId(bytes(32))
 OTHER_LEDGER = LedgerId(b"x" * 32)
 SESSION = SessionId("s" * 128)
@@ -27,7 +30,7 @@ DRAFT = Draft(1, bytes(range(20)), "t" * 128, "c/" + "c" * 126, b"{}", 1_700_000
 def test_a_command_is_a_function_of_draft_place_and_key() -> None:
     first = command_of(DRAFT, LEDGER, SESSION, OPENING, ALICE)
     assert command_of(DRAFT, LEDGER, SESSION, OPENING, ALICE) == first
-    assert author_signed(first, ALICE.key)
+    assert author_signed(first, ALICE.signer.key)
     check_payloads(first)
     assert decode_signed_command(encode_signed_command(first)) == first
 

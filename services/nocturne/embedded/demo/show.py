@@ -16,7 +16,7 @@ from typing import Final
 from nocturne.cli import authors
 from nocturne.cli.connection import connect
 from nocturne.cli.importing import Written
-from nocturne.client import Client
+from nocturne.client import Author, Client
 from nocturne.client.transport import channel
 from nocturne.core.exports import BlockLine, EventsLine, parse_line
 from nocturne.core.genesis import ledger_id_of
@@ -126,7 +126,7 @@ def _people(home: Home, ledger_id: LedgerId) -> People:
     for name in DEPARTMENTS:
         if name != STRANGER:
             authors.create(home, name)
-            signers[name] = authors.load(home, name)
+            signers[name] = authors.load(home, name).signer
     return People(ledger_id, signers, os.urandom(32))
 
 
@@ -194,7 +194,7 @@ async def _history(screen: Screen, phases: Phases, home: Home, author: Signer) -
                 Written(ledger),
                 branch,
                 session,
-                author,
+                Author.of(author),
                 os.environ,
                 lambda _: None,
             )
