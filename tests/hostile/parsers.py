@@ -25,7 +25,7 @@ from tests.unit.imports.test_git import commit, printed
 from tests.vectors.synthetic import make_genesis
 
 from nocturne.audit.verify import verify_disposition_proof, verify_export
-from nocturne.cli import authors, command_ids, lag, options, payloads, trust
+from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, trust
 from nocturne.cli.failures import Failure
 from nocturne.client import checking
 from nocturne.command.admission import admit
@@ -538,6 +538,17 @@ _command_line = (
         text("0193e1f4-0000-7000-8000-000000000001"),
         (Failure,),
         print=printed_text(identifiers.format_id),
+    ),
+    Parser(
+        "cli.author_state.parse_state",
+        author_state.parse_state,
+        text(
+            '{"current":2,"next":null,"revoked":false}',
+            '{"current":1,"next":{"commandId":"0193e1f4-0000-7000-8000-000000000001"},'
+            '"revoked":true}',
+        ),
+        print=author_state.print_state,
+        bytes_max=author_state.STATE_BYTES_MAX,
     ),
     Parser(
         "cli.options.session_id",

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from nocturne.cli.ledger import Ledger
-from nocturne.cli.screen import json_text, terminal
+from nocturne.cli.screen import json_text, plain, terminal
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.home import Home, find
 from nocturne.embedded.status import Status
@@ -71,7 +71,7 @@ class Surroundings:
 
     def say(self, message: str) -> None:
         """A note to the person, out of the way of the data."""
-        self.err.print(message, style="dim" if self.err.is_terminal else None)
+        self.err.print(plain(message), style="dim" if self.err.is_terminal else None)
 
 
 def of(context: typer.Context) -> Surroundings:

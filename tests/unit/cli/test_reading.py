@@ -169,3 +169,12 @@ def test_an_export_says_what_is_in_it(filled: Shell, tmp_path: Path) -> None:
 def test_an_export_into_a_folder_is_bad_use(filled: Shell, tmp_path: Path) -> None:
     assert filled.run("export", "orders/1", str(tmp_path)) == 2
     assert filled.run("export", "orders/1", str(tmp_path / "no" / "file")) == 2
+
+
+def test_a_file_name_that_would_act_on_the_terminal_is_written_out(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.run("submit", "orders/1", "Ordered", "{}")
+    assert shell.run("export", "orders/1", f"{tmp_path}/\x1b[31m") == 0
+    assert "\x1b" not in shell.err
+    assert "\\x1b[31m" in shell.err
