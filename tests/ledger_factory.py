@@ -120,6 +120,7 @@ class Balances:
     name: str = "balances"
     version: int = 1
     reads_payloads: bool = True
+    invariants: tuple[str, ...] = ("balances.form", "balances.non_negative")
 
     def apply(
         self,
@@ -145,7 +146,13 @@ class Balances:
         return {}
 
     def fold(
-        self, state: JsonValue, event_type: str, content_type: str, payload: bytes, sequence: int
+        self,
+        state: JsonValue,
+        event_type: str,
+        content_type: str,
+        payload: bytes,
+        author: bytes,
+        sequence: int,
     ) -> JsonValue:
         return state
 

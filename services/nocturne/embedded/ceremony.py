@@ -6,7 +6,7 @@
 
 On one machine there is one validator and one operator (threshold 1 of 1): whoever has the machine
 has both, and no threshold would change that. Any author may open any session, and nothing is asked
-beyond `signed`.
+beyond `signed`. The ledger has every session kind that is installed when it is founded.
 
 `genesis.avro` is written last: while it is missing and `founding` is there, nobody has used the
 keys, and what a crash left half done is done again.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nocturne.core.errors import Malformed
+from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.genesis import (
     FinalityPolicy,
     Genesis,
@@ -37,7 +37,7 @@ from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.runtime import journal
 from nocturne.runtime.keys import KeyFileFault, create_key_file, load_signer
-from nocturne.runtime.kinds import builtin_entries
+from nocturne.runtime.kinds import InstalledKinds, KindMissing, check_kinds, installed_kinds
 
 PARTITIONS: Final = 4
 """More than one machine's cores ask for; a ledger cannot change it later."""
@@ -141,10 +141,17 @@ def _genesis(validator: Signer, authority: Signer, operator: Signer) -> Genesis:
         anchors=(),
         operators=(operator.key,),
         operator_threshold=1,
-        kinds=builtin_entries(),
+        kinds=_installed().entries,
         open_policy=(OpenRule(None, "", ""),),
         finality=FinalityPolicy(),
     )
+
+
+def _installed() -> InstalledKinds:
+    try:
+        return installed_kinds()
+    except NocturneError as fault:
+        raise EmbeddedError(f"No ledger can run here: {fault}.") from fault
 
 
 def _key(path: Path) -> Signer:
@@ -169,6 +176,10 @@ def _checked(place: Home, genesis_file: Path) -> Genesis:
             f"{genesis_file} is damaged ({fault}): put it back from a backup, or choose another "
             "home with --home."
         ) from fault
+    try:
+        check_kinds(genesis, _installed())
+    except KindMissing as fault:
+        raise EmbeddedError(f"The ledger of this home cannot run here: {fault}.") from fault
     _check_key(validator_key(place), genesis.validators[0][0])
     _check_key(authority_key(place), genesis.authority)
     if not journal.exists(place.data(VALIDATOR) / journal.FOLDER):

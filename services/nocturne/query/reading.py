@@ -6,13 +6,17 @@ once stays right: the ledger only grows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 
 from nocturne.core.certificates import decode_commit_proof
+from nocturne.core.errors import Malformed
 from nocturne.core.exports import (
     RECEIPTS_PER_LINE,
     block_line,
@@ -21,9 +25,9 @@ from nocturne.core.exports import (
     state_line,
 )
 from nocturne.core.identifiers import Hash, SessionId, session_key
-from nocturne.core.kinds import Kind, KindRegistry
-from nocturne.core.strict_json import canonical_json
-from nocturne.query.folds import CHECKPOINT_EVENTS, FoldCache, Folded
+from nocturne.core.kinds import Kind, KindFault, KindRegistry
+from nocturne.core.strict_json import JsonValue, canonical_json
+from nocturne.query.folds import FoldCache, Folded, next_checkpoint
 from nocturne.query.records import (
     EventRecords,
     EventRow,
@@ -45,6 +49,8 @@ PAGE_BYTES: Final = 1024 * 1024
 EXPORT_RECEIPTS_PER_PAGE: Final = 500
 EXPORT_CHUNK_BYTES: Final = 256 * 1024
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
@@ -59,7 +65,7 @@ class EventPages:
 
     def __init__(self, store: Store, session: SessionId, first: int, through: int | None) -> None:
         self._store = store
-        self._session = session
+        self.session = session
         self._through = through
         self._size = PAGE_EVENTS_FIRST
         self.next_sequence = max(first, 1)
@@ -71,13 +77,13 @@ class EventPages:
         size = min(self._size, limit)
 
         async def question(snapshot: Snapshot) -> EventPage:
-            rows = await snapshot.events(self._session, self.next_sequence, size, self._through)
+            rows = await snapshot.events(self.session, self.next_sequence, size, self._through)
             return EventPage(rows, snapshot.applied)
 
         page = await self._store.ask(question)
         for sequence, row in enumerate(page.rows, self.next_sequence):
             if row.sequence != sequence:
-                raise _event_missing(self._session, sequence)
+                raise _event_missing(self.session, sequence)
         if page.rows:
             self.next_sequence = page.rows[-1].sequence + 1
             mean = sum(len(row.value) + len(row.header) for row in page.rows) // len(page.rows)
@@ -115,6 +121,9 @@ class States:
         self._store = store
         self._registry = registry
         self._cache = cache
+        # One fold of a session at a time: who waits finds the states that the one before left. A
+        # lock that nobody holds or waits for is gone.
+        self._turns: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
 
     async def at(self, session: SessionId, sequence: int) -> tuple[Folded, Applied]:
         """The state after event `sequence` (0: the head)."""
@@ -128,31 +137,63 @@ class States:
                 "KIND_WITHOUT_STATE",
                 f"sessions of kind {row.kind} version {row.kind_version} have no folded state here",
             )
-        return await self._fold(row, kind, sequence or row.sequence), applied
+        sequence = sequence or row.sequence
+        known = self._cache.nearest(session, sequence)
+        if known is not None and known.sequence == sequence:
+            return known, applied
+        async with self._turns.setdefault(session, asyncio.Lock()):
+            return await self._fold(row, kind, sequence), applied
 
     async def _fold(self, row: SessionRow, kind: Kind, sequence: int) -> Folded:
         known = self._cache.nearest(row.session, sequence)
         if known is None:
-            initial = kind.initial()
             # A session's head before its first event is its key, which is what the row still says.
-            known = Folded(0, row.head_hash, initial, canonical_json(initial))
-        if known.sequence == sequence:
-            return known
+            known = await _answered(lambda: _printed(0, row.head_hash, kind.initial()))
         pages = EventPages(self._store, row.session, known.sequence + 1, None)
-        state, head, at = known.state, known.head_hash, known.sequence
         records = EventRecords()
-        while at < sequence:
-            page = await pages.read(min(PAGE_EVENTS_MAX, sequence - at))
+        while known.sequence < sequence:
+            # As far as the next state that is left behind, or as is asked.
+            end = min(sequence, next_checkpoint(known.sequence))
+            known = await self._fold_to(end, known, kind, pages, records)
+            self._cache.keep(row.session, known)
+        return known
+
+    async def _fold_to(
+        self, end: int, known: Folded, kind: Kind, pages: EventPages, records: EventRecords
+    ) -> Folded:
+        state, head, at = known.state, known.head_hash, known.sequence
+        while at < end:
+            page = await pages.read(min(PAGE_EVENTS_MAX, end - at))
             if not page.rows:
-                raise _event_missing(row.session, at + 1)
-            for one in page.rows:
-                state = kind.fold(state, *records.fold_input(one), one.sequence)
-                at, head = one.sequence, one.event_hash
-                if at % CHECKPOINT_EVENTS == 0 and at != sequence:
-                    self._cache.keep(row.session, Folded(at, head, state, canonical_json(state)))
-        folded = Folded(sequence, head, state, canonical_json(state))
-        self._cache.keep(row.session, folded)
-        return folded
+                raise _event_missing(pages.session, at + 1)
+            state = await _answered(partial(_folded, kind, state, page.rows, records))
+            at, head = page.rows[-1].sequence, page.rows[-1].event_hash
+        return await _answered(lambda: _printed(end, head, state))
+
+
+def _folded(
+    kind: Kind, state: JsonValue, rows: Sequence[EventRow], records: EventRecords
+) -> JsonValue:
+    for row in rows:
+        state = kind.fold(state, *records.fold_input(row), row.sequence)
+    return state
+
+
+def _printed(sequence: int, head_hash: bytes, state: JsonValue) -> Folded:
+    try:
+        return Folded(sequence, head_hash, state, canonical_json(state))
+    except Malformed as fault:
+        raise KindFault(f"the state after event {sequence} is no JSON: {fault}") from fault
+
+
+async def _answered(work: Callable[[], Answer]) -> Answer:
+    """Done beside the event loop: other questions do not wait for a long fold. A kind that breaks
+    its contract has no answer here; it stops validators, not those who read other sessions.
+    """
+    try:
+        return await asyncio.to_thread(work)
+    except KindFault as fault:
+        raise failed(grpc.StatusCode.INTERNAL, "KIND_FAULT", str(fault)) from fault
 
 
 # Dispositions and exports ----------------------------------------------------------------------

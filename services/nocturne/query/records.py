@@ -18,7 +18,7 @@ from nocturne.core.commands import Evidence, decode_evidence
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event_header, encode_event
 from nocturne.core.exports import Placement, disposition_line
-from nocturne.core.identifiers import Hash
+from nocturne.core.identifiers import AuthorId, Hash
 from nocturne.core.keys import Key, Signatures, signatures_from_bytes
 from nocturne.core.receipts import encode_receipt
 from nocturne.core.topics import PREFIX_BYTES
@@ -127,14 +127,14 @@ class EventRecords:
                 row.event_index,
             )
 
-    def fold_input(self, row: EventRow) -> tuple[str, str, bytes]:
-        """What a kind folds: event type, content type, payload as carried."""
+    def fold_input(self, row: EventRow) -> tuple[str, str, bytes, AuthorId]:
+        """What a kind folds: event type, content type, payload as carried, author."""
         header = decode_event_header(row.header)
         evidence = self.evidence(row)
         if row.event_index >= len(evidence.payloads):
             raise Malformed(f"event {row.sequence}: its command has no such payload")
         payload = evidence.payloads[row.event_index]
-        return header.event_type, header.content_type, payload.data
+        return header.event_type, header.content_type, payload.data, header.author
 
 
 def receipt_record(row: ReceiptRow) -> bytes:

@@ -62,7 +62,7 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     founding = read_founding(settings.genesis_file)
     store = Store(settings.postgres_dsn, founding.ledger_id)
     feed = Feed(settings.postgres_dsn, store)
-    states = States(store, installed_kinds().registry, FoldCache())
+    states = States(store, installed_kinds().of(founding.genesis), FoldCache())
     query = Query(founding, store, feed, states, lifecycle.metrics)
     service = RpcService(
         FULL_NAME,

@@ -2,6 +2,7 @@
 
 Rules: docs/spec/ledger.md, session kinds. Built-in kinds, and those that other packages offer under
 the entry point group `nocturne.kinds`. A kind's code is the bytes of its module's source file.
+Whoever executes or folds a ledger uses a kind only as the code that the ledger's genesis names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ class InstalledKinds:
     registry: KindRegistry
     entries: tuple[KindEntry, ...]
 
+    def of(self, genesis: Genesis) -> KindRegistry:
+        """The kinds that are installed as the code the genesis asks for. A reader without one of
+        them has no states of it; one with other code must not have other states.
+        """
+        wanted = set(genesis.kinds)
+        return KindRegistry(
+            kind
+            for kind, entry in zip(self.registry.kinds(), self.entries, strict=True)
+            if entry in wanted
+        )
+
 
 def builtin_entries() -> tuple[KindEntry, ...]:
     """The built-in kinds as a genesis lists them, by name."""
@@ -36,14 +48,25 @@ def builtin_entries() -> tuple[KindEntry, ...]:
 
 
 def installed_kinds() -> InstalledKinds:
-    """All kinds of this installation. `NocturneError` when one cannot be loaded."""
+    """All kinds of this installation. `NocturneError` when one cannot be loaded or is none."""
     kinds: list[Kind] = list(builtin_kinds().values())
     for point in entry_points(group=ENTRY_POINT_GROUP):
+        # An entry point runs a module of somebody else, which may raise whatever it likes.
         try:
             kinds.append(point.load())
-        except (ImportError, AttributeError) as fault:
-            raise NocturneError(f"session kind {point.name}: cannot be loaded ({fault})") from fault
-    return InstalledKinds(KindRegistry(kinds), _entries(kinds))
+        except Exception as fault:
+            raise NocturneError(
+                f"session kind {point.name} ({point.value}): cannot be loaded "
+                f"({type(fault).__name__}: {fault}): repair or remove the package that offers it"
+            ) from fault
+    try:
+        registry = KindRegistry(kinds)
+    except ValueError as fault:
+        raise NocturneError(
+            f"{fault}: repair or remove the package that offers it under the entry point group "
+            f"{ENTRY_POINT_GROUP}"
+        ) from fault
+    return InstalledKinds(registry, _entries(registry.kinds()))
 
 
 def check_kinds(genesis: Genesis, installed: InstalledKinds) -> None:
@@ -54,13 +77,13 @@ def check_kinds(genesis: Genesis, installed: InstalledKinds) -> None:
         if found is None:
             raise KindMissing(
                 f"session kind {entry.name} version {entry.version} is in the genesis of this "
-                "ledger but not in this installation: install the release that has it"
+                "ledger but not in this installation: install the package that has it"
             )
         if found != entry.code_hash:
             raise KindMissing(
                 f"session kind {entry.name} version {entry.version}: the genesis asks for the "
                 f"code {format_hash(entry.code_hash)}, this installation has {format_hash(found)}: "
-                "install the release that the ledger was founded with"
+                "install the package in the release that the ledger was founded with"
             )
 
 

@@ -161,7 +161,12 @@ class MemoryLedger:
         for event in events:
             header = event.header
             value = kind.fold(
-                value, header.event_type, header.content_type, event.payload.data, header.sequence
+                value,
+                header.event_type,
+                header.content_type,
+                event.payload.data,
+                header.author,
+                header.sequence,
             )
         head = events[-1]
         return State(session, head.header.sequence, head.event_hash, value, self._applied())

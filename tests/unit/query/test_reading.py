@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import grpc
 import pytest
@@ -14,9 +17,11 @@ from tests.unit.query.read_model import ReadModel
 
 from nocturne.audit.verify import verify_export
 from nocturne.core.identifiers import LEDGER_SESSION, SessionId, session_key
-from nocturne.core.kinds import KindRegistry, builtin_kinds
+from nocturne.core.kinds import NO_CHANGES, KindChanges, KindRegistry, builtin_kinds
+from nocturne.core.kinds.facts import FACTS
 from nocturne.core.sparse_tree import root_from_proof
-from nocturne.query import reading
+from nocturne.core.strict_json import JsonValue
+from nocturne.query import folds, reading
 from nocturne.query.folds import FoldCache
 from nocturne.query.reading import EventPages, Exporter, States
 from nocturne.query.refusals import Refused
@@ -113,6 +118,80 @@ def test_a_state_past_the_head_or_without_a_fold_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         asyncio.run(states.at(LEDGER_SESSION, 0))
     assert refused.value.code is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def documents(events: int) -> Chain:
+    made = Chain()
+    ledger = made.ledger
+    ledger.append(ledger.opening("doc", Draft("Set", b"{}"), number=1, kind="document"))
+    for number in range(2, events + 1):
+        ledger.append(ledger.command("doc", Draft("Set", b'{"n":%d}' % number), number=number))
+    made.commit()
+    return made
+
+
+def test_a_long_fold_leaves_states_behind_so_that_none_begins_at_0_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folds, "CHECKPOINT_EVENTS", 10)
+    monkeypatch.setattr(reading, "PAGE_EVENTS_FIRST", 10)
+    of = model(documents(55))
+    states = States(of.store, REGISTRY, FoldCache())
+
+    async def ask() -> None:
+        await states.at(SessionId("doc"), 0)
+        for sequence in (9, 10, 25, 49, 54):
+            before = of.reads
+            folded, _ = await states.at(SessionId("doc"), sequence)
+            assert folded.state == {"document": {"n": sequence}, "skipped": 0}
+            assert of.reads - before <= 1
+
+    asyncio.run(ask())
+
+
+def test_questions_at_once_for_one_state_fold_it_once() -> None:
+    of = model(documents(40))
+    states = States(of.store, REGISTRY, FoldCache())
+
+    async def ask() -> int:
+        answers = await asyncio.gather(*(states.at(SessionId("doc"), 0) for _ in range(8)))
+        assert {id(folded) for folded, _ in answers} == {id(answers[0][0])}
+        return of.reads
+
+    assert asyncio.run(ask()) == 1
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A kind in the place of `document` whose fold does not hold."""
+
+    answer: Callable[[], Any]
+    name: str = "document"
+    version: int = 1
+    reads_payloads: bool = False
+    invariants: tuple[str, ...] = ()
+
+    def apply(self, *event: Any) -> KindChanges:
+        return NO_CHANGES
+
+    def initial(self) -> JsonValue:
+        return 0
+
+    def fold(self, state: JsonValue, *event: Any) -> JsonValue:
+        folded: JsonValue = self.answer()
+        return folded
+
+
+@pytest.mark.parametrize("answer", [lambda: 1 // 0, lambda: {1, 2}, lambda: float("nan")])
+def test_a_kind_that_breaks_its_contract_has_no_state_and_stops_nobody(
+    answer: Callable[[], Any],
+) -> None:
+    of = model(documents(3))
+    states = States(of.store, KindRegistry([Broken(answer), FACTS]), FoldCache())
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            asyncio.run(states.at(SessionId("doc"), 0))
+        assert refused.value.code is grpc.StatusCode.INTERNAL
 
 
 def test_a_missing_event_is_data_loss_not_a_wrong_state() -> None:

@@ -3,7 +3,8 @@
 Rules: docs/spec/ledger.md, session kinds. A ledger names its kinds by (name, version, code hash)
 in its genesis; a validator that lacks one, or has other code for it, does not start. Kinds of
 other packages are found through the entry points of `ENTRY_POINT_GROUP` by the process that
-starts; nothing here loads anything.
+starts; nothing here loads anything. Whoever asks the registry gets a kind guarded: one that answers
+what is no answer stops the process.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
+from nocturne.core.kinds.accounts import ACCOUNTS
 from nocturne.core.kinds.document import DOCUMENT
 from nocturne.core.kinds.facts import FACTS
+from nocturne.core.kinds.guard import GuardedKind, KindFault, guarded
 from nocturne.core.kinds.kind import (
     NO_CHANGES,
     FoldError,
@@ -23,6 +26,8 @@ from nocturne.core.kinds.kind import (
     KindItems,
     Violation,
 )
+from nocturne.core.kinds.orderbook import ORDERBOOK
+from nocturne.core.kinds.text import TEXT
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -30,6 +35,7 @@ __all__ = [
     "FoldError",
     "Kind",
     "KindChanges",
+    "KindFault",
     "KindItems",
     "KindRegistry",
     "Violation",
@@ -40,7 +46,9 @@ __all__ = [
 ENTRY_POINT_GROUP: Final = "nocturne.kinds"
 """Each entry point of this group names an object that is a `Kind`."""
 
-_BUILTIN: Final[Mapping[str, Kind]] = MappingProxyType({"document": DOCUMENT, "facts": FACTS})
+_BUILTIN: Final[Mapping[str, Kind]] = MappingProxyType(
+    {kind.name: kind for kind in (ACCOUNTS, DOCUMENT, FACTS, ORDERBOOK, TEXT)}
+)
 
 
 class KindRegistry:
@@ -49,21 +57,24 @@ class KindRegistry:
     __slots__ = ("_kinds",)
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """`ValueError` if two kinds claim one name and version: which was meant cannot be known."""
-        self._kinds: dict[tuple[str, int], Kind] = {}
-        for kind in kinds:
+        """`ValueError` if one is no kind, or two claim one name and version: which was meant cannot
+        be known.
+        """
+        self._kinds: dict[tuple[str, int], GuardedKind] = {}
+        for kind in map(guarded, kinds):
             if self._kinds.setdefault((kind.name, kind.version), kind) is not kind:
                 raise ValueError(
                     f"kinds: expected one for {kind.name} version {kind.version}, got two"
                 )
 
     def get(self, name: str, version: int) -> Kind | None:
-        """The kind of exactly this name and version, None if this process lacks it."""
+        """The kind of exactly this name and version, guarded; None if this process lacks it."""
         return self._kinds.get((name, version))
 
     def kinds(self) -> tuple[Kind, ...]:
-        """All kinds, by name, then version."""
-        return tuple(kind for _, kind in sorted(self._kinds.items(), key=lambda entry: entry[0]))
+        """All kinds as they were given, by name, then version."""
+        entries = sorted(self._kinds.items(), key=lambda entry: entry[0])
+        return tuple(guard.kind for _, guard in entries)
 
 
 def builtin_kinds() -> Mapping[str, Kind]:

@@ -6,8 +6,8 @@ one is welcome. The state is `{"document": {"a": 1}, "skipped": 0}`; it begins w
 An event is a patch if its content type is one of `PATCH_CONTENT_TYPES`, to the letter, and its
 payload is JSON by `strict_json` within `PATCH_BYTES_MAX` and `PATCH_DEPTH_MAX`; its event type does
 not matter. Any other event (sealed, of another type, not JSON) stands in the ledger all the same:
-it leaves the document as it is and is counted in `skipped`. No key is used and no event is
-left out, so every reader has the same state.
+it leaves the document as it is and is counted in `skipped`. The ledger's own acts (`nocturne.…`)
+are neither patches nor counted. No key is used, so every reader has the same state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from nocturne.core.errors import Malformed
-from nocturne.core.kinds.kind import NO_CHANGES, FoldError, KindChanges, KindItems, Violation
+from nocturne.core.kinds.kind import (
+    ACT_PREFIX,
+    NO_CHANGES,
+    FoldError,
+    KindChanges,
+    KindItems,
+    Violation,
+)
 from nocturne.core.strict_json import JsonValue, parse_json
 
 PATCH_CONTENT_TYPES: Final = frozenset({"application/json", "application/merge-patch+json"})
@@ -33,6 +40,7 @@ class Document:
     name: str = "document"
     version: int = 1
     reads_payloads: bool = False
+    invariants: tuple[str, ...] = ()
 
     def apply(
         self,
@@ -51,7 +59,13 @@ class Document:
         return {"document": {}, "skipped": 0}
 
     def fold(
-        self, state: JsonValue, event_type: str, content_type: str, payload: bytes, sequence: int
+        self,
+        state: JsonValue,
+        event_type: str,
+        content_type: str,
+        payload: bytes,
+        author: bytes,
+        sequence: int,
     ) -> JsonValue:
         """The document patched; or, for an event that is no patch, one more skipped."""
         match state:
@@ -61,6 +75,8 @@ class Document:
                 raise FoldError(
                     f"state of document at event {sequence}: expected document and skipped"
                 )
+        if event_type.startswith(ACT_PREFIX):
+            return state
         if content_type not in PATCH_CONTENT_TYPES:
             return {"document": document, "skipped": skipped + 1}
         try:

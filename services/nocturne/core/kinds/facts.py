@@ -20,6 +20,7 @@ class Facts:
     name: str = "facts"
     version: int = 1
     reads_payloads: bool = False
+    invariants: tuple[str, ...] = ()
 
     def apply(
         self,
@@ -38,7 +39,13 @@ class Facts:
         return {"facts": 0, "types": {}}
 
     def fold(
-        self, state: JsonValue, event_type: str, content_type: str, payload: bytes, sequence: int
+        self,
+        state: JsonValue,
+        event_type: str,
+        content_type: str,
+        payload: bytes,
+        author: bytes,
+        sequence: int,
     ) -> JsonValue:
         """One fact more, counted under its event type, whatever its payload."""
         match state:

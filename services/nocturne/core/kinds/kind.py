@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from nocturne.core.errors import Malformed
 from nocturne.core.strict_json import JsonValue
@@ -22,7 +22,7 @@ class FoldError(Malformed):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """An event may not stand: the closed name of the invariant, `S1` or `accounts.non_negative`."""
+    """An event may not stand: one of the kind's `invariants`, as `accounts.non_negative`."""
 
     invariant: str
 
@@ -38,6 +38,9 @@ KindChanges: TypeAlias = Mapping[bytes, bytes | None]
 """Items to set, by keys of 32 bytes; None takes an item out."""
 
 NO_CHANGES: KindChanges = {}
+
+ACT_PREFIX: Final = "nocturne."
+"""Event types of the ledger's own acts: validators do not ask the kind, readers fold them too."""
 
 
 class Kind(Protocol):
@@ -55,6 +58,12 @@ class Kind(Protocol):
     def reads_payloads(self) -> bool:
         """Validators read payloads of this kind: a sealed one is refused."""
 
+    @property
+    def invariants(self) -> tuple[str, ...]:
+        """Every invariant that `apply` may name, each the kind's name, a dot, and its own; 1 to 128
+        of `[A-Za-z0-9._:/-]` in all, for receipts carry it.
+        """
+
     def apply(
         self,
         items: KindItems,
@@ -64,13 +73,24 @@ class Kind(Protocol):
         author: bytes,
         sequence: int,
     ) -> KindChanges | Violation:
-        """Validators: what the event changes in the items, or the invariant it would break."""
+        """Validators: what the event changes in the items, or the invariant it would break.
+
+        Called for every event that is no act and not sealed, if `reads_payloads`, with the items as
+        the events before it left them. `author` is an author id of 32 bytes. Whatever the payload,
+        it answers: an exception halts every validator of the ledger.
+        """
 
     def initial(self) -> JsonValue:
         """Readers: the state before the first event."""
 
     def fold(
-        self, state: JsonValue, event_type: str, content_type: str, payload: bytes, sequence: int
+        self,
+        state: JsonValue,
+        event_type: str,
+        content_type: str,
+        payload: bytes,
+        author: bytes,
+        sequence: int,
     ) -> JsonValue:
         """Readers: the state after one more event; `state` itself stays as it is.
 
