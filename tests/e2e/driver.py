@@ -53,6 +53,11 @@ class Author:
         self._dice = dice
         self._count = 0
 
+    def standing_for(self, author: AuthorId) -> Author:
+        """This author's key, signing in another's name."""
+        self.id = author
+        return self
+
     def command(
         self,
         session: str,

@@ -10,25 +10,20 @@ import asyncio
 import os
 import random
 import secrets
-import signal
-import time
 
 import pytest
 from tests.e2e import truth
 from tests.e2e.conftest import Running
 from tests.e2e.driver import Answer, Author, Driver
+from tests.e2e.killing import kill
 
 from nocturne.core.commands import Opening
 from nocturne.core.events import decode_event_header
 from nocturne.core.receipts import decode_receipt_header
-from nocturne.embedded import up
-from nocturne.embedded.status import Health
 
 KILLS = int(os.environ.get("NOCTURNE_KILLS", "25"))
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
 WRITERS = 6
-RECOVERY_SECONDS_MAX = 60.0
-# A kill costs at most a recovery; one that takes longer is a finding.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240 + 30 * KILLS)]
 
 
@@ -77,7 +72,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(running: Running) -> N
         for number in range(KILLS):
             await asyncio.sleep(dice.uniform(0.05, 1.2))
             name = dice.choice([one.name for one in running.status.services])
-            await _kill(running, name, number)
+            await kill(running, name, number)
             if writing.done():
                 break
         load.stop()
@@ -93,28 +88,6 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(running: Running) -> N
     truth.check_postgres(found, running.dsn())
     _check_answers(answers, found)
     print(f"{len(answers)} commands answered, {len(found.events)} events, {KILLS} kills")
-
-
-async def _kill(running: Running, name: str, number: int) -> None:
-    """Kill a process and wait until it serves again; other processes may be down meanwhile."""
-    victim = running.status.service(name)
-    deadline = time.monotonic() + RECOVERY_SECONDS_MAX
-    while victim.pid is None or victim.health is not Health.HEALTHY:
-        assert time.monotonic() < deadline, f"{name} did not become healthy before kill {number}"
-        await asyncio.sleep(0.05)
-        victim = running.status.service(name)
-    os.kill(victim.pid, signal.SIGKILL)
-    while True:
-        status = up.status(running.home.root)
-        now = status.service(name)
-        if now.pid not in (None, victim.pid) and now.health is Health.HEALTHY:
-            return
-        assert now.health is not Health.GIVEN_UP, f"{name} was given up after kill {number}"
-        assert time.monotonic() < deadline, (
-            f"{name} did not come back within {RECOVERY_SECONDS_MAX} s after kill {number}; "
-            f"its log: {running.home.log(name)}"
-        )
-        await asyncio.sleep(0.05)
 
 
 def _check_answers(answers: list[Answer], found: truth.Truth) -> None:

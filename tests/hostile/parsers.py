@@ -25,7 +25,7 @@ from tests.unit.imports.test_git import commit, printed
 from tests.vectors.synthetic import make_genesis
 
 from nocturne.audit.verify import verify_disposition_proof, verify_export
-from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, trust
+from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, policy, trust
 from nocturne.cli.failures import Failure
 from nocturne.client import checking
 from nocturne.command.admission import admit
@@ -563,6 +563,13 @@ _command_line = (
         of_text(lambda named: trust.trusted(named, Home(Path("/nowhere")))),
         shapes.hashes.map(lambda one: identifiers.format_hash(one).encode()),
         (Failure,),
+    ),
+    Parser(
+        "cli.policy.parse_rules",
+        policy.parse_rules,
+        text('[{"author":null,"kind":"facts","prefix":"a/"}]'),
+        (Malformed,),
+        bytes_max=policy.RULES_BYTES_MAX,
     ),
     Parser(
         "cli.authors.load, its name", of_text(_named_author), text("default", "a b"), (Failure,)

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from nocturne.cli import checking, importing, keys, reading, running, schemas, tailing, writing
+from nocturne.cli import (
+    checking,
+    importing,
+    keys,
+    policy,
+    reading,
+    running,
+    schemas,
+    tailing,
+    writing,
+)
 
 app = typer.Typer(
     name="nocturne",
@@ -27,6 +37,7 @@ _CHECK = "Check"
 app.command(rich_help_panel=_RUN)(running.up)
 app.command(rich_help_panel=_RUN)(running.down)
 app.command(rich_help_panel=_RUN)(running.status)
+app.add_typer(policy.policy, name="policy", rich_help_panel=_RUN)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_WRITE)(writing.submit)
 app.add_typer(importing.imports, name="import", rich_help_panel=_WRITE)

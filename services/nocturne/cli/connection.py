@@ -9,9 +9,10 @@ from typing import Final
 
 from nocturne.audit.verify import Verdict
 from nocturne.cli import trust
-from nocturne.cli.ledger import Ledger
+from nocturne.cli.ledger import Ledger, Operators
 from nocturne.cli.trust import Founding
 from nocturne.client import Client, Level, Result, Session, State, Status, Unavailable
+from nocturne.client.operating import OperatorClient
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
@@ -21,6 +22,7 @@ from nocturne.embedded import lock
 from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
 
+VALIDATOR: Final = "consensus-0"
 _NEEDED: Final = frozenset({"command", "query"})
 
 
@@ -39,6 +41,17 @@ async def connect(home: Home, deadline_seconds: float) -> AsyncGenerator[Ledger,
         deadline_seconds=deadline_seconds,
     ) as client:
         yield Remote(founding, client)
+
+
+@asynccontextmanager
+async def operate(home: Home) -> AsyncGenerator[Operators, None]:
+    """The validator that runs on `home`; `Unavailable` when none does."""
+    founding = trust.founding_of(home)
+    found = statuses.read(home.status)
+    if founding is None or lock.holder(home.lock) is None or not found.services:
+        raise Unavailable(f"Nothing runs in {home.root}: 'nocturne up --detach' starts it.")
+    async with OperatorClient(found.address(VALIDATOR), founding.ledger_id) as operators:
+        yield operators
 
 
 class Remote:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nocturne.audit.verify import Verdict
+from nocturne.client.operating import Governance, Governed
 from nocturne.client.results import Level, Result, Session, State, Status
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
@@ -63,3 +64,13 @@ class Ledger(Protocol):
 
     async def status(self) -> Status:
         """What the read side holds."""
+
+
+class Operators(Protocol):
+    """A validator that takes the operators' decisions; `Unavailable` when it does not certify."""
+
+    async def governance(self) -> Governance:
+        """What was decided so far."""
+
+    async def submit(self, signed_control: bytes) -> Governed:
+        """Bring a control record into a block; `Malformed` says why none may carry it."""

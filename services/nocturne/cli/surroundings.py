@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import typer
 from rich.console import Console
 
-from nocturne.cli.ledger import Ledger
+from nocturne.cli.ledger import Ledger, Operators
 from nocturne.cli.screen import json_text, plain, terminal
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.home import Home, find
@@ -59,6 +59,7 @@ class Surroundings:
     machine: Callable[[], Machine]
     connect: Connect
     lag: Callable[[Home], Mapping[str, int]]
+    operate: Callable[[Home], AbstractAsyncContextManager[Operators]]
 
     def home(self, named: Path | None) -> Home:
         """The home that was named, else NOCTURNE_HOME, else ~/.nocturne."""
@@ -91,6 +92,7 @@ def real() -> Surroundings:
         machine=_embedded,
         connect=_connect,
         lag=_lag,
+        operate=_operate,
     )
 
 
@@ -107,6 +109,12 @@ def _connect(home: Home, deadline_seconds: float) -> AbstractAsyncContextManager
     from nocturne.cli.connection import connect
 
     return connect(home, deadline_seconds)
+
+
+def _operate(home: Home) -> AbstractAsyncContextManager[Operators]:
+    from nocturne.cli.connection import operate
+
+    return operate(home)
 
 
 def _lag(home: Home) -> Mapping[str, int]:

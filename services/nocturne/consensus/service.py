@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import structlog
 
 from nocturne.consensus.chain import Made
+from nocturne.consensus.control_servicer import Asked, ControlDesk, ControlServicer
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.published import Published, TopicCheck
 from nocturne.consensus.store import Abandoned, Recovered, Store
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord, hash_record, headers_bytes
-from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.errors import Halt, Malformed, Unavailable
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.intake import prepare
@@ -99,13 +100,14 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     signer = load_signer(settings.key_file)
     _check_validator(founding.genesis, signer)
     with held_alone(settings.home_dir):
-        server = await serve(settings.listen)
+        desk = ControlDesk()
+        server = await serve(settings.listen, [ControlServicer(desk).rpc_service()])
         try:
             store = _store_of(settings.home_dir, founding.ledger_id, signer)
             if store is None:
                 await _observe(lifecycle, settings.home_dir)
                 return
-            validator = Validator(settings, lifecycle, founding, kinds, signer, store)
+            validator = Validator(settings, lifecycle, founding, kinds, signer, store, desk)
             await validator.run(server)
         finally:
             await server.stop()
@@ -144,10 +146,13 @@ async def _observe(lifecycle: Lifecycle, home: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A block that is made, and when the first of its records arrived (monotonic seconds)."""
+    """A block that is made, when the first of its records arrived (monotonic seconds), and the
+    control record that it carries.
+    """
 
     made: Made
     since: float
+    asked: Asked | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +197,10 @@ class Validator:
         kinds: InstalledKinds,
         signer: Signer,
         store: Store,
+        desk: ControlDesk,
     ) -> None:
         self._settings = settings
+        self._desk = desk
         self._bootstrap = settings.kafka_bootstrap
         self._lifecycle = lifecycle
         self._founding = founding
@@ -234,6 +241,7 @@ class Validator:
                 ],
                 batch_records_max=CONSUME_RECORDS_MAX,
             )
+            self._desk.open(self._chain, self._gathered.set)
             await server.set_serving(True)
             log.info("certifying", height=self._chain.tip.height, partitions=len(kept_from))
             await self._lifecycle.until_stopped(
@@ -385,23 +393,43 @@ class Validator:
         while True:
             await self._gathered.wait()
             since = self._first_arrival or time.monotonic()
-            made = self._chain.extend(self._gathering.batches(), time.time_ns() // 1_000_000)
+            asked = self._next_control()
+            if asked is None and not self._gathering.has_offsets:
+                self._gathered.clear()
+                continue
+            made = self._chain.extend(
+                self._gathering.batches(),
+                time.time_ns() // 1_000_000,
+                () if asked is None else (asked.record,),
+            )
             header = made.block.header
             self._gathering.taken(header.ranges)
             self._room.set()
             if not self._gathering.has_offsets:
-                self._gathered.clear()
                 self._first_arrival = None
+                if not self._desk.is_waited_at:
+                    self._gathered.clear()
             self._measures.height.set(header.height)
             self._measures.records.inc(header.record_count)
             self._measures.block_records.observe(header.record_count)
-            await self._made.put(_Waiting(made, since))
+            await self._made.put(_Waiting(made, since, asked))
             await asyncio.sleep(
                 min(
                     PAUSE_SECONDS_MAX,
                     max(PAUSE_SECONDS_MIN, header.record_count * PAUSE_SECONDS_PER_RECORD),
                 )
             )
+
+    def _next_control(self) -> Asked | None:
+        """The next control record that the next block may carry: one a block is enough."""
+        while (asked := self._desk.take()) is not None:
+            try:
+                self._chain.check_next_control(asked.record)
+            except Malformed as fault:
+                asked.refuse(fault)
+            else:
+                return asked
+        return None
 
     async def _write(self, producer: AckedProducer) -> None:
         while True:
@@ -425,6 +453,8 @@ class Validator:
                 # Started anew, this process looks for the block in the topic and publishes it.
                 raise Unavailable(f"block {height} was not acknowledged: {delivery.cause}")
             self._newest_confirmed = made
+            if sent.waiting.asked is not None:
+                sent.waiting.asked.published(made.block)
             self._measures.block_seconds.observe(time.monotonic() - sent.waiting.since)
             self._measures.published.set(height)
             if delivery[1] >= 0:

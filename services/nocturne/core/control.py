@@ -52,10 +52,14 @@ class Control:
 
 def sign_control(control: Control, signers: tuple[Signer, ...]) -> bytes:
     """The signed record, signatures ascending by key id."""
-    message = _message(control)
-    signatures = [signer.sign(_CONTROL, message) for signer in signers]
-    flat = tuple(sorted((one for many in signatures for one in many), key=lambda s: s.key_id))
-    return _CODEC.encode({"control": _to_avro(control), "signatures": signatures_to_avro(flat)})
+    return _encode(control, _signatures_of(control, signers))
+
+
+def cosign_control(data: bytes, signer: Signer) -> bytes:
+    """The signed record with one more operator's signature; its own is replaced."""
+    control, signatures = decode_control(data)
+    others = tuple(one for one in signatures if one.key_id != key_id(signer.key))
+    return _encode(control, others + _signatures_of(control, (signer,)))
 
 
 def decode_control(data: bytes) -> tuple[Control, Signatures]:
@@ -90,6 +94,18 @@ def operators_signed(
         if key is None or not verify(key, _CONTROL, message, own):
             return False
     return len(set(order)) >= threshold
+
+
+def _signatures_of(control: Control, signers: tuple[Signer, ...]) -> Signatures:
+    message = _message(control)
+    return tuple(one for signer in signers for one in signer.sign(_CONTROL, message))
+
+
+def _encode(control: Control, signatures: Signatures) -> bytes:
+    ascending = tuple(sorted(signatures, key=lambda one: one.key_id))
+    return _CODEC.encode(
+        {"control": _to_avro(control), "signatures": signatures_to_avro(ascending)}
+    )
 
 
 def _message(control: Control) -> bytes:

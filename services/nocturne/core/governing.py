@@ -103,6 +103,12 @@ def policy_fields(rules: Sequence[OpenRule]) -> AvroRecord:
     }
 
 
+def policy_of(control: Control) -> tuple[OpenRule, ...]:
+    """The rules of an `OpenPolicyChanged`."""
+    assert control.action == "OpenPolicyChanged", control.action
+    return _rules_of(control)
+
+
 def _rules_of(control: Control) -> tuple[OpenRule, ...]:
     return tuple(
         OpenRule(one["author"], one["kind"], one["prefix"]) for one in control.fields["rules"]

@@ -22,6 +22,7 @@ from tests.ledger_factory import AUTHORITY
 from nocturne.audit.verify import Verdict, verify_export
 from nocturne.cli.line import run
 from nocturne.cli.surroundings import Progress, Surroundings
+from nocturne.client.operating import Governance, Governed
 from nocturne.client.results import (
     AppliedThrough,
     Committed,
@@ -46,6 +47,7 @@ from nocturne.core.events import (
     hash_event,
     sign_event,
 )
+from nocturne.core.execution import execute
 from nocturne.core.exports import (
     Placement,
     block_line,
@@ -55,6 +57,7 @@ from nocturne.core.exports import (
     state_line,
 )
 from nocturne.core.genesis import Genesis
+from nocturne.core.governing import ControlBatch, control_number
 from nocturne.core.identifiers import Hash, LedgerId, SessionId, session_key
 from nocturne.core.intake import command_hash_of_value, signed_command_of
 from nocturne.core.receipts import (
@@ -340,12 +343,40 @@ def running_status(health: Health = Health.HEALTHY) -> MachineStatus:
 
 
 @dataclass
+class MemoryOperators:
+    """A validator that takes what operators sign, by the rules of the core."""
+
+    ledger: ledger_factory.Ledger = field(default_factory=ledger_factory.Ledger)
+
+    async def governance(self) -> Governance:
+        view = self.ledger.state.view
+        return Governance(
+            view.ledger_id,
+            len(self.ledger.blocks),
+            control_number(view.items),
+            view.open_policy,
+            tuple(sorted(view.operators)),
+            view.genesis.operator_threshold,
+        )
+
+    async def submit(self, signed_control: bytes) -> Governed:
+        height = len(self.ledger.blocks) + 1
+        batch = ControlBatch(height, (signed_control,))
+        done = execute(self.ledger.state, self.ledger.waiting(), batch)
+        block = self.ledger.block_of(done)
+        self.ledger.blocks.append(block)
+        self.ledger.state = done.state
+        return Governed(height, block.digest)
+
+
+@dataclass
 class Shell:
     """Runs command lines and keeps what they print."""
 
     home: Path
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     machine: FakeMachine = field(default_factory=FakeMachine)
+    operators: MemoryOperators = field(default_factory=MemoryOperators)
     lag: dict[str, int] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
@@ -369,6 +400,7 @@ class Shell:
                 machine=lambda: self.machine,
                 connect=self._connect,
                 lag=self._lag,
+                operate=self._operate,
             ),
         )
         self.out, self.err = out.getvalue(), err.getvalue()
@@ -389,6 +421,10 @@ class Shell:
         self, home: Home, deadline_seconds: float
     ) -> AsyncGenerator[MemoryLedger, None]:
         yield self.ledger
+
+    @asynccontextmanager
+    async def _operate(self, home: Home) -> AsyncGenerator[MemoryOperators, None]:
+        yield self.operators
 
     def _lag(self, home: Home) -> Mapping[str, int]:
         return self.lag

@@ -1,0 +1,177 @@
+"""ControlService over gRPC: the operators' records on their way into a block.
+
+Rules: docs/spec/services.md, consensus. A record waits on the desk until the validator proposes its
+next block; the answer is given once that block is certified, durable and published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from nocturne.consensus.chain import Chain
+from nocturne.core.blocks import Block
+from nocturne.core.control import CONTROL_BYTES_MAX
+from nocturne.core.errors import Malformed
+from nocturne.core.governing import control_number
+from nocturne.runtime.rpc import RpcService
+from nocturne.wire.consensus.v1 import consensus_pb2, consensus_pb2_grpc
+
+WAITING_MAX: Final = 16
+"""Records on the desk: operators decide rarely, one after the other."""
+ANSWER_SECONDS_MAX: Final = 30.0
+"""A block takes milliseconds; past this the broker or the disk is away."""
+STATUS_DETAILS: Final = "grpc-status-details-bin"
+DOMAIN: Final = "nocturne.consensus"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A control record on the desk, and who waits for its block."""
+
+    record: bytes
+    block: asyncio.Future[Block]
+
+    def refuse(self, fault: Malformed) -> None:
+        """The next block cannot carry it."""
+        if not self.block.done():
+            self.block.set_exception(fault)
+
+    def published(self, block: Block) -> None:
+        """This block carries it."""
+        if not self.block.done():
+            self.block.set_result(block)
+
+
+class ControlDesk:
+    """Where control records wait for the next block; `rings` is called when one comes."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Asked] = deque()
+        self._chain: Chain | None = None
+        self._rings: Callable[[], None] = _nobody
+
+    @property
+    def chain(self) -> Chain | None:
+        """The validator's chain, None before it certifies."""
+        return self._chain
+
+    @property
+    def is_waited_at(self) -> bool:
+        """Whether a record waits for the next block."""
+        return bool(self._waiting)
+
+    def open(self, chain: Chain, rings: Callable[[], None]) -> None:
+        """The validator is ready to propose."""
+        self._chain = chain
+        self._rings = rings
+
+    def bring(self, record: bytes) -> Asked | None:
+        """Lay a record on the desk; None when it is full."""
+        if len(self._waiting) >= WAITING_MAX:
+            return None
+        asked = Asked(record, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._rings()
+        return asked
+
+    def take(self) -> Asked | None:
+        """The oldest record whose asker still waits."""
+        while self._waiting:
+            asked = self._waiting.popleft()
+            if not asked.block.done():
+                return asked
+        return None
+
+
+class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
+    """Implements nocturne.consensus.v1.ControlService."""
+
+    def __init__(self, desk: ControlDesk) -> None:
+        self._desk = desk
+
+    def rpc_service(self) -> RpcService:
+        """How `runtime.rpc` serves it."""
+        return RpcService(
+            "nocturne.consensus.v1.ControlService",
+            lambda server: consensus_pb2_grpc.add_ControlServiceServicer_to_server(self, server),
+        )
+
+    async def GetControl(  # noqa: N802
+        self, request: consensus_pb2.GetControlRequest, context: Context
+    ) -> consensus_pb2.GetControlResponse:
+        """What was decided so far, as of the newest block."""
+        chain = await self._chain(context)
+        view = chain.state.view
+        return consensus_pb2.GetControlResponse(
+            ledger_id=view.ledger_id,
+            height=chain.tip.height,
+            number=control_number(view.items),
+            open_policy=[
+                consensus_pb2.OpenRule(author=one.author, kind=one.kind, prefix=one.prefix)
+                for one in view.open_policy
+            ],
+            operators=sorted(view.operators),
+            operator_threshold=view.genesis.operator_threshold,
+        )
+
+    async def SubmitControl(  # noqa: N802
+        self, request: consensus_pb2.SubmitControlRequest, context: Context
+    ) -> consensus_pb2.SubmitControlResponse:
+        """Bring one record into the next block."""
+        if len(request.signed_control) > CONTROL_BYTES_MAX:
+            await _invalid(context, f"expected at most {CONTROL_BYTES_MAX} bytes")
+        await self._chain(context)
+        asked = self._desk.bring(request.signed_control)
+        if asked is None:
+            message = f"{WAITING_MAX} control records wait already: try again later"
+            await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, "DESK_FULL")
+        try:
+            block = await asyncio.wait_for(asked.block, ANSWER_SECONDS_MAX)
+        except Malformed as fault:
+            await _invalid(context, str(fault))
+        except TimeoutError:
+            message = "no block was certified in time: see GetControl, whether it came in later"
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, message, "NO_BLOCK")
+        return consensus_pb2.SubmitControlResponse(height=block.header.height, digest=block.digest)
+
+    async def _chain(self, context: Context) -> Chain:
+        chain = self._desk.chain
+        if chain is None:
+            message = "the validator does not certify: it starts, or observes only"
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, message, "NOT_CERTIFYING")
+        return chain
+
+
+async def _invalid(context: Context, message: str) -> NoReturn:
+    violation = BadRequest.FieldViolation(field="signed_control", description=message)
+    detail = BadRequest(field_violations=[violation])
+    await _abort_with(context, grpc.StatusCode.INVALID_ARGUMENT, message, detail)
+
+
+async def _abort(context: Context, code: grpc.StatusCode, message: str, reason: str) -> NoReturn:
+    await _abort_with(context, code, message, ErrorInfo(reason=reason, domain=DOMAIN))
+
+
+async def _abort_with(
+    context: Context, code: grpc.StatusCode, message: str, detail: BadRequest | ErrorInfo
+) -> NoReturn:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    status = Status(code=code.value[0], message=message, details=[packed])
+    await context.abort(code, message, ((STATUS_DETAILS, status.SerializeToString()),))
+    raise AssertionError("abort returns to nobody")
+
+
+def _nobody() -> None:
+    """Before the validator is ready nobody listens."""
