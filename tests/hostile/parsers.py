@@ -29,6 +29,7 @@ from nocturne.cli import author_state, authors, command_ids, lag, options, paylo
 from nocturne.cli.failures import Failure
 from nocturne.client import checking
 from nocturne.command.admission import admit
+from nocturne.command.limits import COUNTS_BYTES_MAX, Counted, decode_counts, encode_counts
 from nocturne.command.replies import Refused, deadline_of, level_of
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
@@ -421,6 +422,15 @@ _bytes = (
     ),
     Parser("core.sealing.subject_key_id_of", sealing.subject_key_id_of, samples.sealed),
     Parser("core.sealing.unseal", lambda data: sealing.unseal(data, bytes(32)), samples.sealed),
+    Parser(
+        "command.limits.decode_counts",
+        lambda data: decode_counts(data, FACTORY.ledger_id),
+        st.dictionaries(shapes.hashes, shapes.small, max_size=3).map(
+            lambda opened: encode_counts(FACTORY.ledger_id, Counted(1, 2, opened))
+        ),
+        print=lambda counted: encode_counts(FACTORY.ledger_id, counted),
+        bytes_max=COUNTS_BYTES_MAX,
+    ),
     Parser(
         "runtime.journal.open_journal",
         of_file(_journal, "000000000001.seg"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from nocturne.command.admission import RateLimits
+from nocturne.command import store
+from nocturne.command.limits import RateLimits, SessionCounts
 from nocturne.command.service import (
     Commands,
     CommandSettings,
@@ -30,8 +31,10 @@ async def main(lifecycle: Lifecycle) -> None:
     ids = await asyncio.to_thread(schema_ids, settings.registry_url)
     producer = producer_for(settings)
     limits = RateLimits(settings.rate_per_second, settings.rate_burst)
-    commands = Commands(founding, producer, ids[COMMANDS], limits, lifecycle.metrics)
-    follower = Follower(founding, settings.kafka_bootstrap, commands)
+    counted = await asyncio.to_thread(store.load, settings.home_dir, founding.ledger_id)
+    sessions = SessionCounts(settings.sessions_per_author_max, counted)
+    commands = Commands(founding, producer, ids[COMMANDS], limits, sessions, lifecycle.metrics)
+    follower = Follower(founding, settings, commands, counted)
     lifecycle.metrics.gauge("blocks_lag", "Blocks not yet taken").set_function(follower.lag)
     servicer = CommandServicer(commands, settings)
     server = await serve(
@@ -42,12 +45,14 @@ async def main(lifecycle: Lifecycle) -> None:
             follower.follow_blocks(),
             follower.follow_seals(),
             follower.follow_receipts(),
+            follower.keep_counts(),
             commands.expire(),
             watch(server, producer, follower),
             wind_down=server.stop,
         )
     finally:
         await server.stop(0)
+        await follower.keep_now()
         await producer.close()
 
 

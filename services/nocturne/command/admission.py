@@ -1,4 +1,4 @@
-"""Admit a command: is it one at all, and may its sender send it now. Pure.
+"""Admit a command: is it one at all. Pure.
 
 Rules: docs/spec/services.md, command. Refused here is only what is not a command yet; whatever is
 well-formed is published and gets its disposition from the validators, good or bad.
@@ -7,7 +7,6 @@ well-formed is published and gets its disposition from the validators, good or b
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,9 +21,6 @@ from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, Hash, is_content_type, is_type_name
 from nocturne.core.topics import PREFIX_BYTES
 
-SENDERS_MAX: Final = 10_000
-"""Senders whose rate is remembered; the one longest silent is forgotten first, its bucket full."""
-
 
 @dataclass(slots=True)
 class Admitted:
@@ -33,6 +29,8 @@ class Admitted:
     session: bytes
     command_id: CommandId
     command_hash: Hash
+    opener: bytes | None
+    """Who says to open the session, when the command does."""
 
 
 def admit(data: bytes, record_bytes_max: int) -> Admitted:
@@ -47,7 +45,12 @@ def admit(data: bytes, record_bytes_max: int) -> Admitted:
         return common
     signed = decode_signed_command(data)
     command = signed.command
-    return Admitted(command.session.encode("ascii"), command.command_id, signed.command_hash)
+    return Admitted(
+        command.session.encode("ascii"),
+        command.command_id,
+        signed.command_hash,
+        None if command.opening is None else command.author,
+    )
 
 
 # The common shape, without building records ----------------------------------------------------
@@ -78,7 +81,8 @@ def _scan(data: bytes) -> Admitted | None:
 def _scan_whole(data: bytes) -> Admitted | None:
     length, at = _natural(data, 32)
     session = data[at : at + length]
-    at += length + 32
+    author_at = at + length
+    at = author_at + 32
     if len(session) != length or not _SESSION.match(session):
         return None
     if data[at : at + 3] != _KEY_HEAD or data[at + 35] != 0:
@@ -92,10 +96,12 @@ def _scan_whole(data: bytes) -> Admitted | None:
         expected, at = _natural(data, at)
     elif branch != 0:
         return None
+    opener: bytes | None = None
     branch = data[at]
     at += 1
     if branch == 2:
         at = _scan_opening(data, at, expected)
+        opener = data[author_at : author_at + 32]
     elif branch != 0:
         return None
     if at < 0 or (expected or 0) > EXPECTED_SEQUENCE_MAX:
@@ -110,7 +116,7 @@ def _scan_whole(data: bytes) -> Admitted | None:
     end = _scan_rest(data, at, count)
     if end != len(data):
         return None
-    return Admitted(session, CommandId(command_id), hash_command(data[:at]))
+    return Admitted(session, CommandId(command_id), hash_command(data[:at]), opener)
 
 
 def _scan_opening(data: bytes, at: int, expected: int | None) -> int:
@@ -194,34 +200,3 @@ def _natural(data: bytes, at: int) -> tuple[int, int]:
     if byte == 0 or zigzag & 1:
         raise IndexError
     return zigzag >> 1, at + 1
-
-
-# Rates -----------------------------------------------------------------------------------------
-
-
-class RateLimits:
-    """A token bucket a sender: `per_second` commands on average, `burst` at once.
-
-    With `per_second` 0 nobody is limited.
-    """
-
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, sender: str, commands: int, now: float) -> float:
-        """0.0 when `sender` may send `commands` now (they are taken from its bucket); else the
-        seconds after which it may. `now` in seconds, never falling.
-        """
-        if self._per_second <= 0:
-            return 0.0
-        tokens, filled_at = self._buckets.pop(sender, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - filled_at) * self._per_second)
-        # More than a bucket holds is let through when the bucket is full, and paid for after.
-        needed = min(float(commands), self._burst)
-        wait = max(0.0, (needed - tokens) / self._per_second)
-        self._buckets[sender] = (tokens if wait > 0 else tokens - commands, now)
-        if len(self._buckets) > SENDERS_MAX:
-            self._buckets.popitem(last=False)
-        return wait

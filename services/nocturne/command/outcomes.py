@@ -216,6 +216,14 @@ class OutcomeTable:
                 self._by_offset.put((partition, offset), pending)
         return found is not None and self._decide(pending, found)
 
+    def decided(self, partition: int, offset: int) -> Decision | None:
+        """What became of a position of the partition's newest log epoch, while it is remembered."""
+        return self._recent.find(self._epochs.get(partition, 1), partition, offset)
+
+    def knows(self, command_hash: Hash) -> bool:
+        """Whether the outcome of this very command is remembered; looks at all of them."""
+        return self._recent.find_hash(command_hash) is not None
+
     def find(self, wanted: Callable[[Any], bool]) -> list[Pending]:
         """The pending commands whose tag is `wanted`; looks at all of them."""
         return [one for tick in self._ticks.values() for one in tick if wanted(one.tag)]

@@ -61,11 +61,21 @@ def malformed(cause: str) -> Refused:
 
 
 def over_rate(wait_seconds: float) -> Refused:
-    """The sender has spent its rate."""
+    """The principal has spent its rate, each refused command tenfold."""
     return Refused(
         code_pb2.RESOURCE_EXHAUSTED,
         f"over rate: try again in {wait_seconds:.3f} s",
         retry_seconds=wait_seconds,
+    )
+
+
+def sessions_spent(per_author_max: int) -> Refused:
+    """The author has opened as many sessions as one may."""
+    return Refused(
+        code_pb2.FAILED_PRECONDITION,
+        f"the author has opened {per_author_max} sessions, as many as one may here: write to one "
+        "of them, or have the service's SESSIONS_PER_AUTHOR_MAX raised",
+        reason="SESSIONS_PER_AUTHOR",
     )
 
 

@@ -1,7 +1,7 @@
 """The command service's shell: publishes commands, follows their outcomes, answers callers.
 
-Rules: docs/spec/services.md, command. What decides is in `admission` and `outcomes`; gRPC is met in
-`servicer`.
+Rules: docs/spec/services.md, command. What decides is in `admission`, `limits` and `outcomes`; gRPC
+is met in `servicer`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,28 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 import structlog
 from confluent_kafka import Message
+from pydantic import Field
 
-from nocturne.command import replies
-from nocturne.command.admission import Admitted, RateLimits, admit
+from nocturne.command import replies, store
+from nocturne.command.admission import Admitted, admit
+from nocturne.command.limits import (
+    REFUSAL_TOKENS,
+    Counted,
+    RateLimits,
+    Sent,
+    SessionCounts,
+    is_punished,
+    principal_of,
+)
 from nocturne.command.outbox import Outbox
 from nocturne.command.outcomes import PENDING_MAX, Level, Outcome, OutcomeTable, Pending
 from nocturne.command.replies import Refused
-from nocturne.core.block_intake import BlockIntake
+from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import Hash, format_hash, format_id
@@ -66,6 +76,8 @@ INVALID_LOG_SECONDS: Final = 1.0
 counter counts them all.
 """
 EXPIRY_SECONDS: Final = 0.05
+KEEP_SECONDS: Final = 10.0
+"""Between two writings of the counts of sessions: after a crash so much of blocks is read again."""
 
 log = structlog.get_logger()
 
@@ -78,9 +90,13 @@ class CommandSettings(KafkaSettings):
     deadline_ms: int = 20_000
     """How long a caller waits who names no deadline."""
     deadline_ms_max: int = 120_000
-    rate_per_second: float = 0.0
-    """Commands a second that one connection may send on average; 0: any."""
-    rate_burst: float = 1000.0
+    rate_per_second: float = Field(20_000.0, ge=0, allow_inf_nan=False)
+    """Tokens a second for one principal: a command costs one, a refused one ten; 0: any number.
+    The default is more than the service admits, so that refusals alone are felt: 2 000 a second.
+    """
+    rate_burst: float = Field(100_000.0, ge=0, allow_inf_nan=False)
+    sessions_per_author_max: int = Field(100_000, ge=0)
+    """Sessions that one author may open; 0: any number."""
 
 
 class Caller(Protocol):
@@ -102,6 +118,10 @@ class Batch:
     seconds: float
     with_proof: bool
     traceparent: bytes | None
+
+
+Tag = tuple[Caller, int, float, str]
+"""Of a pending command: its caller, the caller's number, when it came, its principal."""
 
 
 class Counters:
@@ -129,6 +149,7 @@ class Commands:
         producer: AckedProducer,
         schema_id: int,
         limits: RateLimits,
+        sessions: SessionCounts,
         metrics: Metrics,
     ) -> None:
         genesis = founding.genesis
@@ -136,6 +157,10 @@ class Commands:
         self._producer = producer
         self._schema_id = schema_id
         self._limits = limits
+        self.sessions = sessions
+        self._sent = Sent()
+        # Of each partition, the first offset that no block has covered.
+        self._decided_to = [0] * genesis.partitions
         self._partitions = genesis.partitions
         self._outboxes = [Outbox(producer, self._delivered) for _ in range(genesis.partitions)]
         self._unlogged = 0
@@ -148,7 +173,8 @@ class Commands:
         later. Returns those that wait.
         """
         now = time.monotonic()
-        wait = self._limits.take(sender, len(batch.commands), now)
+        principal = principal_of(sender)
+        wait = self._limits.take(principal, len(batch.commands), now)
         if wait > 0:
             self._refuse_all(caller, batch, replies.over_rate(wait))
             return []
@@ -164,7 +190,12 @@ class Commands:
             except Malformed as fault:
                 self._refuse(caller, correlation, replies.malformed(str(fault)))
                 continue
-            pending = self._register(admitted.command_hash, caller, correlation, batch, now)
+            if admitted.opener is not None and self._is_over(admitted.opener, admitted):
+                refused = replies.sessions_spent(self.sessions.per_author_max)
+                self._refuse(caller, correlation, refused)
+                continue
+            tag = (caller, correlation, now, principal)
+            pending = self._register(admitted.command_hash, tag, batch, now)
             if pending is None:
                 self._refuse(caller, correlation, replies.full(len(self.table)))
                 continue
@@ -179,17 +210,20 @@ class Commands:
             outbox.flush()
         return waiting
 
-    def _register(
-        self, command_hash: Hash, caller: Caller, correlation: int, batch: Batch, now: float
-    ) -> Pending | None:
+    def _register(self, command_hash: Hash, tag: Tag, batch: Batch, now: float) -> Pending | None:
         """A place among the pending; None when there is none, or too many are not yet in the log:
         the answers to those may have been given at their deadlines.
         """
         if self._unlogged >= PENDING_MAX:
             return None
-        tag = (caller, correlation, now)
         deadline = now + batch.seconds
         return self.table.register(command_hash, batch.wait, deadline, tag, batch.with_proof)
+
+    def _is_over(self, opener: bytes, admitted: Admitted) -> bool:
+        """Whether it opens a session for an author who has its number; not when it is the
+        repetition of a command whose outcome is known.
+        """
+        return self.sessions.is_full(opener) and not self.table.knows(admitted.command_hash)
 
     def _record(self, admitted: Admitted, data: bytes, traceparent: bytes) -> ProducedRecord:
         session = admitted.session
@@ -209,7 +243,7 @@ class Commands:
         now = time.monotonic()
         levels: dict[Level, int] = {}
         for pending in answered:
-            caller, correlation, since = pending.tag
+            caller, correlation, since, _ = pending.tag
             outcome = pending.outcome()
             levels[outcome.level] = levels.get(outcome.level, 0) + 1
             self.counters.seconds.observe(now - since)
@@ -242,11 +276,34 @@ class Commands:
             if isinstance(delivery, Undelivered):
                 if not pending.done:
                     self.table.forget(pending)
-                    caller, correlation, _ = pending.tag
+                    caller, correlation, _, _ = pending.tag
                     self._refuse(caller, correlation, replies.away(delivery.cause))
-            elif self.table.placed(pending, *delivery):
+                continue
+            if self._limits.limited:
+                self._note_sent(pending, *delivery)
+            if self.table.placed(pending, *delivery):
                 placed.append(pending)
         self.answer(placed)
+
+    def take_block(self, checked: CheckedBlock) -> list[Pending]:
+        """Those answered by a committed block; what it refuses and opens is counted."""
+        self.sessions.take(checked)
+        for one in checked.block.header.ranges:
+            self._decided_to[one.partition] = one.end
+        now = time.monotonic()
+        for principal, refusals in self._sent.refused(checked).items():
+            self._limits.charge(principal, refusals * (REFUSAL_TOKENS - 1), now)
+        return self.table.block(checked)
+
+    def _note_sent(self, pending: Pending, partition: int, offset: int) -> None:
+        """Remember whom to charge, or charge at once when the block was faster than the report."""
+        principal = pending.tag[3]
+        if offset >= self._decided_to[partition]:
+            self._sent.note(partition, offset, principal)
+            return
+        decision = self.table.decided(partition, offset)
+        if decision is not None and is_punished(decision.receipt):
+            self._limits.charge(principal, REFUSAL_TOKENS - 1, time.monotonic())
 
     def _refuse(self, caller: Caller, correlation: int, refused: Refused) -> None:
         self.counters.refused.labels(refused.code).inc()
@@ -260,13 +317,25 @@ class Commands:
 class Follower:
     """Follows blocks, seals and receipts from near their ends, for `Commands` to answer."""
 
-    def __init__(self, founding: Founding, bootstrap: str, commands: Commands) -> None:
+    def __init__(
+        self,
+        founding: Founding,
+        settings: CommandSettings,
+        commands: Commands,
+        counted: Counted | None,
+    ) -> None:
         self._commands = commands
-        self._bootstrap = bootstrap
+        self._home = settings.home_dir
+        self._ledger_id = founding.ledger_id
+        self._bootstrap = settings.kafka_bootstrap
+        self._counted = counted
         self._intake = BlockIntake(founding.ledger_id, founding.genesis.validator_set, None)
         self._partitions = founding.genesis.partitions
         self._blocks: BatchConsumer | None = None
         self._first_end = 0
+        self._taken_to = 0
+        """The offset after the last record of blocks that was looked at, whatever it was."""
+        self._kept_to = 0 if counted is None else counted.height
 
     def following(self) -> bool:
         """Whether the blocks that were there at the start have been read."""
@@ -278,9 +347,35 @@ class Follower:
 
     async def follow_blocks(self) -> None:
         """Take committed blocks, for as long as the service runs."""
-        start, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
+        near, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
+        start = replace(near, offset=min(near.offset, await self._counted_to()))
+        self._taken_to = start.offset
         self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
         await self._follow(self._blocks, BLOCKS, self._take_block, pause_every=1)
+
+    async def _counted_to(self) -> int:
+        """The offset of the blocks topic from which sessions are not counted yet."""
+        low, high = await asyncio.to_thread(watermarks, self._bootstrap, BLOCKS, 0)
+        if self._counted is None or not low <= self._counted.offset <= high:
+            log.info("sessions_counted_anew", blocks_offset=low)
+            return low
+        return self._counted.offset
+
+    async def keep_counts(self) -> None:
+        """Keep the counts of sessions, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            await self.keep_now()
+
+    async def keep_now(self) -> None:
+        """Keep the counts as they are; not while blocks wait for others and must be read again."""
+        if self._intake.holds_blocks:
+            return
+        sessions = self._commands.sessions
+        if sessions.height > self._kept_to:
+            self._kept_to = sessions.height
+            counted = sessions.counted(self._taken_to)
+            await asyncio.to_thread(store.save, self._home, self._ledger_id, counted)
 
     async def follow_seals(self) -> None:
         """Take the authority's seals."""
@@ -310,7 +405,7 @@ class Follower:
         self,
         consumer: BatchConsumer,
         topic: str,
-        take: Callable[[bytes | None], Iterable[Pending]],
+        take: Callable[[Message], Iterable[Pending]],
         pause_every: int = 64,
     ) -> None:
         invalid = self._commands.counters.invalid.labels(topic)
@@ -319,7 +414,7 @@ class Follower:
             while True:
                 for number, message in enumerate(await consumer.batch(), start=1):
                     try:
-                        self._commands.answer(take(message.value()))
+                        self._commands.answer(take(message))
                     except Malformed as fault:
                         invalid.inc()
                         if time.monotonic() >= silent_until:
@@ -331,17 +426,18 @@ class Follower:
         finally:
             await consumer.close()
 
-    def _take_block(self, value: bytes | None) -> list[Pending]:
+    def _take_block(self, message: Message) -> list[Pending]:
+        self._taken_to = (message.offset() or 0) + 1
         answered: list[Pending] = []
-        for checked in self._intake.offer(value):
-            answered += self._commands.table.block(checked)
+        for checked in self._intake.offer(message.value()):
+            answered += self._commands.take_block(checked)
         return answered
 
-    def _take_seal(self, value: bytes | None) -> list[Pending]:
-        return self._commands.table.seal(decode_seal(unframe(value)))
+    def _take_seal(self, message: Message) -> list[Pending]:
+        return self._commands.table.seal(decode_seal(unframe(message.value())))
 
-    def _take_receipt(self, value: bytes | None) -> list[Pending]:
-        return self._commands.table.receipt(decode_receipt(unframe(value)))
+    def _take_receipt(self, message: Message) -> list[Pending]:
+        return self._commands.table.receipt(decode_receipt(unframe(message.value())))
 
 
 def _log_invalid(message: Message, fault: Malformed) -> None:

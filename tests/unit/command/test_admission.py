@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nocturne.command import admission
-from nocturne.command.admission import RateLimits, admit
+from nocturne.command.admission import admit
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -134,31 +134,3 @@ def test_the_cache_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         admit(encode_signed_command(signed(event_type=f"Type{number}")), RECORD_BYTES_MAX)
         assert len(admission._drafts_known) <= 4
-
-
-def test_a_sender_spends_its_burst_and_then_its_rate() -> None:
-    limits = RateLimits(per_second=10, burst=5)
-    assert [limits.take("a", 1, 0.0) for _ in range(5)] == [0.0] * 5
-    assert limits.take("a", 1, 0.0) == pytest.approx(0.1)
-    assert limits.take("b", 1, 0.0) == 0.0
-    assert limits.take("a", 1, 0.1) == 0.0
-    assert limits.take("a", 1, 0.1) == pytest.approx(0.1)
-
-
-def test_a_batch_over_the_burst_is_paid_for_afterwards() -> None:
-    limits = RateLimits(per_second=10, burst=5)
-    assert limits.take("a", 20, 0.0) == 0.0
-    assert limits.take("a", 1, 1.0) == pytest.approx(0.6)
-
-
-def test_without_a_rate_nobody_is_limited() -> None:
-    limits = RateLimits(per_second=0, burst=0)
-    assert limits.take("a", 1_000_000, 0.0) == 0.0
-
-
-def test_remembered_senders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "SENDERS_MAX", 3)
-    limits = RateLimits(per_second=1, burst=1)
-    for number in range(10):
-        limits.take(str(number), 1, 0.0)
-    assert len(limits._buckets) == 3

@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from google.rpc import code_pb2, error_details_pb2
+from tests.unit.command.test_outcomes import block_value
 from tests.vectors.synthetic import SyntheticLedger
 
 from nocturne.command import outbox, outcomes, replies, service
-from nocturne.command.admission import RateLimits
+from nocturne.command.limits import RateLimits, SessionCounts
 from nocturne.command.outcomes import Level, Outcome
 from nocturne.command.replies import Refused, deadline_of, level_of, outcome_message
 from nocturne.command.service import Batch, Commands
+from nocturne.core.block_intake import BlockIntake
 from nocturne.core.commands import SignedCommand, encode_signed_command
 from nocturne.core.errors import Unavailable
 from nocturne.core.identifiers import format_id
@@ -67,8 +69,15 @@ class FakeCaller:
 
 
 class World:
-    def __init__(self, limits: RateLimits | None = None, ledger: SyntheticLedger = ONE) -> None:
+    def __init__(
+        self,
+        limits: RateLimits | None = None,
+        ledger: SyntheticLedger = ONE,
+        sessions_max: int = 0,
+    ) -> None:
         founding = Founding(ledger.genesis_bytes, ledger.genesis, ledger.state.ledger_id)
+        self.ledger = ledger
+        self.intake = BlockIntake(founding.ledger_id, ledger.genesis.validator_set, None)
         self.producer = FakeProducer()
         self.caller = FakeCaller()
         self.metrics = Metrics("command")
@@ -77,6 +86,7 @@ class World:
             self.producer,  # type: ignore[arg-type]
             77,
             limits or RateLimits(0, 0),
+            SessionCounts(sessions_max),
             self.metrics,
         )
 
@@ -93,6 +103,17 @@ class World:
         ]
         batch = Batch(data, wait, seconds, False, traceparent)
         self.commands.submit(self.caller, "ipv4:127.0.0.1:1", batch)
+
+    def certify(self, signed: SignedCommand) -> None:
+        """A block with this command comes."""
+        self.ledger.submit(signed)
+        for checked in self.intake.offer(block_value(self.ledger.make_block())):
+            self.commands.answer(self.commands.take_block(checked))
+
+    def left(self) -> int:
+        """Tokens that the caller's host has."""
+        tokens, _ = self.commands._limits._buckets["ipv4:127.0.0.1"]
+        return round(tokens)
 
     def sample(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"nocturne_command_{name}", labels)
@@ -287,6 +308,91 @@ def test_over_its_rate_a_whole_batch_is_refused() -> None:
         retry = other.refusals[9].retry_seconds
         assert retry is not None
         assert 0 < retry <= 1
+
+    run(test)
+
+
+def test_a_refused_command_costs_ten_even_if_its_caller_has_gone() -> None:
+    async def test() -> None:
+        world = World(RateLimits(per_second=0.001, burst=20), SyntheticLedger(partitions=1))
+        refused = world.ledger.command("never/opened", b"{}")
+        world.submit(refused, wait=Level.SIGNED)
+        world.commands.forget_caller(world.caller)
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        world.certify(refused)
+        assert world.left() == 10
+
+    run(test)
+
+
+def test_a_refused_command_costs_ten_when_its_block_is_faster_than_its_report() -> None:
+    async def test() -> None:
+        world = World(RateLimits(per_second=0.001, burst=20), SyntheticLedger(partitions=1))
+        refused = world.ledger.command("never/opened", b"{}")
+        world.submit(refused)
+        world.certify(refused)
+        assert world.left() == 19
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        assert world.left() == 10
+
+    run(test)
+
+
+def test_an_accepted_command_and_its_repetition_cost_one_each() -> None:
+    async def test() -> None:
+        world = World(RateLimits(per_second=0.001, burst=20), SyntheticLedger(partitions=1))
+        opening = world.ledger.command("a/1", b"{}", kind="facts")
+        for offset in range(2):
+            world.submit(opening)
+            world.producer.reports[offset].set_result([(0, offset)])
+            await asyncio.sleep(outbox.DISTANCE_SECONDS * 2)
+            world.certify(opening)
+            world.caller.answers.clear()
+        assert world.left() == 18
+
+    run(test)
+
+
+def test_below_zero_a_principal_is_told_when_to_come_back() -> None:
+    async def test() -> None:
+        world = World(RateLimits(per_second=1, burst=5), SyntheticLedger(partitions=1))
+        refused = world.ledger.command("never/opened", b"{}")
+        world.submit(refused)
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        world.certify(refused)
+        other = FakeCaller()
+        world.commands.submit(
+            other,
+            "ipv4:127.0.0.1:2",
+            Batch([(9, encode_signed_command(refused))], Level.ACCEPTED, 1.0, False, None),
+        )
+        assert other.refusals[9].code == code_pb2.RESOURCE_EXHAUSTED
+        retry = other.refusals[9].retry_seconds
+        assert retry is not None
+        assert 5 < retry <= 6
+
+    run(test)
+
+
+def test_an_author_with_its_number_of_sessions_opens_no_more_but_may_repeat_the_last() -> None:
+    async def test() -> None:
+        world = World(ledger=SyntheticLedger(partitions=1), sessions_max=1)
+        first, second = (world.ledger.command(name, b"{}", kind="facts") for name in ("a/1", "a/2"))
+        world.submit(first)
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        world.certify(first)
+        world.caller.answers.clear()
+        world.submit(second, first, world.ledger.command("a/1", b"{}"))
+        await asyncio.sleep(outbox.DISTANCE_SECONDS * 2)
+        assert list(world.caller.refusals) == [0]
+        assert world.caller.refusals[0].reason == "SESSIONS_PER_AUTHOR"
+        assert world.caller.refusals[0].code == code_pb2.FAILED_PRECONDITION
+        assert "1 sessions" in world.caller.refusals[0].message
+        assert len(world.producer.records) == 3
 
     run(test)
 
