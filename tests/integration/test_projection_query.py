@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -369,6 +370,19 @@ def test_receipts_and_sessions_come_in_pages(stack: Stack) -> None:
             Reason.SIGNATURE_INVALID,
             Reason.SESSION_CLOSED,
         ]
+        for session in ("", "readings", LEDGER_SESSION):
+            both, true, claimed = (
+                [
+                    decode_receipt(data).header
+                    for data in stub.ListReceipts(
+                        pb.ListReceiptsRequest(session_id=session, claimed=wanted)
+                    ).receipts
+                ]
+                for wanted in (None, False, True)
+            )
+            assert claimed
+            assert [one for one in both if not one.claimed] == true
+            assert [one for one in both if one.claimed] == claimed
         kept = stub.ListReceipts(pb.ListReceiptsRequest(session_id=LEDGER_SESSION))
         assert {decode_receipt(data).header.reason for data in kept.receipts} >= {
             Reason.MALFORMED,
@@ -385,6 +399,33 @@ def test_receipts_and_sessions_come_in_pages(stack: Stack) -> None:
         assert second.sessions[0].closed
         prefixed = stub.ListSessions(pb.ListSessionsRequest(prefix="re"))
         assert [one.session_id for one in prefixed.sessions] == ["readings"]
+
+
+def test_a_flood_of_claimed_receipts_does_not_slow_the_true_ones_of_a_session(
+    stack: Stack,
+) -> None:
+    """The read model is filled by hand: 20 000 receipts that anybody may cause, three true ones."""
+    row = (
+        "INSERT INTO nocturne_v1.receipts SELECT 1, 0, n, 1, n, %s, n, 'a', %s, 4, '', '', ''"
+        " FROM generate_series(%s::int, %s::int) AS n"
+    )
+    with psycopg.connect(stack.server.dsn(postgres.OWNER, stack.database)) as connection:
+        connection.execute(row, ("~ledger", True, 1, 20_000))
+        connection.execute(row, ("a", False, 20_001, 20_003))
+        connection.execute("ANALYZE nocturne_v1.receipts")
+        for column, named in (("session", "a"), ("home", "~ledger"), ("", "")):
+            bound = f"p.{column} = '{named}' AND" if column else ""
+            plan = connection.execute(
+                "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM nocturne_v1.receipts AS p"
+                " WHERE (p.log_epoch, p.partition, p.record_offset) > (-1, -1, -1)"
+                f" AND {bound} NOT p.claimed"
+                " ORDER BY p.log_epoch, p.partition, p.record_offset LIMIT 101".encode()
+            ).fetchone()
+            assert plan is not None
+            text = json.dumps(plan[0])
+            assert "receipts_authenticated" in text, text
+            passed = re.findall(r'"Rows Removed by Filter": (\d+)', text)
+            assert sum(map(int, passed)) <= 3, text
 
 
 def test_wrong_questions_are_refused_with_details(stack: Stack) -> None:

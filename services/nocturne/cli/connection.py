@@ -115,10 +115,12 @@ class Remote:
                 async for event in events:
                     yield event
 
-    async def receipts(self, session: SessionId | None) -> AsyncGenerator[Receipt, None]:
-        """Receipts of a session, or of all, by position."""
+    async def receipts(
+        self, session: SessionId | None, claimed: bool
+    ) -> AsyncGenerator[Receipt, None]:
+        """Receipts of a session, or of all, by position: the claimed ones, or the others."""
         with _ways_out():
-            async for receipt in self._client.receipts(session):
+            async for receipt in self._client.receipts(session, claimed):
                 yield receipt
 
     async def state(self, session: SessionId, at_sequence: int | None) -> State | None:

@@ -53,7 +53,7 @@ class Ledger(Protocol):
     ) -> AsyncGenerator[Event, None]:
         """Events from a sequence on; with `follow`, without an end."""
 
-    def receipts(self, session: SessionId | None) -> AsyncGenerator[Receipt, None]:
+    def receipts(self, session: SessionId | None, claimed: bool) -> AsyncGenerator[Receipt, None]:
         """Receipts of a session, or of all, by position."""
 
     async def state(self, session: SessionId, at_sequence: int | None) -> State | None:

@@ -130,16 +130,23 @@ def events(
 def receipts(
     context: typer.Context,
     session: Annotated[str | None, typer.Argument(metavar="[SESSION]", show_default=False)] = None,
+    claimed: Annotated[
+        bool,
+        typer.Option(
+            "--claimed",
+            help="Those instead whose author is not proved: anybody may name a session.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """List refused commands: of one session, or of the whole ledger."""
+    """List refused commands of proved authors: of one session, or of the whole ledger."""
     around = surroundings.of(context)
     named = None if session is None else session_id(session)
 
     async def question(ledger: Ledger) -> int:
         count = 0
-        async with aclosing(ledger.receipts(named)) as found:
+        async with aclosing(ledger.receipts(named, claimed)) as found:
             async for receipt in each_within(found):
                 if as_json:
                     around.emit(receipt_json(receipt, ledger.genesis.authority))
@@ -151,7 +158,14 @@ def receipts(
         return count
 
     if ask(around, home, question) == 0 and not as_json:
-        around.say("No command was refused" + (f" in {named}." if named is not None else "."))
+        around.say(_none_refused(named, claimed))
+
+
+def _none_refused(session: SessionId | None, claimed: bool) -> str:
+    what = "No command of an unproved author was refused" if claimed else "No command was refused"
+    where = "" if session is None else f" in {session}"
+    way_on = "" if claimed else " Those whose author is not proved are listed by --claimed."
+    return f"{what}{where}.{way_on}"
 
 
 def state(

@@ -377,18 +377,25 @@ class Client:
             await asyncio.sleep(transport.backoff_seconds(attempt))
             attempt += 1
 
-    async def receipts(self, session: str | None = None) -> AsyncIterator[Receipt]:
-        """Receipts of a session, or of the whole ledger, by position, each checked."""
+    async def receipts(
+        self, session: str | None = None, claimed: bool | None = None
+    ) -> AsyncIterator[Receipt]:
+        """Receipts of a session, or of the whole ledger, by position, each checked. With `claimed`
+        False only those of authenticated authors; with True only the others, whose session anybody
+        may have named.
+        """
         ledger = await self.ledger()
         token = ""
         while True:
             request = query_pb2.ListReceiptsRequest(
-                session_id=session or "", page_size=PAGE_SIZE, page_token=token
+                session_id=session or "", page_size=PAGE_SIZE, page_token=token, claimed=claimed
             )
             page = await self._asked("ListReceipts", request)
             for data in page.receipts:
                 receipt = decode_receipt(data)
                 checking.check_receipt(ledger, receipt)
+                if claimed not in (None, receipt.header.claimed):
+                    raise Malformed("query: a receipt that was not asked for, by its `claimed`")
                 yield receipt
             token = page.next_page_token
             if not token:

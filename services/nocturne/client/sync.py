@@ -131,9 +131,11 @@ class SyncClient:
         """See `Client.events`."""
         return self._each(self._client.events(session, from_sequence, follow=follow))
 
-    def receipts(self, session: str | None = None) -> Iterator[Receipt]:
+    def receipts(
+        self, session: str | None = None, claimed: bool | None = None
+    ) -> Iterator[Receipt]:
         """See `Client.receipts`."""
-        return self._each(self._client.receipts(session))
+        return self._each(self._client.receipts(session, claimed))
 
     def state(self, session: str, at_sequence: int = 0) -> State | None:
         """See `Client.state`."""

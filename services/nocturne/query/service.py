@@ -222,10 +222,11 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         session = questions.optional_session_of(request.session_id)
         after = questions.receipt_after(request.page_token)
         size = questions.page_size_of(request.page_size)
+        claimed = request.claimed if request.HasField("claimed") else None
 
         async def question(snapshot: Snapshot) -> tuple[list[Any], bool, Applied]:
             known = session is None or await snapshot.session(session) is not None
-            rows = await snapshot.receipts(session, after, size + 1)
+            rows = await snapshot.receipts(session, after, size + 1, claimed)
             return rows, known, snapshot.applied
 
         rows, known, applied = await self._store.ask(question)

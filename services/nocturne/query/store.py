@@ -166,11 +166,13 @@ class Snapshot:
         return [EventRow(*row) for row in rows]
 
     async def receipts(
-        self, session: SessionId | None, after: Position, limit: int
+        self, session: SessionId | None, after: Position, limit: int, claimed: bool | None = None
     ) -> list[ReceiptRow]:
         """Receipts after a position that name the session; of `~ledger`: that are kept there."""
         column = "home" if session == LEDGER_SESSION else "session"
         bound = "" if session is None else f" AND p.{column} = %s"
+        # Written out, for the indexes of those that are not claimed to be found.
+        bound += {None: "", False: " AND NOT p.claimed", True: " AND p.claimed"}[claimed]
         rows = await self._rows(
             f"{_RECEIPT} WHERE (p.log_epoch, p.partition, p.record_offset) > (%s, %s, %s){bound}"
             " ORDER BY p.log_epoch, p.partition, p.record_offset LIMIT %s",

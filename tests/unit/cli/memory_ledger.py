@@ -148,10 +148,12 @@ class MemoryLedger:
         if follow:
             raise KeyboardInterrupt
 
-    async def receipts(self, session: SessionId | None) -> AsyncGenerator[Receipt, None]:
+    async def receipts(
+        self, session: SessionId | None, claimed: bool
+    ) -> AsyncGenerator[Receipt, None]:
         self._check()
         for receipt in self.all_receipts:
-            if session in (None, receipt.header.session):
+            if session in (None, receipt.header.session) and receipt.header.claimed == claimed:
                 yield receipt
 
     async def state(self, session: SessionId, at_sequence: int | None) -> State | None:

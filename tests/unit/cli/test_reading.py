@@ -1,6 +1,7 @@
 """sessions, events, receipts, state, export: rows for people, V-API names for programs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,19 @@ def test_receipts_say_in_words_why(filled: Shell) -> None:
         "violatedInvariant": "S1",
     }
     assert filled.json_lines("receipts", "notes") == []
+
+
+def test_receipts_of_unproved_authors_are_listed_apart(filled: Shell) -> None:
+    inner = filled.ledger.inner
+    forged = replace(inner.command("orders/1"), signatures=inner.command("x").signatures)
+    filled.ledger._decide(forged)
+    assert [one["reason"] for one in filled.json_lines("receipts")] == ["DUPLICATE_SEQ"]
+    (claimed,) = filled.json_lines("receipts", "orders/1", "--claimed")
+    assert (claimed["reason"], claimed["claimed"]) == ("SIGNATURE_INVALID", True)
+    assert filled.run("receipts", "--claimed") == 0
+    assert "as claimed" in filled.out
+    assert filled.run("receipts", "notes") == 0
+    assert "--claimed" in filled.err
 
 
 def test_state_is_the_fold_now_and_as_of_any_event(filled: Shell) -> None:

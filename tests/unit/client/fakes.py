@@ -171,6 +171,8 @@ class FakeQuery(query_pb2_grpc.QueryServiceServicer):
     def __init__(self, ledger: FakeLedger) -> None:
         self.ledger = ledger
         self.alter: Callable[[int, bytes], bytes] = lambda _, data: data
+        self.lies = False
+        """ListReceipts gives all, whatever was asked for."""
         self.lagging = 0
         self.unavailable = 0
         self.break_follow_after: list[int] = []
@@ -241,6 +243,11 @@ class FakeQuery(query_pb2_grpc.QueryServiceServicer):
             for block in self.ledger.ledger.blocks
             for record in block.records
             if record.receipt is not None
+            and (
+                not request.HasField("claimed")
+                or self.lies
+                or decode_receipt_header(record.receipt).claimed == request.claimed
+            )
         ]
         first = int(request.page_token or 0)
         return query_pb2.ListReceiptsResponse(

@@ -416,6 +416,11 @@ def test_receipts_are_read_page_by_page_and_checked() -> None:
             await client.append("s/1", [client.json("A", {})], expected_sequence=9)
         found = [one.header.reason async for one in client.receipts()]
         assert found == [Reason.DUPLICATE_SEQ] * 5
+        assert len([one async for one in client.receipts(claimed=False)]) == 5
+        assert [one async for one in client.receipts(claimed=True)] == []
+        served.query.lies = True
+        with pytest.raises(Malformed, match="not asked for"):
+            [one async for one in client.receipts(claimed=True)]
         served.query.alter = lambda number, data: data[:-1] + bytes((data[-1] ^ 2,))
         with pytest.raises(Malformed):
             [one async for one in client.receipts()]

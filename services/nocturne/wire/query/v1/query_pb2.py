@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnocturne/query/v1/query.proto\x12\x11nocturne.query.v1\"L\n\x0e\x41ppliedThrough\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\x14\n\x0c\x62lock_digest\x18\x02 \x01(\x0c\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\"\xba\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0ckind_version\x18\x03 \x01(\x05\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x11\n\thead_hash\x18\x05 \x01(\x0c\x12\x15\n\rreceipt_count\x18\x06 \x01(\x03\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x14\n\x0copened_at_ms\x18\x08 \x01(\x03\x12\x15\n\rupdated_at_ms\x18\t \x01(\x03\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"}\n\x12GetSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.nocturne.query.v1.Session\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"\x99\x01\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.nocturne.query.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"]\n\x11ListEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"`\n\x12ListEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"P\n\x13ListReceiptsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"}\n\x14ListReceiptsResponse\x12\x10\n\x08receipts\x18\x01 \x03(\x0c\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\":\n\x0fGetStateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61t_sequence\x18\x02 \x01(\x03\"\x9b\x01\n\x10GetStateResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x11\n\thead_hash\x18\x03 \x01(\x0c\x12\x12\n\nstate_json\x18\x04 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x05 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"z\n\x15GetDispositionRequest\x12\x16\n\x0c\x63ommand_hash\x18\x01 \x01(\x0cH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\x0cH\x00\x12/\n\x08position\x18\x03 \x01(\x0b\x32\x1b.nocturne.query.v1.PositionH\x00\x42\x04\n\x02\x62y\"@\n\x08Position\x12\x11\n\tlog_epoch\x18\x01 \x01(\x05\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x93\x01\n\x16GetDispositionResponse\x12\x18\n\x10\x64isposition_line\x18\x01 \x01(\x0c\x12\x12\n\nblock_line\x18\x02 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\x12\x0f\n\x07genesis\x18\x04 \x01(\x0c\"!\n\x0fGetBlockRequest\x12\x0e\n\x06height\x18\x01 \x01(\x03\"b\n\x10GetBlockResponse\x12\x12\n\nblock_line\x18\x01 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"*\n\x14\x45xportSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"&\n\x15\x45xportSessionResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12:\n\x0f\x61pplied_through\x18\x01 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\x12\x11\n\tledger_id\x18\x02 \x01(\x0c\x12\x10\n\x08sessions\x18\x03 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x03\x12\x10\n\x08receipts\x18\x05 \x01(\x03\x12\x0f\n\x07records\x18\x06 \x01(\x03\x12Q\n\x0frefused_records\x18\x07 \x03(\x0b\x32\x38.nocturne.query.v1.GetStatusResponse.RefusedRecordsEntry\x1a\x35\n\x13RefusedRecordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xd7\x06\n\x0cQueryService\x12Y\n\nGetSession\x12$.nocturne.query.v1.GetSessionRequest\x1a%.nocturne.query.v1.GetSessionResponse\x12_\n\x0cListSessions\x12&.nocturne.query.v1.ListSessionsRequest\x1a\'.nocturne.query.v1.ListSessionsResponse\x12[\n\nListEvents\x12$.nocturne.query.v1.ListEventsRequest\x1a%.nocturne.query.v1.ListEventsResponse0\x01\x12_\n\x0cListReceipts\x12&.nocturne.query.v1.ListReceiptsRequest\x1a\'.nocturne.query.v1.ListReceiptsResponse\x12S\n\x08GetState\x12\".nocturne.query.v1.GetStateRequest\x1a#.nocturne.query.v1.GetStateResponse\x12\x65\n\x0eGetDisposition\x12(.nocturne.query.v1.GetDispositionRequest\x1a).nocturne.query.v1.GetDispositionResponse\x12S\n\x08GetBlock\x12\".nocturne.query.v1.GetBlockRequest\x1a#.nocturne.query.v1.GetBlockResponse\x12\x64\n\rExportSession\x12\'.nocturne.query.v1.ExportSessionRequest\x1a(.nocturne.query.v1.ExportSessionResponse0\x01\x12V\n\tGetStatus\x12#.nocturne.query.v1.GetStatusRequest\x1a$.nocturne.query.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnocturne/query/v1/query.proto\x12\x11nocturne.query.v1\"L\n\x0e\x41ppliedThrough\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\x14\n\x0c\x62lock_digest\x18\x02 \x01(\x0c\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\"\xba\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0ckind_version\x18\x03 \x01(\x05\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x11\n\thead_hash\x18\x05 \x01(\x0c\x12\x15\n\rreceipt_count\x18\x06 \x01(\x03\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x14\n\x0copened_at_ms\x18\x08 \x01(\x03\x12\x15\n\rupdated_at_ms\x18\t \x01(\x03\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"}\n\x12GetSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.nocturne.query.v1.Session\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"\x99\x01\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.nocturne.query.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"]\n\x11ListEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"`\n\x12ListEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"r\n\x13ListReceiptsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x07\x63laimed\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_claimed\"}\n\x14ListReceiptsResponse\x12\x10\n\x08receipts\x18\x01 \x03(\x0c\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\":\n\x0fGetStateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61t_sequence\x18\x02 \x01(\x03\"\x9b\x01\n\x10GetStateResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x11\n\thead_hash\x18\x03 \x01(\x0c\x12\x12\n\nstate_json\x18\x04 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x05 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"z\n\x15GetDispositionRequest\x12\x16\n\x0c\x63ommand_hash\x18\x01 \x01(\x0cH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\x0cH\x00\x12/\n\x08position\x18\x03 \x01(\x0b\x32\x1b.nocturne.query.v1.PositionH\x00\x42\x04\n\x02\x62y\"@\n\x08Position\x12\x11\n\tlog_epoch\x18\x01 \x01(\x05\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x93\x01\n\x16GetDispositionResponse\x12\x18\n\x10\x64isposition_line\x18\x01 \x01(\x0c\x12\x12\n\nblock_line\x18\x02 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x03 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\x12\x0f\n\x07genesis\x18\x04 \x01(\x0c\"!\n\x0fGetBlockRequest\x12\x0e\n\x06height\x18\x01 \x01(\x03\"b\n\x10GetBlockResponse\x12\x12\n\nblock_line\x18\x01 \x01(\x0c\x12:\n\x0f\x61pplied_through\x18\x02 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\"*\n\x14\x45xportSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"&\n\x15\x45xportSessionResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12:\n\x0f\x61pplied_through\x18\x01 \x01(\x0b\x32!.nocturne.query.v1.AppliedThrough\x12\x11\n\tledger_id\x18\x02 \x01(\x0c\x12\x10\n\x08sessions\x18\x03 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x03\x12\x10\n\x08receipts\x18\x05 \x01(\x03\x12\x0f\n\x07records\x18\x06 \x01(\x03\x12Q\n\x0frefused_records\x18\x07 \x03(\x0b\x32\x38.nocturne.query.v1.GetStatusResponse.RefusedRecordsEntry\x1a\x35\n\x13RefusedRecordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xd7\x06\n\x0cQueryService\x12Y\n\nGetSession\x12$.nocturne.query.v1.GetSessionRequest\x1a%.nocturne.query.v1.GetSessionResponse\x12_\n\x0cListSessions\x12&.nocturne.query.v1.ListSessionsRequest\x1a\'.nocturne.query.v1.ListSessionsResponse\x12[\n\nListEvents\x12$.nocturne.query.v1.ListEventsRequest\x1a%.nocturne.query.v1.ListEventsResponse0\x01\x12_\n\x0cListReceipts\x12&.nocturne.query.v1.ListReceiptsRequest\x1a\'.nocturne.query.v1.ListReceiptsResponse\x12S\n\x08GetState\x12\".nocturne.query.v1.GetStateRequest\x1a#.nocturne.query.v1.GetStateResponse\x12\x65\n\x0eGetDisposition\x12(.nocturne.query.v1.GetDispositionRequest\x1a).nocturne.query.v1.GetDispositionResponse\x12S\n\x08GetBlock\x12\".nocturne.query.v1.GetBlockRequest\x1a#.nocturne.query.v1.GetBlockResponse\x12\x64\n\rExportSession\x12\'.nocturne.query.v1.ExportSessionRequest\x1a(.nocturne.query.v1.ExportSessionResponse0\x01\x12V\n\tGetStatus\x12#.nocturne.query.v1.GetStatusRequest\x1a$.nocturne.query.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,33 +50,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEVENTSRESPONSE']._serialized_start=816
   _globals['_LISTEVENTSRESPONSE']._serialized_end=912
   _globals['_LISTRECEIPTSREQUEST']._serialized_start=914
-  _globals['_LISTRECEIPTSREQUEST']._serialized_end=994
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=996
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=1121
-  _globals['_GETSTATEREQUEST']._serialized_start=1123
-  _globals['_GETSTATEREQUEST']._serialized_end=1181
-  _globals['_GETSTATERESPONSE']._serialized_start=1184
-  _globals['_GETSTATERESPONSE']._serialized_end=1339
-  _globals['_GETDISPOSITIONREQUEST']._serialized_start=1341
-  _globals['_GETDISPOSITIONREQUEST']._serialized_end=1463
-  _globals['_POSITION']._serialized_start=1465
-  _globals['_POSITION']._serialized_end=1529
-  _globals['_GETDISPOSITIONRESPONSE']._serialized_start=1532
-  _globals['_GETDISPOSITIONRESPONSE']._serialized_end=1679
-  _globals['_GETBLOCKREQUEST']._serialized_start=1681
-  _globals['_GETBLOCKREQUEST']._serialized_end=1714
-  _globals['_GETBLOCKRESPONSE']._serialized_start=1716
-  _globals['_GETBLOCKRESPONSE']._serialized_end=1814
-  _globals['_EXPORTSESSIONREQUEST']._serialized_start=1816
-  _globals['_EXPORTSESSIONREQUEST']._serialized_end=1858
-  _globals['_EXPORTSESSIONRESPONSE']._serialized_start=1860
-  _globals['_EXPORTSESSIONRESPONSE']._serialized_end=1898
-  _globals['_GETSTATUSREQUEST']._serialized_start=1900
-  _globals['_GETSTATUSREQUEST']._serialized_end=1918
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1921
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2226
-  _globals['_GETSTATUSRESPONSE_REFUSEDRECORDSENTRY']._serialized_start=2173
-  _globals['_GETSTATUSRESPONSE_REFUSEDRECORDSENTRY']._serialized_end=2226
-  _globals['_QUERYSERVICE']._serialized_start=2229
-  _globals['_QUERYSERVICE']._serialized_end=3084
+  _globals['_LISTRECEIPTSREQUEST']._serialized_end=1028
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=1030
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=1155
+  _globals['_GETSTATEREQUEST']._serialized_start=1157
+  _globals['_GETSTATEREQUEST']._serialized_end=1215
+  _globals['_GETSTATERESPONSE']._serialized_start=1218
+  _globals['_GETSTATERESPONSE']._serialized_end=1373
+  _globals['_GETDISPOSITIONREQUEST']._serialized_start=1375
+  _globals['_GETDISPOSITIONREQUEST']._serialized_end=1497
+  _globals['_POSITION']._serialized_start=1499
+  _globals['_POSITION']._serialized_end=1563
+  _globals['_GETDISPOSITIONRESPONSE']._serialized_start=1566
+  _globals['_GETDISPOSITIONRESPONSE']._serialized_end=1713
+  _globals['_GETBLOCKREQUEST']._serialized_start=1715
+  _globals['_GETBLOCKREQUEST']._serialized_end=1748
+  _globals['_GETBLOCKRESPONSE']._serialized_start=1750
+  _globals['_GETBLOCKRESPONSE']._serialized_end=1848
+  _globals['_EXPORTSESSIONREQUEST']._serialized_start=1850
+  _globals['_EXPORTSESSIONREQUEST']._serialized_end=1892
+  _globals['_EXPORTSESSIONRESPONSE']._serialized_start=1894
+  _globals['_EXPORTSESSIONRESPONSE']._serialized_end=1932
+  _globals['_GETSTATUSREQUEST']._serialized_start=1934
+  _globals['_GETSTATUSREQUEST']._serialized_end=1952
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1955
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2260
+  _globals['_GETSTATUSRESPONSE_REFUSEDRECORDSENTRY']._serialized_start=2207
+  _globals['_GETSTATUSRESPONSE_REFUSEDRECORDSENTRY']._serialized_end=2260
+  _globals['_QUERYSERVICE']._serialized_start=2263
+  _globals['_QUERYSERVICE']._serialized_end=3118
 # @@protoc_insertion_point(module_scope)

@@ -250,23 +250,31 @@ class ListReceiptsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CLAIMED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Empty: the whole ledger, `~ledger`'s included."""
     page_size: _builtins.int
     """1 to 1 000; 0 asks for 100."""
     page_token: _builtins.str
+    claimed: _builtins.bool
+    """false: only receipts of authenticated authors; true: only claimed ones, whose session anybody may
+    have named; not given: both.
+    """
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        claimed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed", b"_claimed", "claimed", b"claimed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed", b"_claimed", "claimed", b"claimed", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed: _TypeAlias = _typing.Literal["claimed"]  # noqa: Y015
+    _WhichOneofArgType__claimed: _TypeAlias = _typing.Literal["_claimed", b"_claimed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed) -> _WhichOneofReturnType__claimed | None: ...
 
 Global___ListReceiptsRequest: _TypeAlias = ListReceiptsRequest  # noqa: Y015
 
