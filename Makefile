@@ -36,6 +36,7 @@ setup: $(READY) ## Make .venv with everything pinned by hash (reruns only when t
 $(READY): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PYTHON_NEEDED)")' 2>/dev/null \
 		|| $(call say_and_fail,Nocturne needs Python $(PYTHON_NEEDED): install it or name it with 'make setup PYTHON=/path/to/python$(PYTHON_NEEDED)'.)
+	@"$(PYTHON)" tools/check_platform.py
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV) >/dev/null \
 		|| { rm -rf $(VENV); $(call say_and_fail,Python's venv module is not usable: install it (Debian: apt-get install python3-venv) and run 'make setup' again.); }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock \

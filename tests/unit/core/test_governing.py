@@ -118,7 +118,7 @@ def test_an_invalid_record_makes_the_block_invalid() -> None:
         "at most 1024 rules": record(ledger, ALICE_ONLY * (OPEN_RULES_MAX + 1)),
         "not a kind": record(ledger, (OpenRule(None, "no kind", ""),)),
         "not the beginning of a session id": record(ledger, (OpenRule(None, "", "no session"),)),
-        "": record(ledger)[:-1],
+        "control": record(ledger)[:-1],
     }
     for message, bad in wrong.items():
         with pytest.raises(Malformed, match=message):
