@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_BY = {
     "README.md": "tests/e2e/test_readme.py",
     "docs/guides/cli.md": "tests/integration/test_cli.py",
+    "docs/runbooks/rebuild.md": "tests/integration/test_cli.py",
     "docs/guides/benchmarks.md": "tests/e2e/test_bench.py",
 }
 

@@ -15,13 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from tests.e2e.console_blocks import command_lines
 from tests.unit.imports.repositories import Repository, line_of
+
+from nocturne.embedded import ports, postgres
+from nocturne.embedded.home import Home
+from nocturne.embedded.postgres import Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "cli.md"
+REBUILD = ROOT / "docs" / "runbooks" / "rebuild.md"
 NOCTURNE = Path(sys.executable).with_name("nocturne")
 COMMITS = 5000
 KILLS = 6
@@ -111,6 +118,31 @@ def test_every_line_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
             assert "Traceback" not in done.stdout + done.stderr
     finally:
         here.shell("nocturne down")
+
+
+def test_every_line_of_the_runbook_of_rebuilds_does_what_it_says(here: Here) -> None:
+    here.json("submit", "rebuilt/1", "Ordered", '{"n":1}')
+    lines = command_lines(REBUILD.read_text())
+    assert [line.exit_code for line in lines] == [0, 1, 0]
+    home = Home(here.home)
+    port = ports.load(home.ports)["postgres"]
+    server = Server(home.postgres / "data", port, home.keys("postgres"))
+    for line in lines:
+        if line.exit_code != 0:
+            with psycopg.connect(server.dsn(postgres.OWNER)) as owner:
+                owner.execute(
+                    "UPDATE nocturne_v1.sessions SET kind = 'document' WHERE session = 'rebuilt/1'"
+                )
+        done = here.shell(line.text)
+        assert done.returncode == line.exit_code, (line, done.stdout, done.stderr)
+        if line.exit_code != 0:
+            assert "sessions: 1 altered (session=rebuilt/1: kind)" in done.stderr
+    (event,) = here.json("events", "rebuilt/1")
+    assert event["payload"] == {"n": 1}
+    here.json("submit", "rebuilt/1", "Paid", "{}", "--expect", "1")
+    assert len(here.json("events", "rebuilt/1")) == 2
+    (told,) = here.json("rebuild")
+    assert (told["outcome"], told["equal"], told["kept"]) == ("swapped", True, None)
 
 
 def test_what_is_submitted_is_there_at_once_for_every_way_to_read(here: Here) -> None:

@@ -13,6 +13,7 @@ from nocturne.cli import (
     keys,
     policy,
     reading,
+    rebuilding,
     running,
     schemas,
     tailing,
@@ -38,6 +39,7 @@ app.command(rich_help_panel=_RUN)(running.up)
 app.command(rich_help_panel=_RUN)(running.down)
 app.command(rich_help_panel=_RUN)(running.status)
 app.add_typer(policy.policy, name="policy", rich_help_panel=_RUN)
+app.command(rich_help_panel=_RUN)(rebuilding.rebuild)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_WRITE)(writing.submit)
 app.add_typer(importing.imports, name="import", rich_help_panel=_WRITE)

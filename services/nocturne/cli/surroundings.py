@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,11 @@ class Machine(Protocol):
 
     def status(self, home: Path | None) -> Status:
         """What runs."""
+
+    def rebuild(
+        self, home: Path | None, arguments: Sequence[str], hear: Callable[[dict[str, Any]], None]
+    ) -> int:
+        """Rebuild the read model; each object that it says goes to `hear`. Its exit code."""
 
 
 class Connect(Protocol):

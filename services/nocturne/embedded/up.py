@@ -1,4 +1,6 @@
-"""Start, stop and ask an embedded ledger: what `nocturne up`, `down` and `status` call."""
+"""Start, stop and ask an embedded ledger: what `nocturne up`, `down` and `status` call, and with
+them `rebuild`.
+"""
 
 import os
 import signal
@@ -14,7 +16,10 @@ from nocturne.embedded.downloads import Progress, ignore_progress
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import find
 from nocturne.embedded.processes import birth
+from nocturne.embedded.rebuild import rebuild
 from nocturne.embedded.status import Status
+
+__all__ = ["down", "rebuild", "status", "up"]
 
 READY_SECONDS_MAX = 180.0
 STOP_SECONDS_MAX = 45.0

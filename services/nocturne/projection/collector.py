@@ -334,12 +334,16 @@ class Collector:
 
     # Blocks that are whole --------------------------------------------------------------------
 
-    def take(self, records_max: int) -> list[SignedBlock]:
-        """The signed blocks that come next, of at least one and about `records_max` records."""
+    def take(self, records_max: int, through: int | None = None) -> list[SignedBlock]:
+        """The signed blocks that come next, of at least one and about `records_max` records; with
+        `through`, none above that height.
+        """
         taken: list[SignedBlock] = []
         size = 0
         while self._pending and (not taken or size < records_max):
             height, pending = next(iter(self._pending.items()))
+            if through is not None and height > through:
+                break
             seal = self._seal_of(height, pending)
             if seal is None:
                 break

@@ -3,12 +3,15 @@
 `python -m nocturne.projection.migrate` runs with the owner's address in NOCTURNE_POSTGRES_DSN.
 Every file's SHA-256 is kept: a file that was changed after it was applied is refused, and so is a
 database that a newer version has migrated. It also grants the services' roles what they may do.
+The same files make a schema of another name, for a rebuild.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
@@ -24,12 +27,19 @@ PROJECTION_ROLE: Final = "nocturne_projection"
 QUERY_ROLE: Final = "nocturne_query"
 DSN_VARIABLE: Final = "NOCTURNE_POSTGRES_DSN"
 
-# Any number, always the same: two migrations at once wait for each other.
-_LOCK: Final = 0x6E6F6374_75726E65
+MIGRATIONS_LOCK: Final = 0x6E6F6374_75726E65
+"""Any number, always the same: two migrations at once wait for each other, and a swap for them."""
+
+_FILE: Final = re.compile(r"([0-9]{4})_([a-z0-9_]{1,60})\.sql\Z")
+_LIVE_NAME: Final = re.compile(rf"\b{SCHEMA}\b")
 
 
 class MigrationFault(NocturneError):  # noqa: N818
     """The database cannot be brought to, or is not at, the schema of this version."""
+
+
+class SchemaNewer(MigrationFault):
+    """A newer version has migrated the database: this one cannot know what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +74,30 @@ def main() -> int:
 
 def migrations() -> tuple[Migration, ...]:
     """The files of this version, by number: 1, 2, 3, …"""
+    folder = resources.files("nocturne.projection.migrations")
+    return numbered(
+        (file.name, file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    )
+
+
+def numbered(files: Iterable[tuple[str, str]]) -> tuple[Migration, ...]:
+    """(name, statements) of files as migrations in their order. `MigrationFault` when a name is
+    none, and when a number is missing or stands twice.
+    """
     found = []
-    for file in resources.files("nocturne.projection.migrations").iterdir():
-        if file.name.endswith(".sql"):
-            number, _, name = file.name.removesuffix(".sql").partition("_")
-            found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    for name, statements in files:
+        match = _FILE.match(name)
+        if match is None:
+            raise MigrationFault(f"{name[:80]}: expected a name like 0001_what_it_does.sql")
+        found.append(Migration(int(match[1]), match[2], statements))
     found.sort(key=lambda migration: migration.number)
-    assert [one.number for one in found] == list(range(1, len(found) + 1))
+    numbers = [one.number for one in found]
+    if numbers != list(range(1, len(found) + 1)):
+        raise MigrationFault(
+            f"this version's migrations have the numbers {numbers}, expected 1, 2, 3, … each once"
+        )
     return tuple(found)
 
 
@@ -79,71 +106,94 @@ def pending(known: tuple[Migration, ...], applied: dict[int, bytes]) -> tuple[Mi
     another file under a number, a number that is missing, a number of a newer version.
     """
     for number, checksum in sorted(applied.items()):
+        if number < 1:
+            raise MigrationFault(f"the database has migration {number}, and they begin at 1")
         if number > len(known):
-            raise MigrationFault(
+            raise SchemaNewer(
                 f"the database has migration {number}, this version ends at {len(known)}: "
                 "run a version that is not older than the database"
             )
         if known[number - 1].checksum != checksum:
             raise MigrationFault(
                 f"migration {number} ({known[number - 1].name}) was applied with other statements: "
-                "a file that was applied must never be changed"
+                "a file that was applied must never be changed; put it back as it was"
             )
     if sorted(applied) != list(range(1, len(applied) + 1)):
         raise MigrationFault(f"the database has migrations {sorted(applied)}, with holes")
     return known[len(applied) :]
 
 
-def migrate(owner: psycopg.Connection) -> tuple[Migration, ...]:
-    """Apply what is pending, each file in a transaction of its own, and grant the roles' rights."""
+def migrate(
+    owner: psycopg.Connection, known: tuple[Migration, ...] | None = None
+) -> tuple[Migration, ...]:
+    """Apply to the live schema what is pending, and grant the roles' rights."""
     owner.commit()
     owner.autocommit = True
-    owner.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    owner.execute("SELECT pg_advisory_lock(%s)", (MIGRATIONS_LOCK,))
     try:
-        _ensure_ledger_of_migrations(owner)
-        todo = pending(migrations(), _applied(owner))
-        for migration in todo:
-            with owner.transaction():
-                owner.execute(migration.statements.encode("utf-8"))
-                owner.execute(
-                    "INSERT INTO nocturne_v1.migrations (number, name, checksum)"
-                    " VALUES (%s, %s, %s)",
-                    (migration.number, migration.name, migration.checksum),
-                )
+        done = migrate_schema(owner, SCHEMA, migrations() if known is None else known)
         with owner.transaction():
-            _grant(owner)
+            grant(owner, SCHEMA)
     finally:
-        owner.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+        owner.execute("SELECT pg_advisory_unlock(%s)", (MIGRATIONS_LOCK,))
+    return done
+
+
+def migrate_schema(
+    owner: psycopg.Connection, schema: str, known: tuple[Migration, ...]
+) -> tuple[Migration, ...]:
+    """Apply to a schema what is pending there, each file in a transaction of its own; nobody but
+    the owner gets a right in what is new.
+    """
+    _ensure_ledger_of_migrations(owner, schema)
+    todo = pending(known, applied_migrations(owner, schema))
+    for migration in todo:
+        with owner.transaction():
+            owner.execute(_LIVE_NAME.sub(schema, migration.statements).encode("utf-8"))
+            owner.execute(
+                sql.SQL(
+                    "INSERT INTO {}.migrations (number, name, checksum) VALUES (%s, %s, %s)"
+                ).format(sql.Identifier(schema)),
+                (migration.number, migration.name, migration.checksum),
+            )
     return todo
 
 
-def check_migrated(connection: psycopg.Connection) -> None:
+def check_migrated(connection: psycopg.Connection, schema: str = SCHEMA) -> None:
     """`psycopg.OperationalError` while it is not migrated; `MigrationFault` on another schema."""
     try:
-        applied = _applied(connection)
+        applied = applied_migrations(connection, schema)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as fault:
         raise psycopg.OperationalError("the database is not migrated yet") from fault
     if pending(migrations(), applied):
         raise psycopg.OperationalError("the database is not fully migrated yet")
 
 
-def _ensure_ledger_of_migrations(owner: psycopg.Connection) -> None:
-    owner.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
-    owner.execute(
-        "CREATE TABLE IF NOT EXISTS nocturne_v1.migrations ("
-        " number integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL,"
-        " applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-
-
-def _applied(connection: psycopg.Connection) -> dict[int, bytes]:
-    rows = connection.execute("SELECT number, checksum FROM nocturne_v1.migrations").fetchall()
+def applied_migrations(connection: psycopg.Connection, schema: str) -> dict[int, bytes]:
+    """Number and checksum of what was applied to a schema."""
+    rows = connection.execute(
+        sql.SQL("SELECT number, checksum FROM {}.migrations").format(sql.Identifier(schema))
+    ).fetchall()
     return {number: bytes(checksum) for number, checksum in rows}
 
 
-def _grant(owner: psycopg.Connection) -> None:
-    """Projection changes rows and no structure; query reads; neither sees anything else."""
-    schema = sql.Identifier(SCHEMA)
+def _ensure_ledger_of_migrations(owner: psycopg.Connection, schema: str) -> None:
+    name = sql.Identifier(schema)
+    owner.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+    owner.execute(
+        sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {}.migrations ("
+            " number integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        ).format(name)
+    )
+
+
+def grant(owner: psycopg.Connection, name: str) -> None:
+    """In the schema of this name the projection changes rows and no structure, and query reads;
+    neither sees anything else.
+    """
+    schema = sql.Identifier(name)
     for role in (PROJECTION_ROLE, QUERY_ROLE):
         found = owner.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
         if found is None:
@@ -157,11 +207,13 @@ def _grant(owner: psycopg.Connection) -> None:
         (QUERY_ROLE, "SELECT"),
     )
     for role, rights in grants:
-        name = sql.Identifier(role)
-        owner.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, name))
+        grantee = sql.Identifier(role)
+        owner.execute(
+            sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, grantee)
+        )
         owner.execute(
             sql.SQL("GRANT {} ON ALL TABLES IN SCHEMA {} TO {}").format(
-                sql.SQL(rights), schema, name
+                sql.SQL(rights), schema, grantee
             )
         )
     # What was applied is for the owner to say.

@@ -9,45 +9,24 @@ when there is a backlog.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import Message
 
-from nocturne.core import topics
-from nocturne.core.identifiers import Hash
-from nocturne.projection.chain import Chain
-from nocturne.projection.collector import (
-    Collector,
-    SignatureRecord,
-    low_waters,
-)
+from nocturne.projection.collector import Collector
 from nocturne.projection.fold import FirstState
+from nocturne.projection.reading import TICK_SECONDS, Reading
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
-from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config, headers_of
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
 from nocturne.runtime.settings import KafkaSettings, PostgresSettings, read_founding
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
 
-HEIGHT_HEADER: Final = "nocturne-height"
-ID_HEADER: Final = "ce_id"
 TRANSACTION_RECORDS_MAX: Final = 4096
 """Records of one transaction: two full blocks; a larger one would only make readers wait."""
-TICK_SECONDS: Final = 0.25
-"""Records of a block that is not read are judged after two ticks."""
-JUDGED_PER_TICK_MAX: Final = 256
-"""About 60 ms of verifying."""
-CAUGHT_UP_BLOCKS: Final = 64
-"""With a longer backlog, records that came before their blocks are what is expected."""
-BLOCKS_PER_BATCH: Final = 64
-
-_HEIGHT: Final = re.compile(rb"[1-9][0-9]{0,15}\Z")
 
 log = structlog.get_logger()
 
@@ -103,130 +82,25 @@ class Projection:
         database: ThreadPoolExecutor,
         standing: Standing,
     ) -> None:
-        genesis = first_state.genesis
         self._lifecycle = lifecycle
-        self._bootstrap = settings.kafka_bootstrap
-        self._partitions = genesis.partitions
         self._store = store
         self._database = database
-        self._start = standing.offsets
         self._applied = (standing.height, bytes(standing.digest), standing.time)
-        self._chain = Chain(
-            first_state.ledger_id,
-            genesis.validator_set,
-            standing.height,
-            Hash(standing.digest),
-            standing.tree,
+        self._reading = Reading(
+            settings.kafka_bootstrap, "nocturne-projection", first_state, standing
         )
-        self._collector = Collector(first_state.ledger_id, genesis.authority, standing.height)
-        self._consumers: dict[str, BatchConsumer] = {}
-        self._changed = asyncio.Event()
         self._metrics = _ProjectionMetrics(lifecycle.metrics)
 
     async def run(self, health: HealthServer) -> None:
         """Read, write, judge and watch until stopped."""
-        for topic in (topics.BLOCKS, topics.SEALS, topics.EVENTS, topics.RECEIPTS):
-            self._consumers[topic] = self._consumer(topic)
+        self._reading.open()
         await health.set_serving(True)
         try:
             await self._lifecycle.until_stopped(
-                self._read(topics.BLOCKS, self._take_blocks, self._collector.wants_blocks),
-                self._read(topics.SEALS, self._take_seals, self._collector.wants_seals),
-                self._read_signatures(topics.EVENTS),
-                self._read_signatures(topics.RECEIPTS),
-                self._write(),
-                self._watch(health),
+                *self._reading.parts(), self._write(), self._watch(health)
             )
         finally:
-            await asyncio.gather(*(one.close() for one in self._consumers.values()))
-
-    # Reading ------------------------------------------------------------------------------------
-
-    def _consumer(self, topic: str) -> BatchConsumer:
-        starts = [
-            Start(topic, partition, self._start.get((topic, partition), 0))
-            for partition in self._partitions_of(topic)
-        ]
-        config = consumer_config(self._bootstrap, "nocturne-projection")
-        if topic == topics.BLOCKS:
-            return BatchConsumer(config, starts, batch_records_max=BLOCKS_PER_BATCH)
-        return BatchConsumer(config, starts)
-
-    def _partitions_of(self, topic: str) -> range:
-        return range(1 if topic in (topics.BLOCKS, topics.SEALS) else self._partitions)
-
-    async def _read(
-        self, topic: str, take: Callable[[Sequence[Message]], None], wants: Callable[[], bool]
-    ) -> None:
-        while True:
-            await self._until(wants)
-            take(await self._consumers[topic].batch())
-            self._changed.set()
-
-    async def _read_signatures(self, topic: str) -> None:
-        while True:
-            await self._until(lambda: self._collector.wants(topic))
-            if self._collector.shed(topic):
-                await self._reread(topic)
-            self._take_signatures(topic, await self._consumers[topic].batch())
-            self._changed.set()
-
-    async def _reread(self, topic: str) -> None:
-        """Begin again where records were let go for want of room."""
-        consumer = self._consumers[topic]
-        for partition in self._partitions_of(topic):
-            self._start[topic, partition] = self._collector.low_water(
-                topic, partition, consumer.next_offset(topic, partition)
-            )
-        self._collector.reread(topic)
-        log.warning("records_read_again", topic=topic)
-        await consumer.close()
-        self._consumers[topic] = self._consumer(topic)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _take_blocks(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            offset = message.offset()
-            assert offset is not None
-            folded, refused = self._chain.offer(offset, message.value())
-            if refused is not None:
-                log.warning("block_refused", offset=offset, cause=refused)
-                self._collector.refuse(topics.BLOCKS, 0, offset)
-            for block in folded:
-                self._collector.offer_block(block)
-
-    def _take_seals(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            offset = message.offset()
-            assert offset is not None
-            self._collector.offer_seal(0, offset, message.value())
-
-    def _take_signatures(self, topic: str, messages: Sequence[Message]) -> None:
-        offer = self._collector.offer
-        for message in messages:
-            partition, offset = message.partition(), message.offset()
-            assert partition is not None
-            assert offset is not None
-            record_id = height = None
-            for name, data in headers_of(message) or ():
-                if name == HEIGHT_HEADER:
-                    height = data
-                elif name == ID_HEADER:
-                    record_id = data
-            value = message.value()
-            if (
-                value is None
-                or not isinstance(record_id, bytes)
-                or not isinstance(height, bytes)
-                or _HEIGHT.match(height) is None
-            ):
-                self._collector.refuse(topic, partition, offset)
-            else:
-                offer(SignatureRecord(topic, partition, offset, record_id, int(height), value))
+            await self._reading.close()
 
     # Writing ------------------------------------------------------------------------------------
 
@@ -234,11 +108,11 @@ class Projection:
         while True:
             batch = self._next_batch()
             if batch is None:
-                self._changed.clear()
-                await self._changed.wait()
+                self._reading.changed.clear()
+                await self._reading.changed.wait()
                 continue
             # Room was made: whoever waits for it goes on while the transaction runs.
-            self._changed.set()
+            self._reading.changed.set()
             height, digest, _ = self._applied
             with self._metrics.transaction_seconds.time():
                 await asyncio.get_running_loop().run_in_executor(
@@ -248,41 +122,23 @@ class Projection:
             self._metrics.written(batch)
 
     def _next_batch(self) -> Batch | None:
-        blocks = self._collector.take(TRANSACTION_RECORDS_MAX)
-        refusals = self._collector.take_refusals()
+        blocks = self._reading.collector.take(TRANSACTION_RECORDS_MAX)
+        refusals = self._reading.collector.take_refusals()
         if not blocks and not refusals:
             return None
-        return batch_of(*self._applied, blocks, self._low_waters(), refusals)
-
-    def _low_waters(self) -> list[tuple[str, int, int]]:
-        following = [
-            (topic, partition, consumer.next_offset(topic, partition))
-            for topic, consumer in self._consumers.items()
-            for partition in self._partitions_of(topic)
-        ]
-        blocks = following.pop(0)
-        low = self._chain.low_water(self._collector.taken, blocks[2])
-        return [(topics.BLOCKS, 0, low), *low_waters(self._collector, following)]
+        return batch_of(*self._applied, blocks, self._reading.low_waters(), refusals)
 
     # Watching -----------------------------------------------------------------------------------
 
     async def _watch(self, health: HealthServer) -> None:
-        """Judge what waits for a block that does not come; say how things stand."""
+        """Say how things stand."""
         serving = True
-        read = self._chain.height
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            idle, read = read == self._chain.height, self._chain.height
-            if idle or self._consumers[topics.BLOCKS].lag() <= CAUGHT_UP_BLOCKS:
-                self._collector.judge(JUDGED_PER_TICK_MAX)
-                self._changed.set()
             if self._store.reachable != serving:
                 serving = self._store.reachable
                 await health.set_serving(serving)
-            self._metrics.stands(
-                self._collector,
-                {topic: consumer.lag() for topic, consumer in self._consumers.items()},
-            )
+            self._metrics.stands(self._reading.collector, self._reading.lags())
 
 
 class _ProjectionMetrics:

@@ -1,4 +1,7 @@
-"""The read model in PostgreSQL: read where it stands, write a batch of blocks in one transaction.
+"""A read model in PostgreSQL: read where it stands, write a batch of blocks in one transaction.
+
+It is the live one, or one that is rebuilt beside it in a schema of another name; the statements are
+the same.
 
 A transaction moves the one row of `progress` from the height the batch follows; a second process,
 or a commit whose answer was lost, is seen there and writes nothing twice. All calls block and run
@@ -43,12 +46,6 @@ Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
-_COPY: Final = {
-    table: sql.SQL("COPY {}.{} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(SCHEMA), sql.Identifier(table), sql.SQL(columns)
-    )
-    for table, columns in COLUMNS.items()
-}
 _MOVE: Final = """
     UPDATE nocturne_v1.progress SET
         height = %(height)s, block_digest = %(digest)s, block_time = %(time)s,
@@ -114,12 +111,40 @@ class Standing:
     offsets: dict[tuple[str, int], int]
 
 
-class Store:
-    """One connection, made again when it is lost. `dsn` is the projection's own role."""
+class Statements:
+    """The statements that write one schema."""
 
-    def __init__(self, dsn: str, closing: threading.Event) -> None:
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.copy = {
+            table: sql.SQL("COPY {}.{} ({}) FROM STDIN (FORMAT BINARY)").format(
+                sql.Identifier(schema), sql.Identifier(table), sql.SQL(columns)
+            )
+            for table, columns in COLUMNS.items()
+        }
+
+    def of(self, statement: str) -> bytes:
+        """A statement on the live schema, as it is on this one."""
+        return statement.replace(f"{SCHEMA}.", f"{self.schema}.").encode("utf-8")
+
+
+class Store:
+    """One connection, made again when it is lost. `dsn` is the projection's own role; a rebuild
+    names the schema it writes, and what each new connection of its owner's role must do first.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        closing: threading.Event,
+        schema: str = SCHEMA,
+        connected: Callable[[psycopg.Connection], None] | None = None,
+    ) -> None:
         self._dsn = dsn
         self._closing = closing
+        self._statements = Statements(schema)
+        self._name = "nocturne-projection" if connected is None else "nocturne-rebuild"
+        self._connected_first = connected
         self._connection: psycopg.Connection | None = None
         self._reachable = False
 
@@ -132,11 +157,19 @@ class Store:
         """Where the read model stands; an empty one is founded first. `NocturneError`: it is of
         another ledger. `Halt`: what it holds is not what its last block certified.
         """
-        return self._repeated(lambda connection: _load(connection, first_state), "be read")
+        return self._repeated(
+            lambda connection: _load(connection, self._statements, first_state), "be read"
+        )
 
     def write(self, after: tuple[int, bytes], batch: Batch) -> None:
         """Write the rows of a batch that follows the block of height and digest `after`."""
-        self._repeated(lambda connection: _write(connection, after, batch), "be written")
+        self._repeated(
+            lambda connection: _write(connection, self._statements, after, batch), "be written"
+        )
+
+    def ask(self, step: Callable[[psycopg.Connection], Result], what: str) -> Result:
+        """What `step` says, repeated while the server is away; `what` names it if it stays so."""
+        return self._repeated(step, what)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -167,16 +200,23 @@ class Store:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
-            self._connection = psycopg.connect(
+            connection = psycopg.connect(
                 self._dsn,
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS_MAX,
-                application_name="nocturne-projection",
+                application_name=self._name,
                 options=f"-c statement_timeout={STATEMENT_SECONDS_MAX * 1000} -c timezone=UTC",
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
             )
+            if self._connected_first is not None:
+                try:
+                    self._connected_first(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            self._connection = connection
         return self._connection
 
 
@@ -189,44 +229,62 @@ def _backoff(attempt: int) -> float:
 # Reading ---------------------------------------------------------------------------------------
 
 
-def _load(connection: psycopg.Connection, first_state: FirstState) -> Standing:
-    check_migrated(connection)
+def _load(
+    connection: psycopg.Connection, statements: Statements, first_state: FirstState
+) -> Standing:
+    check_migrated(connection, statements.schema)
+    _ensure_founded(connection, statements, first_state)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = connection.execute(
-            "SELECT ledger_id, height, block_digest, block_time FROM nocturne_v1.progress"
+            statements.of(
+                "SELECT ledger_id, height, block_digest, block_time FROM nocturne_v1.progress"
+            )
         ).fetchone()
         if row is None:
-            _found(connection, first_state)
-            row = (first_state.ledger_id, 0, first_state.ledger_id, 0)
+            # The snapshot is older than the read model that was swapped in: look again.
+            raise psycopg.OperationalError("the read model was exchanged while it was read")
         ledger_id, height, digest, block_time = row
         if ledger_id != first_state.ledger_id:
             raise NocturneError(
                 f"the read model is of ledger {ledger_id.hex()}, this one is "
                 f"{first_state.ledger_id.hex()}: use another database"
             )
-        tree = _load_tree(connection)
+        tree = _load_tree(connection, statements)
         offsets = {
             (topic, partition): offset
             for topic, partition, offset in connection.execute(
-                "SELECT topic, partition, next_offset FROM nocturne_v1.offsets"
+                statements.of("SELECT topic, partition, next_offset FROM nocturne_v1.offsets")
             )
         }
-        _check_root(connection, height, tree)
+        _check_root(connection, statements, height, tree)
     return Standing(height, digest, block_time, tree, offsets)
 
 
-def _found(connection: psycopg.Connection, first_state: FirstState) -> None:
+def _ensure_founded(
+    connection: psycopg.Connection, statements: Statements, first_state: FirstState
+) -> None:
+    """READ COMMITTED, so that a read model that is swapped in at this moment is seen whole."""
+    with connection.transaction():
+        found = connection.execute(statements.of("SELECT 1 FROM nocturne_v1.progress")).fetchone()
+        if found is None:
+            _found(connection, statements, first_state)
+
+
+def _found(connection: psycopg.Connection, statements: Statements, first_state: FirstState) -> None:
     """The state that genesis defines, so that every leaf of the state tree has its row."""
     connection.execute(
-        "INSERT INTO nocturne_v1.progress (ledger_id, height, block_digest, block_time, blocks,"
-        " records, events, receipts, sessions) VALUES (%b, 0, %b, 0, 0, 0, 0, 0, 0)",
+        statements.of(
+            "INSERT INTO nocturne_v1.progress (ledger_id, height, block_digest, block_time, blocks,"
+            " records, events, receipts, sessions) VALUES (%b, 0, %b, 0, 0, 0, 0, 0, 0)"
+        ),
         (first_state.ledger_id, first_state.ledger_id),
     )
     leaf = SessionLeaf.decode(first_state.ledger_leaf)
     kind, version = first_state.kind
     _insert_sessions(
         connection,
+        statements,
         [
             SessionRow(
                 LEDGER_SESSION,
@@ -244,16 +302,18 @@ def _found(connection: psycopg.Connection, first_state: FirstState) -> None:
             )
         ],
     )
-    _put_leaves(connection, {key: (value, 0) for key, value in first_state.leaves})
+    _put_leaves(connection, statements, {key: (value, 0) for key, value in first_state.leaves})
 
 
-def _load_tree(connection: psycopg.Connection) -> StateTree:
+def _load_tree(connection: psycopg.Connection, statements: Statements) -> StateTree:
     changes: dict[bytes, tuple[bytes, SessionId | None] | None] = {}
     with connection.cursor(name="leaves", binary=True) as cursor:
         cursor.itersize = LEAVES_PER_FETCH
         cursor.execute(
-            "SELECT key, leaf, session FROM nocturne_v1.sessions"
-            " UNION ALL SELECT key, value, NULL FROM nocturne_v1.state_leaves"
+            statements.of(
+                "SELECT key, leaf, session FROM nocturne_v1.sessions"
+                " UNION ALL SELECT key, value, NULL FROM nocturne_v1.state_leaves"
+            )
         )
         for key, leaf, session in cursor:
             changes[key] = (leaf, session)
@@ -261,12 +321,14 @@ def _load_tree(connection: psycopg.Connection) -> StateTree:
     return empty.update(changes)
 
 
-def _check_root(connection: psycopg.Connection, height: int, tree: StateTree) -> None:
+def _check_root(
+    connection: psycopg.Connection, statements: Statements, height: int, tree: StateTree
+) -> None:
     """What stands in the tables is what the last block certified: nobody altered a row."""
     if height == 0:
         return
     row = connection.execute(
-        "SELECT header FROM nocturne_v1.blocks WHERE height = %s", (height,)
+        statements.of("SELECT header FROM nocturne_v1.blocks WHERE height = %s"), (height,)
     ).fetchone()
     if row is None:
         raise Halt(f"the read model stands at height {height}, and has no such block")
@@ -274,37 +336,49 @@ def _check_root(connection: psycopg.Connection, height: int, tree: StateTree) ->
     if tree.root_hash != state_root:
         raise Halt(
             f"the read model's sessions make the state root {tree.root_hash.hex()}, block {height} "
-            f"certifies {state_root.hex()}: rows were altered; drop the schema and migrate again"
+            f"certifies {state_root.hex()}: rows were altered; "
+            "'nocturne rebuild --replace' makes them anew from the log"
         )
 
 
 # Writing ---------------------------------------------------------------------------------------
 
 
-def _write(connection: psycopg.Connection, after: tuple[int, bytes], batch: Batch) -> None:
+def _write(
+    connection: psycopg.Connection,
+    statements: Statements,
+    after: tuple[int, bytes],
+    batch: Batch,
+) -> None:
     with connection.transaction():
-        if not _move(connection, after, batch):
+        if not _move(connection, statements, after, batch):
             return
         for table, rows in batch.copied.items():
             if rows:
-                _copy(connection, table, rows)
+                _copy(connection, statements, table, rows)
         if batch.opened:
-            _insert_sessions(connection, list(batch.opened.values()))
+            _insert_sessions(connection, statements, list(batch.opened.values()))
         if batch.changed:
-            _update_sessions(connection, list(batch.changed.values()))
+            _update_sessions(connection, statements, list(batch.changed.values()))
         if batch.leaves:
-            _put_leaves(connection, batch.leaves)
-        _put_offsets(connection, batch.offsets)
+            _put_leaves(connection, statements, batch.leaves)
+        _put_offsets(connection, statements, batch.offsets)
         if batch.refusals:
-            _put_refused(connection, batch)
-        connection.execute("SELECT pg_notify(%s, %s)", (APPLIED_CHANNEL, str(batch.height)))
+            _put_refused(connection, statements, batch)
+        if statements.schema == SCHEMA:
+            connection.execute("SELECT pg_notify(%s, %s)", (APPLIED_CHANNEL, str(batch.height)))
 
 
-def _move(connection: psycopg.Connection, after: tuple[int, bytes], batch: Batch) -> bool:
+def _move(
+    connection: psycopg.Connection,
+    statements: Statements,
+    after: tuple[int, bytes],
+    batch: Batch,
+) -> bool:
     """Whether the batch is still to be written. `Halt`: someone else writes here too."""
     height, digest = after
     moved = connection.execute(
-        _MOVE,
+        statements.of(_MOVE),
         {
             "height": batch.height,
             "digest": batch.digest,
@@ -320,7 +394,9 @@ def _move(connection: psycopg.Connection, after: tuple[int, bytes], batch: Batch
     )
     if moved.rowcount == 1:
         return True
-    row = connection.execute("SELECT height, block_digest FROM nocturne_v1.progress").fetchone()
+    row = connection.execute(
+        statements.of("SELECT height, block_digest FROM nocturne_v1.progress")
+    ).fetchone()
     if row == (batch.height, batch.digest):
         # The answer to the commit was lost, the commit was not.
         return False
@@ -330,14 +406,18 @@ def _move(connection: psycopg.Connection, after: tuple[int, bytes], batch: Batch
     )
 
 
-def _copy(connection: psycopg.Connection, table: str, rows: Sequence[bytes]) -> None:
-    with connection.cursor() as cursor, cursor.copy(_COPY[table]) as copy:
+def _copy(
+    connection: psycopg.Connection, statements: Statements, table: str, rows: Sequence[bytes]
+) -> None:
+    with connection.cursor() as cursor, cursor.copy(statements.copy[table]) as copy:
         copy.write(copy_data(rows))
 
 
-def _insert_sessions(connection: psycopg.Connection, rows: Sequence[SessionRow]) -> None:
+def _insert_sessions(
+    connection: psycopg.Connection, statements: Statements, rows: Sequence[SessionRow]
+) -> None:
     connection.execute(
-        _INSERT_SESSIONS,
+        statements.of(_INSERT_SESSIONS),
         (
             [row.session for row in rows],
             [row.key for row in rows],
@@ -355,9 +435,11 @@ def _insert_sessions(connection: psycopg.Connection, rows: Sequence[SessionRow])
     )
 
 
-def _update_sessions(connection: psycopg.Connection, rows: Sequence[SessionRow]) -> None:
+def _update_sessions(
+    connection: psycopg.Connection, statements: Statements, rows: Sequence[SessionRow]
+) -> None:
     connection.execute(
-        _UPDATE_SESSIONS,
+        statements.of(_UPDATE_SESSIONS),
         (
             [row.session for row in rows],
             [row.sequence for row in rows],
@@ -372,25 +454,33 @@ def _update_sessions(connection: psycopg.Connection, rows: Sequence[SessionRow])
 
 
 def _put_leaves(
-    connection: psycopg.Connection, leaves: dict[bytes, tuple[bytes | None, int]]
+    connection: psycopg.Connection,
+    statements: Statements,
+    leaves: dict[bytes, tuple[bytes | None, int]],
 ) -> None:
     removed = [key for key, (value, _) in leaves.items() if value is None]
     if removed:
-        connection.execute(_TAKE_LEAVES, (removed,))
+        connection.execute(statements.of(_TAKE_LEAVES), (removed,))
     kept = [(key, value, height) for key, (value, height) in leaves.items() if value is not None]
     if kept:
-        connection.execute(_PUT_LEAVES, tuple(map(list, zip(*kept, strict=True))))
+        connection.execute(statements.of(_PUT_LEAVES), tuple(map(list, zip(*kept, strict=True))))
 
 
-def _put_offsets(connection: psycopg.Connection, offsets: Sequence[tuple[str, int, int]]) -> None:
+def _put_offsets(
+    connection: psycopg.Connection,
+    statements: Statements,
+    offsets: Sequence[tuple[str, int, int]],
+) -> None:
     if offsets:
-        connection.execute(_PUT_OFFSETS, tuple(map(list, zip(*offsets, strict=True))))
+        connection.execute(
+            statements.of(_PUT_OFFSETS), tuple(map(list, zip(*offsets, strict=True)))
+        )
 
 
-def _put_refused(connection: psycopg.Connection, batch: Batch) -> None:
+def _put_refused(connection: psycopg.Connection, statements: Statements, batch: Batch) -> None:
     refusals = batch.refusals
     connection.execute(
-        _PUT_REFUSED,
+        statements.of(_PUT_REFUSED),
         (
             [one.topic for one in refusals],
             [one.partition for one in refusals],
@@ -398,4 +488,4 @@ def _put_refused(connection: psycopg.Connection, batch: Batch) -> None:
             [one.cause.value for one in refusals],
         ),
     )
-    connection.execute(_FORGET_REFUSED, (REFUSED_KEPT,))
+    connection.execute(statements.of(_FORGET_REFUSED), (REFUSED_KEPT,))

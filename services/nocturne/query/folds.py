@@ -63,6 +63,12 @@ class FoldCache:
     def __len__(self) -> int:
         return len(self._states)
 
+    def clear(self) -> None:
+        """Forget every state."""
+        self._states.clear()
+        self._shares.clear()
+        self.bytes = 0
+
     def nearest(self, session: SessionId, sequence: int) -> Folded | None:
         """The remembered state of the largest sequence that is not above `sequence`."""
         share = self._shares.get(session)

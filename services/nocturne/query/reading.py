@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import grpc
 
 from nocturne.core.certificates import decode_commit_proof
-from nocturne.core.errors import Malformed
+from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.exports import (
     RECEIPTS_PER_LINE,
     block_line,
@@ -48,16 +48,19 @@ PAGE_BYTES: Final = 1024 * 1024
 """Aimed at; one event may be larger."""
 EXPORT_RECEIPTS_PER_PAGE: Final = 500
 EXPORT_CHUNK_BYTES: Final = 256 * 1024
+EXCHANGES_MAX: Final = 2
+"""How often a fold begins again because the read model was exchanged; once is rare."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Event rows in a row, and what they were read at."""
+    """Event rows in a row, what they were read at, and of which read model."""
 
     rows: Sequence[EventRow]
     applied: Applied
+    model: int
 
 
 class EventPages:
@@ -78,7 +81,7 @@ class EventPages:
 
         async def question(snapshot: Snapshot) -> EventPage:
             rows = await snapshot.events(self.session, self.next_sequence, size, self._through)
-            return EventPage(rows, snapshot.applied)
+            return EventPage(rows, snapshot.applied, snapshot.model)
 
         page = await self._store.ask(question)
         for sequence, row in enumerate(page.rows, self.next_sequence):
@@ -101,21 +104,31 @@ def _event_missing(session: SessionId, sequence: int) -> Refused:
 
 async def session_row(store: Store, session: SessionId) -> tuple[SessionRow, Applied]:
     """The session; `Refused` NOT_FOUND when it was never opened."""
+    row, applied, _ = await _session_of_model(store, session)
+    return row, applied
 
-    async def question(snapshot: Snapshot) -> tuple[SessionRow | None, Applied]:
-        return await snapshot.session(session), snapshot.applied
 
-    row, applied = await store.ask(question)
+async def _session_of_model(store: Store, session: SessionId) -> tuple[SessionRow, Applied, int]:
+    async def question(snapshot: Snapshot) -> tuple[SessionRow | None, Applied, int]:
+        return await snapshot.session(session), snapshot.applied, snapshot.model
+
+    row, applied, model = await store.ask(question)
     if row is None:
         raise not_found("session", session)
-    return row, applied
+    return row, applied, model
 
 
 # States ----------------------------------------------------------------------------------------
 
 
+class _Exchanged(Unavailable):
+    """Another read model took the place of the one that a fold began on."""
+
+
 class States:
-    """Folds sessions with the reader's half of their kinds."""
+    """Folds sessions with the reader's half of their kinds. What is remembered is of one read
+    model: a rebuilt one may have taken the place of one whose rows were altered.
+    """
 
     def __init__(self, store: Store, registry: KindRegistry, cache: FoldCache) -> None:
         self._store = store
@@ -124,10 +137,19 @@ class States:
         # One fold of a session at a time: who waits finds the states that the one before left. A
         # lock that nobody holds or waits for is gone.
         self._turns: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
+        self._model: int | None = None
 
     async def at(self, session: SessionId, sequence: int) -> tuple[Folded, Applied]:
         """The state after event `sequence` (0: the head)."""
-        row, applied = await session_row(self._store, session)
+        for _ in range(EXCHANGES_MAX):
+            try:
+                return await self._at(session, sequence)
+            except _Exchanged:
+                continue
+        return await self._at(session, sequence)
+
+    async def _at(self, session: SessionId, sequence: int) -> tuple[Folded, Applied]:
+        row, applied, model = await _session_of_model(self._store, session)
         if sequence > row.sequence:
             raise out_of_range("at_sequence", f"the session ends at {row.sequence}")
         kind = self._registry.get(row.kind, row.kind_version)
@@ -137,14 +159,19 @@ class States:
                 "KIND_WITHOUT_STATE",
                 f"sessions of kind {row.kind} version {row.kind_version} have no folded state here",
             )
+        if model != self._model:
+            self._cache.clear()
+            self._model = model
         sequence = sequence or row.sequence
         known = self._cache.nearest(session, sequence)
         if known is not None and known.sequence == sequence:
             return known, applied
         async with self._turns.setdefault(session, asyncio.Lock()):
-            return await self._fold(row, kind, sequence), applied
+            return await self._fold(row, kind, sequence, model), applied
 
-    async def _fold(self, row: SessionRow, kind: Kind, sequence: int) -> Folded:
+    async def _fold(self, row: SessionRow, kind: Kind, sequence: int, model: int) -> Folded:
+        if model != self._model:
+            raise _exchanged()
         known = self._cache.nearest(row.session, sequence)
         if known is None:
             # A session's head before its first event is its key, which is what the row still says.
@@ -154,16 +181,25 @@ class States:
         while known.sequence < sequence:
             # As far as the next state that is left behind, or as is asked.
             end = min(sequence, next_checkpoint(known.sequence))
-            known = await self._fold_to(end, known, kind, pages, records)
-            self._cache.keep(row.session, known)
+            known = await self._fold_to(end, known, kind, pages, records, model)
+            if model == self._model:
+                self._cache.keep(row.session, known)
         return known
 
     async def _fold_to(
-        self, end: int, known: Folded, kind: Kind, pages: EventPages, records: EventRecords
+        self,
+        end: int,
+        known: Folded,
+        kind: Kind,
+        pages: EventPages,
+        records: EventRecords,
+        model: int,
     ) -> Folded:
         state, head, at = known.state, known.head_hash, known.sequence
         while at < end:
             page = await pages.read(min(PAGE_EVENTS_MAX, end - at))
+            if page.model != model:
+                raise _exchanged()
             if not page.rows:
                 raise _event_missing(pages.session, at + 1)
             state = await _answered(partial(_folded, kind, state, page.rows, records))
@@ -194,6 +230,10 @@ async def _answered(work: Callable[[], Answer]) -> Answer:
         return await asyncio.to_thread(work)
     except KindFault as fault:
         raise failed(grpc.StatusCode.INTERNAL, "KIND_FAULT", str(fault)) from fault
+
+
+def _exchanged() -> _Exchanged:
+    return _Exchanged("the read model was exchanged too often to fold a session")
 
 
 # Dispositions and exports ----------------------------------------------------------------------

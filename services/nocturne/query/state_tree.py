@@ -25,6 +25,7 @@ class StateAltered(Malformed):
 
 @dataclass(frozen=True, slots=True)
 class _At:
+    model: int
     height: int
     tree: Tree
 
@@ -47,7 +48,11 @@ class StateTrees:
     async def _advance(self, snapshot: Snapshot) -> _At:
         height = snapshot.applied.height
         at = self._at
-        if at is None or not at.height <= height <= at.height + BLOCKS_CAUGHT_UP_MAX:
+        if (
+            at is None
+            or at.model != snapshot.model
+            or not at.height <= height <= at.height + BLOCKS_CAUGHT_UP_MAX
+        ):
             leaves = await snapshot.leaves()
             empty: Tree = SparseTree()
             tree = await asyncio.to_thread(
@@ -56,7 +61,7 @@ class StateTrees:
         else:
             tree = await self._caught_up(snapshot, at)
         await _check(snapshot, tree)
-        return _At(height, tree)
+        return _At(snapshot.model, height, tree)
 
     async def _caught_up(self, snapshot: Snapshot, at: _At) -> Tree:
         tree, above = at.tree, at.height

@@ -2,6 +2,10 @@
 
 Every answer comes from one snapshot, which also says how far the ledger was applied in it. No
 connection is held while an answer is on its way to a reader.
+
+A rebuilt read model takes the live one's name in a moment in which nobody reads `progress`, which
+every snapshot reads first: so a snapshot sees one of the two, never a mixture, and one that is
+older than the exchange sees the new one's `progress` without its row, and is taken again.
 """
 
 from __future__ import annotations
@@ -124,12 +128,18 @@ class Counts:
     refused: dict[str, int]
 
 
+class _NoProgress(Exception):  # noqa: N818
+    """The read model is not founded, or the snapshot is older than an exchange of it."""
+
+
 class Snapshot:
     """One read-only transaction; all its answers are of one moment."""
 
-    def __init__(self, connection: Connection, applied: Applied) -> None:
+    def __init__(self, connection: Connection, applied: Applied, model: int) -> None:
         self._connection = connection
         self.applied = applied
+        self.model = model
+        """Another number once a rebuilt read model has taken the place of the one before."""
 
     async def session(self, session: SessionId) -> SessionRow | None:
         """The session, None if it was never opened."""
@@ -358,10 +368,20 @@ class Store:
         """The answer to `question` in a snapshot of its own; asked again when a connection breaks.
         `Unavailable` after the last attempt.
         """
+        last: Exception = Unavailable("it was not asked")
+        unfounded = False
         for attempt in range(ATTEMPTS_MAX):
             try:
                 async with self._pool.connection() as connection:
-                    answer = await question(Snapshot(connection, await self._applied(connection)))
+                    answer = await question(await self._snapshot(connection))
+            except _NoProgress as fault:
+                if unfounded:
+                    raise Unavailable(
+                        "the read model is not founded yet: is the projection running?"
+                    ) from fault
+                # A snapshot that begins now is not older than an exchange.
+                last, unfounded = fault, True
+                continue
             except psycopg.errors.QueryCanceled as fault:
                 raise Unavailable(f"no answer within {STATEMENT_SECONDS_MAX} s") from fault
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as fault:
@@ -377,20 +397,22 @@ class Store:
         log.warning("postgres_unavailable", error=cause)
         raise Unavailable(f"PostgreSQL does not answer: {cause}")
 
-    async def _applied(self, connection: Connection) -> Applied:
+    async def _snapshot(self, connection: Connection) -> Snapshot:
         try:
             cursor = await connection.execute(
-                "SELECT height, block_digest, block_time, ledger_id FROM nocturne_v1.progress",
+                "SELECT height, block_digest, block_time, ledger_id, tableoid::int8"
+                " FROM nocturne_v1.progress",
                 binary=True,
             )
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as fault:
             raise Unavailable("the read model is not migrated yet") from fault
         row = await cursor.fetchone()
         if row is None:
-            raise Unavailable("the read model is not founded yet: is the projection running?")
+            raise _NoProgress
+        *applied, model = row
         if row[3] != self._ledger_id:
             raise Unavailable("the read model is of another ledger than the genesis")
-        return Applied(*row)
+        return Snapshot(connection, Applied(*applied), model)
 
 
 async def _configure(connection: Connection) -> None:

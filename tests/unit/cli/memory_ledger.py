@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -309,6 +309,8 @@ class FakeMachine:
         self.now = NOTHING
         self.asked: list[str] = []
         self.failure: Exception | None = None
+        self.rebuild_says: list[dict[str, Any]] = []
+        self.rebuild_code = 0
 
     def up(
         self, home: Path | None, detach: bool, validators: int, progress: Progress
@@ -328,6 +330,14 @@ class FakeMachine:
 
     def status(self, home: Path | None) -> MachineStatus:
         return self.now
+
+    def rebuild(
+        self, home: Path | None, arguments: Sequence[str], hear: Callable[[dict[str, Any]], None]
+    ) -> int:
+        self.asked.append(" ".join(("rebuild", *arguments)))
+        for line in self.rebuild_says:
+            hear(line)
+        return self.rebuild_code
 
 
 def running_status(health: Health = Health.HEALTHY) -> MachineStatus:

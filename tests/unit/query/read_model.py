@@ -37,6 +37,7 @@ class ReadModel:
     changes: list[tuple[int, bytes]] = field(default_factory=list)
     states: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
     reads: int = 0
+    number: int = 1
 
     def __post_init__(self) -> None:
         ledger = self.made.ledger
@@ -136,6 +137,7 @@ class _Snapshot:
         block = model.blocks[model.height]
         ledger_id = model.made.ledger.ledger_id
         self.applied = Applied(model.height, b"", block.time, ledger_id)
+        self.model = model.number
 
     async def session(self, session: SessionId) -> SessionRow | None:
         state = self._model.made.ledger.state.session(session)
