@@ -102,8 +102,7 @@ def _summary(report: dict[str, Any]) -> Text:
         f"rebuilt through block {report['height']}{began}: {word}, and live now",
         (
             f"\n  {count_text(report['events'], 'event')} in {report['seconds']:.1f} s, "
-            f"{rate:,.0f}/s".replace(",", " ")
-            + f"{held}{kept}",
+            f"{rate}/s{held}{kept}",
             "dim",
         ),
     )
