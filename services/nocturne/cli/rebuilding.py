@@ -97,14 +97,11 @@ def _summary(report: dict[str, Any]) -> Text:
         )
     kept = "" if report["kept"] is None else f"\n  what was live is kept as {report['kept']}"
     word = "equal to the live one" if report["equal"] else "replaced the live one"
+    events = count_text(report["events"], "event")
     return Text.assemble(
         ("✓ ", "green"),
         f"rebuilt through block {report['height']}{began}: {word}, and live now",
-        (
-            f"\n  {count_text(report['events'], 'event')} in {report['seconds']:.1f} s, "
-            f"{rate}/s{held}{kept}",
-            "dim",
-        ),
+        (f"\n  {events} in {report['seconds']:.1f} s, {rate}/s{held}{kept}", "dim"),
     )
 
 
