@@ -55,6 +55,7 @@ from nocturne.core.blocks import LogRecord
 from nocturne.core.control import CONTROL_BYTES_MAX, decode_control
 from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
+from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
@@ -607,8 +608,49 @@ _calls = (
     ),
 )
 
+
+def _asked(name: str, *event_types: str) -> Parse:
+    """A payload in a session of a built-in kind: each half gives an answer, whatever it is."""
+    kind = KindRegistry(builtin_kinds().values()).get(name, 1)
+    assert kind is not None
+
+    def parse(data: bytes) -> None:
+        for event_type in event_types:
+            event = (event_type, "application/json", data, bytes(32), 1)
+            if not isinstance(kind.apply({}, *event), Violation):
+                strict_json.canonical_json(kind.fold(kind.initial(), *event))
+
+    return parse
+
+
+_kinds = (
+    Parser("core.kinds.facts", _asked("facts", "Seen"), samples.json_texts, ()),
+    Parser("core.kinds.document", _asked("document", "Patched"), samples.json_texts, ()),
+    Parser(
+        "core.kinds.text",
+        _asked("text", "Edited"),
+        st.just(b'{"patches":[[0,0,"a\xc3\xa9"],[1,1,""]]}'),
+        (),
+    ),
+    Parser(
+        "core.kinds.accounts",
+        _asked("accounts", "Opened", "Issued", "Transferred"),
+        st.sampled_from(
+            [b'{"account":"a"}', b'{"account":"a","amount":1}', b'{"from":"a","to":"b","amount":1}']
+        ),
+        (),
+    ),
+    Parser(
+        "core.kinds.orderbook",
+        _asked("orderbook", "OrderPlaced", "OrderCancelled"),
+        st.sampled_from([b'{"order":"o","side":"buy","price":2,"quantity":3}', b'{"order":"o"}']),
+        (),
+    ),
+)
+
 PARSERS: Final[tuple[Parser, ...]] = (
     *_avro,
+    *_kinds,
     *_bytes,
     *_json,
     *_texts,

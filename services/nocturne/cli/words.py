@@ -16,7 +16,7 @@ _ALWAYS: Final = {
     Reason.SIGNATURE_INVALID: "the author's signature does not hold",
     Reason.UNKNOWN_AUTHOR: "the key is not the author's current one",
     Reason.SESSION_CLOSED: "the session is closed",
-    Reason.UNKNOWN_KIND: "the ledger has no such session kind: 'facts' and 'document' are built in",
+    Reason.UNKNOWN_KIND: "the ledger's genesis has no session kind of that name and version",
     Reason.NOT_PERMITTED_TO_OPEN: "the author may not open this session",
     Reason.NOT_A_MEMBER: "the session was never opened, or the author is no writer of it",
     Reason.ID_REUSED: "the command id was used before, for something else",
