@@ -131,3 +131,8 @@ bench: $(READY) ## Measure throughput and latency on this machine
 kills: $(READY) ## Kill services at random $(KILLS) times and check that nothing was lost
 	@mkdir -p build
 	@NOCTURNE_KILLS=$(KILLS) $(BIN)/pytest -q -p no:xdist --timeout 3000 --junitxml=build/kills.xml tests/e2e/test_kills.py
+
+.PHONY: scale
+scale: $(READY) ## A session of 30 000 events, a ledger of 20 000 sessions
+	@mkdir -p build
+	@NOCTURNE_SCALE=1 $(BIN)/pytest -q -p no:xdist --junitxml=build/scale.xml tests/e2e/test_scale.py
