@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -46,7 +50,8 @@ class RpcServer:
                 ("grpc.max_receive_message_length", message_bytes_max),
                 # What is sent is bounded by the one who builds it.
                 ("grpc.max_send_message_length", -1),
-            ]
+            ],
+            interceptors=[_RefuseUndecodable()],
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -79,6 +84,94 @@ class RpcServer:
         """Say NOT_SERVING, take no new call, and let the others end, at most `seconds_max`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(seconds_max)
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands for a request that is no message of its method."""
+
+    cause: str
+
+
+class _RefuseUndecodable(grpc.aio.ServerInterceptor):
+    """Answers bytes that are no message of the method with INVALID_ARGUMENT. Left to itself gRPC
+    says UNKNOWN and logs a traceback for each, with which anybody could fill a disk.
+    """
+
+    def __init__(self) -> None:
+        # One for each method that is served: wrapping costs more than many calls.
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        known = self._wrapped.get(details.method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[details.method] = (handler, _checked(handler))
+        return known[1]
+
+
+def _checked(handler: Any) -> Any:
+    """The handler with its requests looked at before it sees them."""
+    make, behaviour = _shape_of(handler)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError as fault:
+            return _Undecodable(str(fault))
+
+    async def each(requests: AsyncIterable[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            await _refuse_undecodable(request, context)
+            yield request
+
+    async def looked_at(requests: Any, context: Any) -> Any:
+        if handler.request_streaming:
+            return each(requests, context)
+        await _refuse_undecodable(requests, context)
+        return requests
+
+    async def generator(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for answer in behaviour(await looked_at(requests, context), context):
+            yield answer
+
+    async def coroutine(requests: Any, context: Any) -> Any:
+        return await behaviour(await looked_at(requests, context), context)
+
+    # gRPC tells by its type how a method answers, so that the wrapper is of the same.
+    return make(
+        generator if inspect.isasyncgenfunction(behaviour) else coroutine,
+        request_deserializer=decode,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _shape_of(handler: Any) -> tuple[Callable[..., Any], Any]:
+    """How such a handler is made, and what it calls."""
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        case _:
+            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
+
+
+async def _refuse_undecodable(request: object, context: Any) -> None:
+    if not isinstance(request, _Undecodable):
+        return
+    message = f"request: expected a message of this method, got other bytes ({request.cause})"
+    status = Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=message)
+    violation = BadRequest.FieldViolation(field="request", description=message)
+    status.details.add().Pack(BadRequest(field_violations=[violation]))
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message, details)
 
 
 class HealthServer(RpcServer):

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -137,3 +138,47 @@ def test_a_taken_address_is_said() -> None:
         await server.stop(0)
 
     run(test)
+
+
+def test_bytes_that_are_no_message_are_refused_with_details_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of one answer, of a stream of them, and within a stream of requests."""
+    bad = b"\x0a\x05x"
+
+    async def refused(answers: Any) -> grpc.aio.AioRpcError:
+        async def ended() -> None:
+            if not hasattr(answers, "__aiter__"):
+                await answers
+                return
+            async for _ in answers:
+                pass
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ended()
+        return caught.value
+
+    async def test() -> None:
+        server = HealthServer("127.0.0.1:0")
+        await server.start()
+        await server.set_serving(True)
+        reflected = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        async with channel_to(server) as channel:
+            for answers in (
+                channel.unary_unary("/grpc.health.v1.Health/Check")(bad),
+                channel.unary_stream("/grpc.health.v1.Health/Watch")(bad),
+                channel.stream_stream(reflected)(iter([bad])),
+            ):
+                error = await refused(answers)
+                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert "expected a message of this method" in (error.details() or "")
+                details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+                status = status_pb2.Status.FromString(details)
+                violation = error_details_pb2.BadRequest()
+                assert status.details[0].Unpack(violation)
+                assert violation.field_violations[0].field == "request"
+            assert await health_of(channel) == SERVING
+        await server.stop(0)
+
+    run(test)
+    assert caplog.records == []
