@@ -34,7 +34,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from nocturne.core.encoding import ZERO_HASH, domain, sha256, u64, variable
 from nocturne.core.errors import Malformed
@@ -281,10 +281,10 @@ class _Book:
                     return
 
     def state(self) -> JsonValue:
-        """The book as a state."""
+        """The book as a state, which takes the lists over."""
         return {
-            "bids": [*self.bids],
-            "asks": [*self.asks],
+            "bids": cast("list[JsonValue]", self.bids),
+            "asks": cast("list[JsonValue]", self.asks),
             "trades": [*(self.trades + self._made)[-TRADES_SHOWN:]],
             "tradeCount": self.trade_count,
             "volume": str(self.volume),
