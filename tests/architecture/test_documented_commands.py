@@ -12,6 +12,7 @@ RUN_BY = {
     "README.md": "tests/e2e/test_readme.py",
     "docs/guides/cli.md": "tests/integration/test_cli.py",
     "docs/runbooks/rebuild.md": "tests/integration/test_cli.py",
+    "docs/guides/members.md": "tests/integration/test_authors.py",
     "docs/guides/benchmarks.md": "tests/e2e/test_bench.py",
     "docs/guides/kinds.md": "tests/e2e/test_kind_package.py",
 }

@@ -27,7 +27,8 @@ from tests.vectors.synthetic import make_genesis
 from nocturne.audit.verify import verify_disposition_proof, verify_export
 from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, policy, trust
 from nocturne.cli.failures import Failure
-from nocturne.client import checking
+from nocturne.client import checking, sharing, subject_store
+from nocturne.client.sealing import make_subject_key
 from nocturne.command.admission import admit
 from nocturne.command.limits import COUNTS_BYTES_MAX, Counted, decode_counts, encode_counts
 from nocturne.command.replies import Refused, deadline_of, level_of
@@ -496,6 +497,13 @@ _texts = (
         st.sampled_from([printed(commit()), printed(commit(subject="é"), "AMD")]),
     ),
 )
+
+
+def _share(random: bytes) -> bytes:
+    reader, giver = (keys.Ed25519Signer(random[at : at + 32]) for at in (0, 16))
+    return sharing.print_share(sharing.make_share(make_subject_key(random), reader.key[0], giver))
+
+
 _files = (
     Parser(
         "runtime.keys.load_signer",
@@ -549,6 +557,22 @@ _command_line = (
         text("0193e1f4-0000-7000-8000-000000000001"),
         (Failure,),
         print=printed_text(identifiers.format_id),
+    ),
+    Parser(
+        "client.subject_store.parse_subject_key",
+        subject_store.parse_subject_key,
+        st.binary(min_size=48, max_size=48).map(
+            lambda random: subject_store.print_subject_key(make_subject_key(random))
+        ),
+        print=subject_store.print_subject_key,
+        bytes_max=subject_store.FILE_BYTES_MAX,
+    ),
+    Parser(
+        "client.sharing.parse_share",
+        sharing.parse_share,
+        st.binary(min_size=48, max_size=48).map(_share),
+        print=sharing.print_share,
+        bytes_max=sharing.SHARE_BYTES_MAX,
     ),
     Parser(
         "cli.author_state.parse_state",

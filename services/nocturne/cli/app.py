@@ -11,11 +11,13 @@ from nocturne.cli import (
     checking,
     importing,
     keys,
+    members,
     policy,
     reading,
     rebuilding,
     running,
     schemas,
+    subjects,
     tailing,
     writing,
 )
@@ -42,6 +44,9 @@ app.add_typer(policy.policy, name="policy", rich_help_panel=_RUN)
 app.command(rich_help_panel=_RUN)(rebuilding.rebuild)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_WRITE)(writing.submit)
+app.command(rich_help_panel=_WRITE)(members.members)
+app.command(rich_help_panel=_WRITE)(members.close)
+app.add_typer(subjects.subjects, name="subjects", rich_help_panel=_WRITE)
 app.add_typer(importing.imports, name="import", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_READ)(reading.sessions)
 app.command(rich_help_panel=_READ)(reading.events)

@@ -9,9 +9,11 @@ from nocturne.core.encoding import domain, sha256, variable
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, parse_id
 from nocturne.core.keys import Signer, signatures_bytes
+from nocturne.core.sealing import NONCE_BYTES
 
 RANDOM_BYTES: Final = 10
 _SALT: Final = domain("nocturne/submit-salt/v1")
+_NONCE: Final = domain("nocturne/submit-nonce/v1")
 _VERSION: Final = 7
 
 
@@ -43,3 +45,13 @@ def salt(identity: CommandId, session: str, payload: bytes, signer: Signer) -> b
     """32 bytes that only the author can make, and makes again for the same id: see `drafts`."""
     place = identity + variable(session.encode("ascii")) + sha256(payload)
     return sha256(_SALT + signatures_bytes(signer.sign(_SALT, place)))
+
+
+def nonce(
+    identity: CommandId, session: str, payload: bytes, subject_key_id: bytes, signer: Signer
+) -> bytes:
+    """24 bytes for sealing, as `salt`: the same only for the same payload under the same id and
+    subject key, so a repetition is the same command and no nonce serves two payloads.
+    """
+    place = identity + variable(session.encode("ascii")) + subject_key_id + sha256(payload)
+    return sha256(_NONCE + signatures_bytes(signer.sign(_NONCE, place)))[:NONCE_BYTES]

@@ -90,6 +90,11 @@ class Remote:
                     for due in order.arrived(signed, result):
                         yield due
 
+    async def outcome(self, signed: SignedCommand) -> Result | None:
+        """What became of a command, as far as it can be read; None if it was never decided."""
+        with _ways_out():
+            return await self._client.outcome(signed)
+
     async def session(self, session: SessionId) -> Session | None:
         """One session, None if there is none."""
         with _ways_out():

@@ -42,6 +42,9 @@ class Ledger(Protocol):
         """Publish commands in their order, at most `in_flight_max` unanswered; their results once
         certified, in the order of the commands."""
 
+    async def outcome(self, signed: SignedCommand) -> Result | None:
+        """What became of a command, as far as it can be read; None if it was never decided."""
+
     async def session(self, session: SessionId) -> Session | None:
         """One session, None if there is none."""
 

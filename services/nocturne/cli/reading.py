@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from errno import EISDIR
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,21 +24,26 @@ from nocturne.cli.screen import (
     Column,
     bytes_text,
     heading,
-    json_text,
     pretty_json,
     row,
     short_hash,
     table,
 )
+from nocturne.cli.sealed_view import payload_text, sealed_json
+from nocturne.cli.subject_keys import store_of
 from nocturne.cli.surroundings import Surroundings
 from nocturne.cli.words import count_text, refusal, time_text
-from nocturne.client.results import Session, State
-from nocturne.core.commands import SEALED_CONTENT_TYPE
+from nocturne.client.folding import Folded, Folding
+from nocturne.client.results import Session
+from nocturne.client.sealing import SubjectKeys
+from nocturne.client.subject_store import SubjectStore
 from nocturne.core.events import Event
-from nocturne.core.identifiers import SessionId, format_hash
+from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.json_fields import JsonObject, format_time
-from nocturne.core.json_forms import event_json, payload_json, receipt_json
+from nocturne.core.json_forms import event_json, receipt_json
 from nocturne.core.receipts import Receipt
+from nocturne.core.strict_json import JsonValue
+from nocturne.runtime.kinds import installed_kinds
 
 SESSIONS_LIMIT: Final = 100
 
@@ -106,6 +112,7 @@ def events(
     """List a session's events, and follow it live."""
     around = surroundings.of(context)
     named = session_id(session)
+    keys = store_of(around.home(home))
 
     async def question(ledger: Ledger) -> int:
         count = 0
@@ -114,11 +121,12 @@ def events(
             bounded = found if follow else each_within(found)
             async for event in bounded:
                 if as_json:
-                    around.emit(event_json(event, ledger.genesis.authority))
+                    told = event_json(event, ledger.genesis.authority)
+                    around.emit({**told, **sealed_json(event, keys)})
                 else:
                     if count == 0:
                         around.out.print(heading(_EVENTS))
-                    around.out.print(row(_EVENTS, _event_row(event), around.out.width))
+                    around.out.print(row(_EVENTS, _event_row(event, keys), around.out.width))
                 count += 1
         return count
 
@@ -178,20 +186,27 @@ def state(
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Show a session's state, now or as of any event."""
+    """Show a session's state, now or as of any event. What subject keys of this home open is folded
+    here.
+    """
     around = surroundings.of(context)
     named = session_id(session)
+    keys = store_of(around.home(home))
 
-    async def question(ledger: Ledger) -> State:
-        head = (await _existing(ledger, named)).sequence
+    async def question(ledger: Ledger) -> Shown:
+        existing = await _existing(ledger, named)
+        head = existing.sequence
         if at is not None and at > head:
             raise Failure(
                 ExitCode.FAILED, f"{named} stands at event {head}: there is no event {at} yet."
             )
+        here = await _folded_here(ledger, existing, at or head, keys)
+        if here is not None:
+            return here
         found = await within(ledger.state(named, at))
         if found is None:
             raise _missing(named)
-        return found
+        return Shown(named, found.sequence, found.head_hash, found.value, None)
 
     found = ask(around, home, question)
     if as_json:
@@ -204,6 +219,46 @@ def state(
         )
     )
     around.out.print(JSONHighlighter()(Text(pretty_json(found.value))))
+    if found.here is not None:
+        left = f", {count_text(found.here.sealed, 'other')} not" if found.here.sealed else ""
+        around.say(
+            f"Folded here, from the session's checked events: "
+            f"{count_text(found.here.unsealed, 'sealed payload')} opened{left}. Who has no "
+            "key, the query service among them, sees another state."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A state, and the fold of this home if it was not the query service's."""
+
+    session: SessionId
+    sequence: int
+    head_hash: Hash
+    value: JsonValue
+    here: Folded | None
+
+
+async def _folded_here(
+    ledger: Ledger, session: Session, at: int, keys: SubjectStore
+) -> Shown | None:
+    """The fold with this home's subject keys, if they open anything of the session."""
+    if not keys.every():
+        return None
+    kind = installed_kinds().registry.get(session.kind, session.kind_version)
+    if kind is None or kind.reads_payloads:
+        # Of a kind that reads payloads nothing is sealed.
+        return None
+    folding = Folding(kind, keys)
+    async with aclosing(ledger.events(session.session, 1)) as found:
+        async for event in each_within(found):
+            folding.take(event)
+            if event.header.sequence == at:
+                break
+    here = folding.folded
+    if not here.unsealed:
+        return None
+    return Shown(session.session, here.sequence, here.head_hash, here.value, here)
 
 
 def export(
@@ -280,12 +335,14 @@ def _session_json(one: Session) -> JsonObject:
     }
 
 
-def _state_json(found: State) -> JsonObject:
+def _state_json(found: Shown) -> JsonObject:
     return {
         "sessionId": found.session,
         "sequenceNumber": found.sequence,
         "headHash": format_hash(found.head_hash),
         "state": found.value,
+        "foldedHere": found.here is not None,
+        "unsealedPayloads": 0 if found.here is None else found.here.unsealed,
     }
 
 
@@ -300,7 +357,7 @@ def _session_row(one: Session) -> list[str | Cell]:
     ]
 
 
-def _event_row(event: Event) -> list[str | Cell]:
+def _event_row(event: Event, keys: SubjectKeys) -> list[str | Cell]:
     header = event.header
     return [
         str(header.sequence),
@@ -308,18 +365,8 @@ def _event_row(event: Event) -> list[str | Cell]:
         header.event_type,
         short_hash(header.author),
         short_hash(event.event_hash),
-        _payload_text(event),
+        payload_text(event, keys),
     ]
-
-
-def _payload_text(event: Event) -> str:
-    if event.header.content_type == SEALED_CONTENT_TYPE:
-        return f"(sealed, {bytes_text(len(event.payload.data))})"
-    match payload_json(event.header.content_type, event.payload.data):
-        case {"payload": value}:
-            return json_text(value)
-        case _:
-            return f"({event.header.content_type}, {bytes_text(len(event.payload.data))})"
 
 
 def _receipt_row(receipt: Receipt) -> list[str | Cell]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from nocturne.cli.screen import json_text, plain, terminal
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.home import Home, find
 from nocturne.embedded.status import Status
+
+ANSWER_CHARACTERS_MAX: Final = 80
+"""Of what a person types when asked: it is compared with one word."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -65,6 +68,8 @@ class Surroundings:
     connect: Connect
     lag: Callable[[Home], Mapping[str, int]]
     operate: Callable[[Home], AbstractAsyncContextManager[Operators]]
+    answer: Callable[[str], str | None]
+    """What the person says when asked; None where nobody can be."""
 
     def home(self, named: Path | None) -> Home:
         """The home that was named, else NOCTURNE_HOME, else ~/.nocturne."""
@@ -98,10 +103,19 @@ def real() -> Surroundings:
         connect=_connect,
         lag=_lag,
         operate=_operate,
+        answer=_answer,
     )
 
 
 # Imported when asked for: 'nocturne verify' needs no broker's client, and answers at once.
+
+
+def _answer(question: str) -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    sys.stderr.write(plain(question))
+    sys.stderr.flush()
+    return sys.stdin.readline(ANSWER_CHARACTERS_MAX)
 
 
 def _embedded() -> Machine:

@@ -23,6 +23,16 @@ _ALWAYS: Final = {
     Reason.STALE_ID: "the command id is older than those the session remembers of its author",
 }
 
+_INVARIANTS: Final = {
+    "payload.plain": "the ledger has to read this payload, because the session's kind or the act "
+    "depends on it, so it takes no sealed one: leave --seal away, or use a kind that reads none, "
+    "such as 'document' or 'facts'",
+    "members.owner_remains": "a session keeps at least one owner: add another one first",
+    "author_key.own": "only the author itself says what its keys are",
+    "author_key.revoked": "the author was revoked, and stays so",
+}
+"""What can be done about some of them; their own names say the rest."""
+
 
 def refusal(header: ReceiptHeader) -> str:
     """Why a command was refused, as one clause without a full stop."""
@@ -33,6 +43,8 @@ def refusal(header: ReceiptHeader) -> str:
             first = header.first_position
             place = "" if first is None else f" at {first.partition}/{first.offset}"
             return f"the same command was decided before{place}"
+        case Reason.INVARIANT_VIOLATION if header.violated_invariant in _INVARIANTS:
+            return f"{header.violated_invariant}: {_INVARIANTS[header.violated_invariant]}"
         case Reason.INVARIANT_VIOLATION:
             return f"the invariant {plain(header.violated_invariant)} would not hold"
         case reason:

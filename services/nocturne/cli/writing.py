@@ -24,9 +24,11 @@ from nocturne.cli.options import (
     session_id,
 )
 from nocturne.cli.result_view import result_json, result_text
+from nocturne.cli.subject_keys import key_for
 from nocturne.cli.surroundings import Surroundings
-from nocturne.client.building import Author
+from nocturne.client.building import Author, Draft
 from nocturne.client.results import Level, Refused, Result, Session, Undecided
+from nocturne.client.sealing import SubjectKey, check_sealed_size, sealed_draft
 from nocturne.core.commands import (
     EXPECTED_SEQUENCE_MAX,
     Command,
@@ -90,6 +92,7 @@ class Wish:
     deadline_seconds: float
     command_id: CommandId
     is_repetition: bool
+    seal: SubjectKey | None
 
 
 def submit(
@@ -131,6 +134,14 @@ def submit(
             "--id", metavar="ID", help="Repeat the command of this id; safe, and tells its outcome."
         ),
     ] = None,
+    seal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUBJECT",
+            help="Seal the payload with this subject's key, which is made if there is none.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -146,13 +157,14 @@ def submit(
         deadline,
         _command_id(around, repeat),
         repeat is not None,
+        None if seal is None else key_for(around, home, seal),
     )
     author = author_named(around, home, as_key)
     began = around.now_ms()
 
     async def question(ledger: Ledger) -> tuple[SignedCommand, Result, Key]:
         signed, result = await _submit(around, ledger, wish, author)
-        await _until_readable(ledger, result)
+        await until_readable(ledger, result)
         return signed, result, ledger.genesis.authority
 
     signed, result, authority = ask(around, home, question, deadline)
@@ -245,8 +257,8 @@ def _kind(genesis: Genesis, name: str | None) -> Opening:
 
 
 def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Author) -> SignedCommand:
-    salt = command_ids.salt(wish.command_id, wish.session, wish.payload, author.signer)
-    payload = Payload(salt, wish.payload)
+    draft = _draft(wish, author)
+    payload = draft.payload
     command = Command(
         ledger.ledger_id,
         wish.session,
@@ -256,12 +268,25 @@ def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Author
         wish.expected,
         opening,
         command_ids.minted_at(wish.command_id),
-        (EventDraft(wish.event_type, payloads.CONTENT_TYPE, payload_hash(payload)),),
+        (EventDraft(draft.event_type, draft.content_type, payload_hash(payload)),),
     )
-    return sign_command(command, (payload,), author.signer)
+    signed = sign_command(command, (payload,), author.signer)
+    if wish.seal is not None:
+        check_sealed_size(signed, ledger.genesis.limits)
+    return signed
 
 
-async def _until_readable(ledger: Ledger, result: Result) -> None:
+def _draft(wish: Wish, author: Author) -> Draft:
+    signer = author.signer
+    salt = command_ids.salt(wish.command_id, wish.session, wish.payload, signer)
+    draft = Draft(wish.event_type, Payload(salt, wish.payload), payloads.CONTENT_TYPE)
+    if wish.seal is None:
+        return draft
+    nonce = command_ids.nonce(wish.command_id, wish.session, wish.payload, wish.seal.id, signer)
+    return sealed_draft(draft, wish.seal, nonce)
+
+
+async def until_readable(ledger: Ledger, result: Result) -> None:
     """Wait a moment for the projection, so that the next command line finds what this one wrote."""
     if isinstance(result, Undecided):
         return

@@ -2,6 +2,7 @@
 
 from nocturne.client.building import Author, Draft, data_payload, json_payload
 from nocturne.client.client import Client
+from nocturne.client.folding import Folded
 from nocturne.client.results import (
     AppliedThrough,
     Committed,
@@ -15,6 +16,17 @@ from nocturne.client.results import (
     Status,
     Undecided,
 )
+from nocturne.client.sealing import (
+    Closed,
+    KeyRing,
+    Opened,
+    SubjectKey,
+    TooLarge,
+    Why,
+    make_subject_key,
+    payload_of,
+)
+from nocturne.client.subject_store import SubjectStore
 from nocturne.client.sync import SyncClient
 from nocturne.core.commands import Opening
 from nocturne.core.errors import Malformed, NocturneError, Unavailable
@@ -24,12 +36,16 @@ __all__ = [
     "AppliedThrough",
     "Author",
     "Client",
+    "Closed",
     "Committed",
     "Draft",
+    "Folded",
+    "KeyRing",
     "Level",
     "Malformed",
     "NocturneError",
     "NotConfigured",
+    "Opened",
     "Opening",
     "Place",
     "Reason",
@@ -38,9 +54,15 @@ __all__ = [
     "Session",
     "State",
     "Status",
+    "SubjectKey",
+    "SubjectStore",
     "SyncClient",
+    "TooLarge",
     "Unavailable",
     "Undecided",
+    "Why",
     "data_payload",
     "json_payload",
+    "make_subject_key",
+    "payload_of",
 ]

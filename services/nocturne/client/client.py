@@ -33,6 +33,7 @@ from nocturne.client.building import (
     json_payload,
 )
 from nocturne.client.checking import EventChain, Ledger
+from nocturne.client.folding import Folded, Folding
 from nocturne.client.pipeline import Commands, Pipeline
 from nocturne.client.results import (
     AppliedThrough,
@@ -46,13 +47,21 @@ from nocturne.client.results import (
     Status,
     Undecided,
 )
+from nocturne.client.sealing import (
+    SubjectKey,
+    SubjectKeys,
+    check_sealed_size,
+    sealed_draft,
+)
 from nocturne.client.windows import Windows
 from nocturne.core.commands import Opening, SignedCommand, encode_signed_command
 from nocturne.core.errors import Malformed, NocturneError, Unavailable
 from nocturne.core.events import Event, decode_event
-from nocturne.core.identifiers import Hash, LedgerId, SessionId
+from nocturne.core.identifiers import Hash, LedgerId, SessionId, event_id
 from nocturne.core.keys import Signer
+from nocturne.core.kinds import Kind
 from nocturne.core.receipts import Reason, Receipt, decode_receipt
+from nocturne.core.sealing import NONCE_BYTES
 from nocturne.core.strict_json import DEPTH_LIMIT, JsonValue, parse_json
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
@@ -150,13 +159,19 @@ class Client:
         *,
         opening: Opening | None = None,
         expected_sequence: int | None = None,
+        seal: SubjectKey | None = None,
     ) -> SignedCommand:
-        """A signed command with a new id, for `submit` and `submit_many`."""
+        """A signed command with a new id, for `submit` and `submit_many`. With `seal` its payloads
+        are sealed with that key before it is signed; `TooLarge` when it gets too large by that.
+        """
         if self._author is None:
             raise ValueError("author: none was given, so that nothing can be signed")
         now_ms = self._now_ms()
-        return build(
-            (await self.ledger()).ledger_id,
+        ledger = await self.ledger()
+        if seal is not None:
+            drafts = [sealed_draft(one, seal, self._random(NONCE_BYTES)) for one in drafts]
+        signed = build(
+            ledger.ledger_id,
             self._author,
             session,
             drafts,
@@ -165,6 +180,9 @@ class Client:
             opening=opening,
             expected_sequence=expected_sequence,
         )
+        if seal is not None:
+            check_sealed_size(signed, ledger.genesis.limits)
+        return signed
 
     # Writing -----------------------------------------------------------------------------------
 
@@ -175,13 +193,14 @@ class Client:
         *,
         opening: Opening | None = None,
         expected_sequence: int | None = None,
+        seal: SubjectKey | None = None,
         wait: Level = Level.SIGNED,
         deadline_seconds: float | None = None,
         prove: bool = False,
     ) -> Result:
-        """Build, sign and submit one command."""
+        """Build, sign and submit one command; `seal` as in `build`."""
         signed = await self.build(
-            session, drafts, opening=opening, expected_sequence=expected_sequence
+            session, drafts, opening=opening, expected_sequence=expected_sequence, seal=seal
         )
         return await self.submit(signed, wait=wait, deadline_seconds=deadline_seconds, prove=prove)
 
@@ -426,6 +445,37 @@ class Client:
         proof = bytes(found.block_line + found.disposition_line)
         checking.check_proof(await self.ledger(), proof)
         return proof
+
+    async def fold(
+        self, session: str, kind: Kind, keys: SubjectKeys, at_sequence: int = 0
+    ) -> Folded:
+        """The state that one with these subject keys reads, folded here from the session's checked
+        events, up to a sequence (0: the head).
+        """
+        folding = Folding(kind, keys)
+        async with aclosing(self.events(session)) as events:
+            async for event in events:
+                folding.take(event)
+                if event.header.sequence == at_sequence:
+                    break
+        return folding.folded
+
+    async def outcome(self, signed: SignedCommand) -> Result | None:
+        """What became of a command, by its checked proof, as far as the read side has applied: its
+        events if it ever became any, though a copy of it was refused later.
+        """
+        by = query_pb2.GetDispositionRequest(
+            event_id=event_id(signed.command.ledger_id, signed.command_hash, 0)
+        )
+        found = await self._ask("GetDisposition", by)
+        if found is None:
+            by = query_pb2.GetDispositionRequest(command_hash=signed.command_hash)
+            found = await self._ask("GetDisposition", by)
+        if found is None:
+            return None
+        return checking.result_of_proof(
+            await self.ledger(), signed, found.block_line, found.disposition_line, repeated=True
+        )
 
     async def export(self, session: str, path: Path) -> Verdict:
         """Write the session's export to `path` and verify it there. What does not verify is not

@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 from nocturne.audit.verify import Verdict
 from nocturne.client.building import Draft
 from nocturne.client.client import Client
+from nocturne.client.folding import Folded
 from nocturne.client.results import Level, Result, Session, State, Status
+from nocturne.client.sealing import SubjectKey, SubjectKeys
 from nocturne.core.commands import Opening, SignedCommand
 from nocturne.core.events import Event
+from nocturne.core.kinds import Kind
 from nocturne.core.receipts import Receipt
 from nocturne.core.strict_json import JsonValue
 
@@ -60,11 +63,12 @@ class SyncClient:
         *,
         opening: Opening | None = None,
         expected_sequence: int | None = None,
+        seal: SubjectKey | None = None,
     ) -> SignedCommand:
         """See `Client.build`."""
         return self._wait(
             self._client.build(
-                session, drafts, opening=opening, expected_sequence=expected_sequence
+                session, drafts, opening=opening, expected_sequence=expected_sequence, seal=seal
             )
         )
 
@@ -75,6 +79,7 @@ class SyncClient:
         *,
         opening: Opening | None = None,
         expected_sequence: int | None = None,
+        seal: SubjectKey | None = None,
         wait: Level = Level.SIGNED,
         deadline_seconds: float | None = None,
         prove: bool = False,
@@ -86,6 +91,7 @@ class SyncClient:
                 drafts,
                 opening=opening,
                 expected_sequence=expected_sequence,
+                seal=seal,
                 wait=wait,
                 deadline_seconds=deadline_seconds,
                 prove=prove,
@@ -140,6 +146,14 @@ class SyncClient:
     def state(self, session: str, at_sequence: int = 0) -> State | None:
         """See `Client.state`."""
         return self._wait(self._client.state(session, at_sequence))
+
+    def fold(self, session: str, kind: Kind, keys: SubjectKeys, at_sequence: int = 0) -> Folded:
+        """See `Client.fold`."""
+        return self._wait(self._client.fold(session, kind, keys, at_sequence))
+
+    def outcome(self, signed: SignedCommand) -> Result | None:
+        """See `Client.outcome`."""
+        return self._wait(self._client.outcome(signed))
 
     def export(self, session: str, path: Path) -> Verdict:
         """See `Client.export`."""

@@ -37,6 +37,10 @@ def create_key_file(path: Path) -> Signer:
 
 def load_signer(path: Path) -> Signer:
     """The key in `path`. Refuses a file that anyone but its owner can read."""
+    return Ed25519Signer(_read_seed(path))
+
+
+def _read_seed(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -48,7 +52,12 @@ def load_signer(path: Path) -> Signer:
             f"key file {path}: expected mode 0600, got {stat.S_IMODE(status.st_mode):04o}: "
             "others could have read it"
         )
-    return Ed25519Signer(_parse(path, data))
+    return _parse(path, data)
+
+
+def load_seed(path: Path) -> bytes:
+    """The seed in `path`, for what a signer cannot do: open what was encrypted to its key."""
+    return _read_seed(path)
 
 
 def public_file(path: Path) -> Path:

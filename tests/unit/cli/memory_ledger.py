@@ -129,6 +129,11 @@ class MemoryLedger:
         for result in waiting:
             yield result
 
+    async def outcome(self, signed: SignedCommand) -> Result | None:
+        self._check()
+        first = self.results.get(signed.command_hash)
+        return None if first is None else replace(first, repeated=True)
+
     async def session(self, session: SessionId) -> Session | None:
         self._check()
         return self._session(session)
@@ -143,7 +148,7 @@ class MemoryLedger:
     async def events(
         self, session: SessionId, from_sequence: int, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
-        for event in self.events_of[session][max(0, from_sequence - 1) :]:
+        for event in self.events_of.get(session, [])[max(0, from_sequence - 1) :]:
             yield event
         if follow:
             raise KeyboardInterrupt
@@ -392,6 +397,8 @@ class Shell:
     lag: dict[str, int] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
+    says: str | None = None
+    questions: list[str] = field(default_factory=list)
     out: str = ""
     err: str = ""
     clock: Iterator[int] = field(default_factory=lambda: itertools.count(1_800_000_000_000))
@@ -413,6 +420,7 @@ class Shell:
                 connect=self._connect,
                 lag=self._lag,
                 operate=self._operate,
+                answer=self._answer,
             ),
         )
         self.out, self.err = out.getvalue(), err.getvalue()
@@ -437,6 +445,10 @@ class Shell:
     @asynccontextmanager
     async def _operate(self, home: Home) -> AsyncGenerator[MemoryOperators, None]:
         yield self.operators
+
+    def _answer(self, question: str) -> str | None:
+        self.questions.append(question)
+        return self.says
 
     def _lag(self, home: Home) -> Mapping[str, int]:
         return self.lag
