@@ -76,6 +76,7 @@ from nocturne.core.topics import (
     frame,
     partition_of,
 )
+from nocturne.runtime.kinds import builtin_entries
 
 TOPIC_UUID: Final = bytes(range(16))
 FIRST_TIME_MS: Final = 1_700_000_000_000
@@ -158,6 +159,8 @@ class Balances:
 
 
 BALANCES: Final[Kind] = Balances()
+# A reader has states of a kind only if its code is the one that the genesis names.
+_CODE_HASHES: Final = {entry.name: entry.code_hash for entry in builtin_entries()}
 
 
 def make_genesis(
@@ -183,7 +186,7 @@ def make_genesis(
         tuple(one.key for one in OPERATORS),
         2,
         tuple(
-            KindEntry(name, 1, Hash(sha256(name.encode("ascii"))))
+            KindEntry(name, 1, _CODE_HASHES.get(name, Hash(sha256(name.encode("ascii")))))
             for name in ("facts", "document", "balances")
         ),
         open_policy,

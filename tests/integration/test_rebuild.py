@@ -36,6 +36,8 @@ from nocturne.embedded import postgres
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.services import postgres_process
+from nocturne.projection.comparing import COMPARED, NOT_COMPARED
+from nocturne.projection.migrate import migrations
 from nocturne.wire.query.v1 import query_pb2 as pb
 from nocturne.wire.query.v1 import query_pb2_grpc
 
@@ -211,20 +213,17 @@ def ask_status(stub: query_pb2_grpc.QueryServiceStub) -> list[int]:
 
 def test_under_load_no_answer_fails_and_none_goes_back(stack: Stack) -> None:
     chain = stack.chain
-    chain.grow(420, seed=13)
+    chain.grow(120, seed=13)
     with stack.projection(), stack.query(), stack.stub() as stub:
-        for block, published in chain.published[:120]:
-            stack.publish(block, published)
-        stack.producer.flush(SECONDS_MAX)
-        until(lambda: stack.height() == 120, SECONDS_MAX, "the first blocks are applied")
+        stack.publish_all()
+        stack.wait_applied()
         over = threading.Event()
-        sent = [120]
 
         def load() -> None:
-            while not over.wait(0.02) and sent[0] < len(chain.published):
-                stack.publish(*chain.published[sent[0]])
+            while not over.wait(0.02):
+                chain.grow(1, seed=1000 + len(chain.published))
+                stack.publish(*chain.published[-1])
                 stack.producer.poll(0)
-                sent[0] += 1
 
         followed: list[int] = []
         ended: list[grpc.StatusCode] = []
@@ -244,14 +243,13 @@ def test_under_load_no_answer_fails_and_none_goes_back(stack: Stack) -> None:
         models = {model(stack)}
         for _ in range(3):
             report = start(stack).report()
+            assert others[0].is_alive()
             assert (report["outcome"], report["equal"]) == ("swapped", True)
             print({name: report[name] for name in ("height", "commitsHeldMs", "readersHeldMs")})
             models.add(model(stack))
         assert len(models) == 4
         over.set()
         others[0].join()
-        for block, published in chain.published[sent[0] :]:
-            stack.publish(block, published)
         assert stack.producer.flush(SECONDS_MAX) == 0
         stack.wait_applied()
         last = stack.rows("SELECT sequence FROM nocturne_v1.sessions WHERE session = 'grown/4'")
@@ -427,6 +425,93 @@ def test_a_database_of_a_newer_version_is_refused(stack: Stack) -> None:
     with pytest.raises(AssertionError), started(process, stack.folder / "newer.log"):
         pass
     assert "run a version that is not older" in (stack.folder / "newer.log").read_text()
+
+
+def test_a_live_read_model_of_an_older_version_is_brought_to_this_one(stack: Stack) -> None:
+    files = migrations()
+    assert len(files) > 1
+    stack.chain.grow(20, seed=31)
+    stack.publish_all()
+    with stack.projection(), stack.query(), stack.stub() as stub:
+        stack.wait_applied()
+        # As if the newest file had not been applied, and the projection were of that version.
+        stack.rows("DELETE FROM nocturne_v1.migrations WHERE number = %s RETURNING 1", len(files))
+        with psycopg.connect(stack.dsn(postgres.OWNER), autocommit=True) as owner:
+            owner.execute("DROP INDEX nocturne_v1.receipts_authenticated")
+            owner.execute("ALTER TABLE nocturne_v1.blocks ADD COLUMN of_old text")
+        report = start(stack).report()
+        assert (report["outcome"], report["equal"]) == ("swapped", True)
+        assert report["notCompared"] == ["blocks.of_old"]
+        applied = stack.rows("SELECT number, checksum FROM nocturne_v1.migrations ORDER BY number")
+        assert applied == [(one.number, one.checksum) for one in files]
+        stack.chain.grow(5, seed=32)
+        stack.publish_all(20)
+        stack.wait_applied()
+        assert_read_model_equals_the_fold(stack)
+        assert ask_status(stub) == [25]
+        again = start(stack).report()
+        assert (again["equal"], again["notCompared"]) == (True, [])
+
+
+def test_every_table_is_compared_or_said_not_to_be(stack: Stack) -> None:
+    tables = {
+        name
+        for (name,) in stack.rows(
+            "SELECT tablename::text FROM pg_tables WHERE schemaname = 'nocturne_v1'"
+        )
+    }
+    compared = {one.table for one in COMPARED}
+    assert compared | set(NOT_COMPARED) == tables
+    assert not compared & set(NOT_COMPARED)
+
+
+# Snapshots that are older than a swap -----------------------------------------------------------
+
+
+def test_a_snapshot_that_is_older_than_the_swap_sees_no_progress_in_the_new_one(
+    stack: Stack,
+) -> None:
+    stack.chain.grow(10, seed=33)
+    stack.publish_all()
+    with stack.projection():
+        stack.wait_applied()
+        with psycopg.connect(stack.dsn(postgres.QUERY)) as older:
+            older.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            older.execute("SELECT 1")
+            assert start(stack).report()["equal"] is True
+            assert older.execute("SELECT height FROM nocturne_v1.progress").fetchall() == []
+            older.rollback()
+            assert older.execute("SELECT height FROM nocturne_v1.progress").fetchall() == [(10,)]
+
+
+def test_a_question_that_waited_at_the_gate_is_answered_from_a_new_snapshot(stack: Stack) -> None:
+    stack.chain.grow(10, seed=34)
+    stack.publish_all()
+    with stack.projection():
+        stack.wait_applied()
+    with stack.query(), stack.stub() as stub:
+        for _ in range(8):
+            # So often that the statement is a prepared one on each connection.
+            assert ask_status(stub) == [10]
+        with psycopg.connect(stack.dsn(postgres.OWNER)) as owner:
+            owner.execute("LOCK TABLE nocturne_v1.progress IN ACCESS EXCLUSIVE MODE")
+            waiting = stub.GetStatus.future(pb.GetStatusRequest())
+            until(
+                lambda: bool(
+                    stack.rows(
+                        "SELECT 1 FROM pg_locks WHERE NOT granted"
+                        " AND relation = 'nocturne_v1.progress'::regclass"
+                    )
+                ),
+                SECONDS_MAX,
+                "the question waits",
+            )
+            row = owner.execute("SELECT * FROM nocturne_v1.progress").fetchone()
+            assert row is not None
+            owner.execute("TRUNCATE nocturne_v1.progress")
+            places = ", ".join(["%s"] * len(row))
+            owner.execute(f"INSERT INTO nocturne_v1.progress VALUES ({places})".encode(), row)
+        assert waiting.result(SECONDS_MAX).applied_through.height == 10
 
 
 # Interrupted ------------------------------------------------------------------------------------

@@ -337,3 +337,21 @@ def test_refusals_that_are_not_written_yet_are_bounded(monkeypatch: pytest.Monke
     assert not reader.collector.wants(topics.EVENTS)
     reader.collector.take_refusals()
     assert reader.collector.wants_seals()
+
+
+def test_nothing_above_a_height_is_taken_while_it_is_the_bound() -> None:
+    made = chain()
+    reader = Reader(made)
+    for number in range(len(made.published)):
+        for message in with_offsets(genuine(made, number)):
+            reader.read(message)
+
+    def heights(through: int | None) -> list[int]:
+        taken = reader.collector.take(10**9, through)
+        return [signed.folded.block.header.height for signed in taken]
+
+    assert heights(0) == []
+    assert heights(3) == [1, 2, 3]
+    assert heights(3) == []
+    assert reader.collector.taken == 3
+    assert heights(None) == list(range(4, len(made.published) + 1))

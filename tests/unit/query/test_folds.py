@@ -108,3 +108,13 @@ def test_a_long_fold_leaves_states_behind_at_the_same_places() -> None:
     assert next_checkpoint(0) == CHECKPOINT_EVENTS
     assert next_checkpoint(CHECKPOINT_EVENTS - 1) == CHECKPOINT_EVENTS
     assert next_checkpoint(CHECKPOINT_EVENTS) == 2 * CHECKPOINT_EVENTS
+
+
+def test_what_is_cleared_is_forgotten() -> None:
+    cache = FoldCache()
+    session = SessionId("s")
+    cache.keep(session, Folded(5, b"", None, b"null"))
+    cache.clear()
+    assert (len(cache), cache.bytes, cache.nearest(session, 9)) == (0, 0, None)
+    cache.keep(session, Folded(6, b"", None, b"null"))
+    assert cache.nearest(session, 9) == Folded(6, b"", None, b"null")

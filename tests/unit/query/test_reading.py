@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,7 +23,7 @@ from nocturne.core.sparse_tree import root_from_proof
 from nocturne.core.strict_json import JsonValue
 from nocturne.query import folds, reading
 from nocturne.query.folds import FoldCache
-from nocturne.query.reading import EventPages, Exporter, States
+from nocturne.query.reading import EventPage, EventPages, Exporter, States
 from nocturne.query.refusals import Refused
 from nocturne.query.state_tree import StateAltered, StateTrees
 from nocturne.runtime.settings import Founding
@@ -258,3 +258,41 @@ def test_changes_that_somebody_altered_are_noticed() -> None:
             await trees.newest()
 
     asyncio.run(follow())
+
+
+def test_a_state_of_another_read_model_is_folded_again() -> None:
+    of = model()
+    states = States(of.store, REGISTRY, FoldCache())
+    right, _ = asyncio.run(states.at(ORDERS, 0))
+    genuine = of.events["orders/1"]
+    of.events["orders/1"] = [*genuine[:-1], replace(genuine[-2], sequence=len(genuine))]
+    altered = States(of.store, REGISTRY, FoldCache())
+    wrong, _ = asyncio.run(altered.at(ORDERS, 0))
+    assert wrong.state != right.state
+    of.events["orders/1"] = genuine
+    assert asyncio.run(altered.at(ORDERS, 0))[0].state == wrong.state
+    of.number += 1
+    assert asyncio.run(altered.at(ORDERS, 0))[0].state == right.state
+
+
+def test_a_fold_that_an_exchange_interrupts_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PAGE_EVENTS_FIRST", 1)
+    monkeypatch.setattr(reading, "PAGE_EVENTS_MAX", 1)
+    of = model()
+    right, _ = asyncio.run(States(of.store, REGISTRY, FoldCache()).at(ORDERS, 0))
+    pages = EventPages.read
+    exchanged = [2]
+
+    async def read(self: EventPages, limit: int) -> EventPage:
+        page = await pages(self, limit)
+        if exchanged and of.reads >= exchanged[0]:
+            exchanged.pop()
+            of.number += 1
+        return page
+
+    monkeypatch.setattr(EventPages, "read", read)
+    of.reads = 0
+    found, _ = asyncio.run(States(of.store, REGISTRY, FoldCache()).at(ORDERS, 0))
+    assert found.state == right.state
+    assert exchanged == []
+    assert of.reads > len(of.events["orders/1"])
