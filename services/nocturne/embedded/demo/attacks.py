@@ -25,7 +25,7 @@ from nocturne.core.identifiers import SessionId, format_hash
 from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import Head, Reason, Receipt, decode_receipt, receipt_signed
 from nocturne.core.topics import BLOCKS, EVENTS, RECEIPTS, SEALS, unframe
-from nocturne.embedded.demo import forgery, tampering
+from nocturne.embedded.demo import forgery, insiders, tampering
 from nocturne.embedded.demo.findings import Verdict
 from nocturne.embedded.demo.forgery import ForgedRecord, Forger, Target
 from nocturne.embedded.demo.people import author_of, command_of, in_the_name_of
@@ -39,7 +39,7 @@ from nocturne.embedded.demo.stage import (
 )
 from nocturne.embedded.demo.steps import Fact, fact, member_added, patch
 
-COUNT: Final = 11
+COUNT: Final = 11 + insiders.COUNT
 """Verdicts that `run` gives."""
 WRITERS: Final = 64
 FLIPS: Final = 48
@@ -59,6 +59,9 @@ async def run(stage: Stage) -> AsyncGenerator[Verdict, None]:
     yield await wrong_key(stage, _open_order(stage))
     yield await self_made_ledger(stage, paid)
     yield await race(stage)
+    yield await insiders.overdraft(stage)
+    yield await insiders.revoked_key(stage)
+    yield await insiders.curious_operator(stage)
 
 
 # A changed row -----------------------------------------------------------------------------------
