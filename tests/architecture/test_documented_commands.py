@@ -13,6 +13,7 @@ RUN_BY = {
     "docs/guides/cli.md": "tests/integration/test_cli.py",
     "docs/runbooks/rebuild.md": "tests/integration/test_cli.py",
     "docs/guides/members.md": "tests/integration/test_authors.py",
+    "docs/guides/importing.md": "tests/integration/test_imports.py",
     "docs/guides/benchmarks.md": "tests/e2e/test_bench.py",
     "docs/guides/kinds.md": "tests/e2e/test_kind_package.py",
 }

@@ -22,6 +22,7 @@ from tests.hostile import samples
 from tests.hostile.samples import EXAMPLE, FACTORY, framed, text
 from tests.unit.core import shapes
 from tests.unit.imports.test_git import commit, printed
+from tests.unit.imports.test_xes import LOG as EVENT_LOG
 from tests.vectors.synthetic import make_genesis
 
 from nocturne.audit.verify import verify_disposition_proof, verify_export
@@ -61,7 +62,10 @@ from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_posit
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
-from nocturne.imports import git
+from nocturne.imports import git, names, tables, times, xes
+from nocturne.imports.records import SourceFault
+from nocturne.imports.tables import Columns
+from nocturne.imports.text import parse_writing
 from nocturne.projection.collector import SignatureRecord, decode_signatures
 from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query import questions
@@ -247,6 +251,20 @@ def _after_prefix(parse: Callable[[bytes, bytes], Any]) -> Parse:
 
 def _history(data: bytes) -> Any:
     return list(git.parse_log([data]))
+
+
+def _log(data: bytes) -> Any:
+    return list(xes.records([data], "p/"))
+
+
+def _table(data: bytes) -> Any:
+    lines = io.StringIO(data.decode("utf-8", "replace"), newline="")
+    return list(tables.csv_records(lines, Columns("order", "what", time="when")))
+
+
+def _json_lines(data: bytes) -> Any:
+    lines = enumerate(data.split(b"\n"), 1)
+    return list(tables.jsonl_records(lines, Columns("order", "what"), 1_000_000))
 
 
 def _author(path: Path) -> Any:
@@ -495,6 +513,38 @@ _texts = (
         "imports.git.parse_log",
         _history,
         st.sampled_from([printed(commit()), printed(commit(subject="é"), "AMD")]),
+    ),
+    Parser(
+        "imports.times.parse_time",
+        of_text(times.parse_time),
+        st.sampled_from([b"2026-11-21T09:00:00.123+01:00", b"2026-11-21", b"1795251600000"]),
+    ),
+    Parser(
+        "imports.names.unescaped",
+        of_text(names.unescaped),
+        st.text(max_size=40).map(lambda name: names.escaped(name, is_part=False).encode()),
+    ),
+    Parser(
+        "imports.text.parse_writing",
+        parse_writing,
+        text(
+            '{"startContent":"a","endContent":"ab","txns":[{"time":"1970-01-01T00:00:00Z",'
+            '"patches":[[1,0,"b"]]}]}'
+        ),
+        (SourceFault,),
+    ),
+    Parser("imports.xes.records", _log, text(EVENT_LOG), (SourceFault,)),
+    Parser(
+        "imports.tables.csv_records",
+        _table,
+        text('order,what,when,item\n17,Ordered,0,"tea,\ngreen"\n18,Paid,2026-11-21T09:00:00Z,\n'),
+        (SourceFault,),
+    ),
+    Parser(
+        "imports.tables.jsonl_records",
+        _json_lines,
+        text('{"order":"17","what":"Ordered","when":0,"item":"tea"}\n{"order":18,"what":"Paid"}\n'),
+        (SourceFault,),
     ),
 )
 

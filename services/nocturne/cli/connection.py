@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -94,6 +94,18 @@ class Remote:
         """What became of a command, as far as it can be read; None if it was never decided."""
         with _ways_out():
             return await self._client.outcome(signed)
+
+    async def submit_many(
+        self, commands: AsyncIterator[SignedCommand], in_flight_max: int
+    ) -> AsyncGenerator[tuple[SignedCommand, Result], None]:
+        """Publish in order; each command with its result, once certified, as they come."""
+        results = self._client.submit_many(
+            commands, wait=Level.CERTIFIED, in_flight_max=in_flight_max
+        )
+        with _ways_out():
+            async with aclosing(results) as arriving:
+                async for one in arriving:
+                    yield one
 
     async def session(self, session: SessionId) -> Session | None:
         """One session, None if there is none."""

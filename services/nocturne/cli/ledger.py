@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +44,11 @@ class Ledger(Protocol):
 
     async def outcome(self, signed: SignedCommand) -> Result | None:
         """What became of a command, as far as it can be read; None if it was never decided."""
+
+    def submit_many(
+        self, commands: AsyncIterator[SignedCommand], in_flight_max: int
+    ) -> AsyncGenerator[tuple[SignedCommand, Result], None]:
+        """Publish commands in their order; each with its result, once certified, as they come."""
 
     async def session(self, session: SessionId) -> Session | None:
         """One session, None if there is none."""

@@ -1,7 +1,7 @@
 """Drafts: what a source says about one event, and the command that asks for it. Pure.
 
-Rules: docs/guides/cli.md, imports. The command is a function of the draft, the session and the
-author's key alone, so the same source always asks with the same bytes: whatever of an earlier,
+Rules: docs/guides/importing.md, run again. The command is a function of the draft, the session and
+the author's key alone, so the same source always asks with the same bytes: whatever of an earlier,
 interrupted run is still on its way meets its twin as REPEATED, and nothing doubles.
 """
 
@@ -20,13 +20,16 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
-from nocturne.core.encoding import domain, sha256, u32, u64, variable
+from nocturne.core.encoding import domain, sha256, u64, variable
 from nocturne.core.genesis import Limits
 from nocturne.core.identifiers import CommandId, LedgerId, SessionId
 from nocturne.core.keys import Signer, signatures_bytes
 
 IDENTITY_BYTES: Final = 8
 """The second half of the command id."""
+NUMBERS_END: Final = 2**48
+ATTEMPTS_END: Final = 2**16
+"""An attempt is a round of an import in which the ledger refused; one run makes a handful."""
 COMMAND_OVERHEAD_BYTES_MAX: Final = 1024
 """Everything in a signed command of one event but its payload; measured, about 600."""
 
@@ -48,14 +51,21 @@ class Draft:
 
 
 def command_id(draft: Draft, attempt: int = 0) -> CommandId:
-    """u64 number ‖ the first 8 bytes of the source's name: rising, so no new id is stale.
+    """u16 attempt ‖ u48 number ‖ the first 8 bytes of the source's name.
 
     A refused command keeps its id. When one was refused because the one before it got lost, the
-    next attempt asks under another id: of the hash of the source's name and the attempt.
+    next attempt asks under another id, and under one above all of the attempt before: those that
+    were refused behind the lost one fill the ledger's window of ids, and would make it stale.
     """
     assert len(draft.source) >= IDENTITY_BYTES
-    named = draft.source if attempt == 0 else sha256(draft.source + u32(attempt))
-    return CommandId(u64(draft.number) + named[:IDENTITY_BYTES])
+    assert 0 <= attempt < ATTEMPTS_END
+    assert 0 < draft.number < NUMBERS_END
+    return CommandId(u64(attempt * NUMBERS_END + draft.number) + draft.source[:IDENTITY_BYTES])
+
+
+def attempt_of(identity: CommandId) -> int:
+    """The attempt that a command id of an import was made for."""
+    return int.from_bytes(identity[:2], "big")
 
 
 def payload_bytes_max(limits: Limits) -> int:

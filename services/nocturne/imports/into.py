@@ -7,7 +7,7 @@ expects the sequence before it and has an id of its own. This file only decides 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -20,12 +20,14 @@ from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, SessionId
 from nocturne.core.receipts import Reason
-from nocturne.imports.drafts import Draft, command_of
+from nocturne.imports.drafts import Draft, attempt_of, command_of
 
 IN_FLIGHT_MAX: Final = 128
 """Commands unanswered at a time: enough to fill a block while the last one is certified."""
-ATTEMPTS_MAX: Final = 4
+STALLED_ROUNDS_MAX: Final = 16
 """Rounds without one event more, after which something is wrong that asking again does not mend."""
+AGAIN_SECONDS: Final = 1.0
+"""Between two runs of an import while the ledger is away."""
 LOOKS_MAX: Final = 40
 LOOK_SECONDS: Final = 0.25
 """Ten seconds for the projection to show what was certified before; it takes milliseconds."""
@@ -98,8 +100,8 @@ async def bring(
     answer in time: running again goes on where this ended.
     """
     written = 0
-    attempt = 0
-    there = await _names(target, place.session, name_of, 0)
+    stalled = 0
+    there, attempt = await _names(target, place.session, name_of, 0)
     while True:
         progress(len(there))
         result = await _round(target, place, drafts_after(there), attempt, len(there), progress)
@@ -107,10 +109,47 @@ async def bring(
         if result.refused is None:
             return Imported(written, result.last - written)
         before = len(there)
-        there = await _names(target, place.session, name_of, _head(result))
-        attempt = 0 if len(there) > before else attempt + 1
-        if attempt == ATTEMPTS_MAX:
+        there, last = await _names(target, place.session, name_of, _head(result))
+        # Never back to an attempt of before: its ids are below those that were refused meanwhile.
+        attempt = max(attempt + 1, last)
+        stalled = 0 if len(there) > before else stalled + 1
+        if stalled == STALLED_ROUNDS_MAX:
             raise ImportRefused(place.session, len(there) + 1, result.refused)
+
+
+async def until_done(
+    attempt: Callable[[Callable[[int], None]], Awaitable[Imported]],
+    progress: Callable[[int], None],
+    deadline_seconds: float,
+) -> Imported:
+    """Run a resumable import until it ends; while the ledger is away run it again, and give up
+    (`Unavailable`) when no event was added for `deadline_seconds`.
+
+    `attempt` gets the function that it tells how many events the session has.
+    """
+    loop = asyncio.get_running_loop()
+    first: int | None = None
+    most = 0
+    grew_at = loop.time()
+
+    def told(count: int) -> None:
+        nonlocal first, most, grew_at
+        first = count if first is None else first
+        if count > most:
+            most, grew_at = count, loop.time()
+        progress(count)
+
+    while True:
+        try:
+            done = await attempt(told)
+        except Unavailable:
+            if loop.time() - grew_at >= deadline_seconds:
+                raise
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            total = done.imported + done.skipped
+            skipped = done.skipped if first is None else min(first, total)
+            return Imported(total - skipped, skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +183,7 @@ async def _round(
                     at += 1
                     written += not result.repeated
                     progress(at)
-                case Refused() if _mends(result):
+                case Refused() if mends(result):
                     return _Round(written, at, result)
                 case Refused():
                     raise ImportRefused(place.session, at + 1, result)
@@ -156,7 +195,7 @@ async def _round(
     return _Round(written, at, None)
 
 
-def _mends(refused: Refused) -> bool:
+def mends(refused: Refused) -> bool:
     """Asking again from where the session stands may help: for an unopened one it may be that the
     command that opens it got lost.
     """
@@ -172,12 +211,18 @@ def _head(result: _Round) -> int:
 
 async def _names(
     target: Target, session: SessionId, name_of: Callable[[Event], str], at_least: int
-) -> list[str]:
-    """The names of all events, once a reader shows at least so many: it trails the ledger."""
+) -> tuple[list[str], int]:
+    """The names of all events, once a reader shows at least so many (it trails the ledger), and
+    the last attempt that any of them came from.
+    """
     for _ in range(LOOKS_MAX):
-        names = [name_of(event) async for event in target.events(session, 1)]
+        names: list[str] = []
+        attempt = 0
+        async for event in target.events(session, 1):
+            names.append(name_of(event))
+            attempt = max(attempt, attempt_of(event.command.command_id))
         if len(names) >= at_least:
-            return names
+            return names, attempt
         await asyncio.sleep(LOOK_SECONDS)
     raise Unavailable(
         f"The projection shows {len(names)} of at least {at_least} events of {session}: run the "

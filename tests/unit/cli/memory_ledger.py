@@ -9,7 +9,15 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,6 +141,30 @@ class MemoryLedger:
         self._check()
         first = self.results.get(signed.command_hash)
         return None if first is None else replace(first, repeated=True)
+
+    async def submit_many(
+        self, commands: AsyncIterator[SignedCommand], in_flight_max: int
+    ) -> AsyncGenerator[tuple[SignedCommand, Result], None]:
+        answered = 0
+        waiting: list[tuple[SignedCommand, Result]] = []
+        async for signed in commands:
+            self._check()
+            number = len(self.commands)
+            self.commands.append(signed)
+            if number == self.lose_before:
+                continue
+            result: Result = self._decide(signed)
+            if self.level < Level.CERTIFIED:
+                result = Undecided(signed.command_hash, self.level)
+            waiting.append((signed, result))
+            if len(waiting) == min(in_flight_max, self.genesis.limits.id_window - 1):
+                yield waiting.pop(0)
+                answered += 1
+                if answered == self.cut_after:
+                    self.cut_after = None
+                    raise Unavailable("The command service went away.")
+        for one in waiting:
+            yield one
 
     async def session(self, session: SessionId) -> Session | None:
         self._check()

@@ -127,7 +127,7 @@ def test_an_unreachable_ledger_ends_with_3(shell: Shell, tmp_path: Path) -> None
     repository = project(tmp_path)
     repository.make(line_of(2))
     shell.ledger.unavailable = "Nothing runs."
-    assert shell.run("import", "git", str(repository.folder)) == 3
+    assert shell.run("import", "git", str(repository.folder), "--deadline", "0") == 3
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "/", "/dev/null"])
@@ -153,7 +153,7 @@ def test_broken_anywhere_and_run_again_gives_exactly_one_event_a_commit(
     shell.environment = ENVIRONMENT
     for cut in cuts:
         shell.ledger.cut_after = cut
-        assert shell.run("import", "git", str(repository.folder)) in (0, 3)
+        assert shell.run("import", "git", str(repository.folder), "--deadline", "0") in (0, 3)
     shell.ledger.cut_after = None
     for loss in losses:
         shell.ledger.lose_before = len(shell.ledger.commands) + loss
@@ -177,7 +177,7 @@ def test_what_is_not_certified_in_time_says_to_run_again(shell: Shell, tmp_path:
     repository = project(tmp_path)
     made = repository.make(line_of(20))
     shell.ledger.level = Level.ACCEPTED
-    assert shell.run("import", "git", str(repository.folder)) == 3
+    assert shell.run("import", "git", str(repository.folder), "--deadline", "0") == 3
     assert "did not certify event 1 of git/project/main in time: run the import again" in shell.err
     shell.ledger.level = Level.SIGNED
     assert shell.run("import", "git", str(repository.folder)) == 0

@@ -16,7 +16,15 @@ from nocturne.core.commands import (
 )
 from nocturne.core.genesis import Limits
 from nocturne.core.identifiers import LedgerId, SessionId
-from nocturne.imports.drafts import Draft, command_id, command_of, payload_bytes_max
+from nocturne.imports.drafts import (
+    ATTEMPTS_END,
+    NUMBERS_END,
+    Draft,
+    attempt_of,
+    command_id,
+    command_of,
+    payload_bytes_max,
+)
 
 ALICE = Author.of(ledger_factory.ALICE)
 BOB = Author.of(ledger_factory.BOB)
@@ -56,13 +64,26 @@ def test_salts_differ_by_author_ledger_session_and_draft() -> None:
     assert len({one.payloads[0].salt for one in commands}) == len(commands)
 
 
-@given(st.integers(1, 2**40), st.integers(0, 5), st.integers(0, 5), st.binary(min_size=8))
-def test_ids_rise_with_the_number_whatever_the_attempt(
-    number: int, one: int, other: int, source: bytes
+NUMBERS = st.integers(1, NUMBERS_END - 2)
+
+
+@given(NUMBERS, st.integers(0, ATTEMPTS_END - 1), st.binary(min_size=8), st.binary(min_size=8))
+def test_ids_rise_with_the_number_within_an_attempt(
+    number: int, attempt: int, source: bytes, other: bytes
 ) -> None:
     draft = replace(DRAFT, number=number, source=source)
-    later = replace(draft, number=number + 1)
-    assert command_id(draft, one) < command_id(later, other)
+    later = replace(DRAFT, number=number + 1, source=other)
+    assert command_id(draft, attempt) < command_id(later, attempt)
+    assert attempt_of(command_id(draft, attempt)) == attempt
+
+
+@given(NUMBERS, NUMBERS, st.integers(0, ATTEMPTS_END - 2), st.binary(min_size=8))
+def test_every_id_of_an_attempt_is_above_every_one_of_the_attempt_before(
+    number: int, refused: int, attempt: int, source: bytes
+) -> None:
+    draft = replace(DRAFT, number=number, source=source)
+    behind = replace(DRAFT, number=refused, source=source)
+    assert command_id(behind, attempt) < command_id(draft, attempt + 1)
 
 
 def test_the_largest_payload_fits_a_command() -> None:
