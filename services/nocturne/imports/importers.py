@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from nocturne.imports.tables import Columns
 Progress = Callable[[int], None]
 
 _UTF_8: Final = "utf-8"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def unheard(_: int) -> None:
@@ -121,7 +123,7 @@ class CsvFile:
                         raise SourceFault(
                             f"line {number}", f"expected less than {LINE_BYTES_MAX} characters."
                         )
-                    if any("\ud800" <= character <= "\udfff" for character in line):
+                    if _SURROGATE.search(line):
                         raise self._wrong(number)
                     yield line
             except UnicodeError as fault:

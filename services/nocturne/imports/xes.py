@@ -78,6 +78,7 @@ def records(chunks: Iterable[bytes], prefix: str) -> Generator[Record, None, Non
     said_log = False
     for case in reader.cases(chunks):
         session = _session_of(case, prefix)
+        at = 0
         for index, event in enumerate(case.events):
             payload: dict[str, JsonValue] = {"attributes": event.attributes}
             if index == 0 and case.number:
@@ -86,9 +87,8 @@ def records(chunks: Iterable[bytes], prefix: str) -> Generator[Record, None, Non
                 payload["log"] = reader.log_value()
                 said_log = True
             place = f"line {event.line} (trace {case.number}, event {index + 1})"
-            yield Record(
-                session, EVENT_TYPE, _json(payload, place), _occurred_at(case, index, place), place
-            )
+            at = _occurred_at(event, at, place)
+            yield Record(session, EVENT_TYPE, _json(payload, place), at, place)
 
 
 def _session_of(case: Case, prefix: str) -> SessionId:
@@ -98,16 +98,15 @@ def _session_of(case: Case, prefix: str) -> SessionId:
     return names.session_of(prefix, names.escaped(own) if own else names.numbered(case.number))
 
 
-def _occurred_at(case: Case, index: int, place: str) -> int:
-    """The event's own time; if it has none, that of the last one before it in its case, else 0."""
-    for event in reversed(case.events[: index + 1]):
-        text = text_of(event.attributes, TIME)
-        if text is not None:
-            try:
-                return times.nearest(text)
-            except Malformed as fault:
-                raise SourceFault(place, f"{TIME}: {fault}") from fault
-    return 0
+def _occurred_at(event: _Event, before: int, place: str) -> int:
+    """The event's own time; if it has none, that of the one before it in its case."""
+    text = text_of(event.attributes, TIME)
+    if text is None:
+        return before
+    try:
+        return times.nearest(text)
+    except Malformed as fault:
+        raise SourceFault(place, f"{TIME}: {fault}") from fault
 
 
 def _json(value: JsonValue, place: str) -> bytes:

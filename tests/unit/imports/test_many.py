@@ -20,8 +20,8 @@ from nocturne.client.results import Level
 from nocturne.core.errors import Unavailable
 from nocturne.core.genesis import Limits
 from nocturne.core.identifiers import SessionId
-from nocturne.imports import many
-from nocturne.imports.into import ImportRefused
+from nocturne.imports import into, many
+from nocturne.imports.into import Imported, ImportRefused
 from nocturne.imports.many import Brought, ImportStopped, NoSuchKind, NotThisSource, bring_all
 from nocturne.imports.records import Record, SourceFault
 
@@ -274,3 +274,56 @@ def test_more_sessions_than_are_kept_are_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_an_empty_source_is_nothing_to_do() -> None:
     assert run(MemoryLedger(), Listed([])) == Brought(0, 0, 0)
+
+
+def test_the_source_is_read_only_as_far_ahead_as_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many, "IN_FLIGHT_MAX", 20)
+    records = interleaved(60, 10)
+    read = settled = ahead = 0
+
+    class Counted(Listed):
+        def records(self) -> Generator[Record, None, None]:
+            nonlocal read, ahead
+            for one in super().records():
+                read += 1
+                ahead = max(ahead, read - settled)
+                yield one
+
+    def told(count: int) -> None:
+        nonlocal settled
+        settled = count
+
+    run(MemoryLedger(), Counted(records), progress=told)
+    assert (read, settled) == (600, 600)
+    assert ahead <= many.IN_FLIGHT_MAX + many.BATCH_RECORDS_MAX
+
+
+def test_a_resumable_import_is_run_again_while_the_ledger_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(into, "AGAIN_SECONDS", 0.0)
+    counts = iter([3, 5, 5, 9])
+    told: list[int] = []
+
+    async def attempt(progress: Callable[[int], None]) -> Imported:
+        count = next(counts)
+        progress(count)
+        if count < 9:
+            raise Unavailable("away")
+        return Imported(4, 5)
+
+    done = finished(into.until_done(attempt, told.append, 10))
+    # What this run found at first was there; the rest came by it, in whichever attempt.
+    assert done == Imported(6, 3)
+    assert told == [3, 5, 5, 9]
+
+
+def test_a_resumable_import_ends_when_nothing_comes_for_too_long() -> None:
+    async def attempt(progress: Callable[[int], None]) -> Imported:
+        progress(3)
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable, match="away"):
+        finished(into.until_done(attempt, lambda _: None, 0))
