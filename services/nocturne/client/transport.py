@@ -17,6 +17,8 @@ MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The longest line of an export; nearly all messages are below 1 MiB."""
 BACKOFF_SECONDS: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 3.0
+DOUBLINGS_MAX: Final = 10
+"""More of them than to the bound; thousands of refusals in a row make no number too large."""
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -60,7 +62,8 @@ def is_passing(error: grpc.aio.AioRpcError) -> bool:
 def backoff_seconds(attempt: int, error: grpc.aio.AioRpcError | None = None) -> float:
     """When to try again: as the service says, else doubling, bounded; half of it jitter."""
     asked = None if error is None else _retry_delay(error)
-    bound = asked or min(BACKOFF_SECONDS * float(2**attempt), BACKOFF_SECONDS_MAX)
+    doubled = BACKOFF_SECONDS * float(2 ** min(attempt, DOUBLINGS_MAX))
+    bound = asked or min(doubled, BACKOFF_SECONDS_MAX)
     return bound * random.uniform(0.5, 1.0)
 
 

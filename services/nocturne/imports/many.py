@@ -216,7 +216,7 @@ class _Bringing:
                 f"{self._imported} were imported, and running the import again goes on there."
             ) from trouble
         self._pauses += 1
-        bound = min(PAUSE_SECONDS * 2**self._pauses, PAUSE_SECONDS_MAX)
+        bound = min(PAUSE_SECONDS * self._pauses, PAUSE_SECONDS_MAX)
         await asyncio.sleep(bound * random.uniform(0.5, 1.0))
 
     async def _round(self) -> None:
