@@ -128,28 +128,29 @@ async def until_done(
     `attempt` gets the function that it tells how many events the session has.
     """
     loop = asyncio.get_running_loop()
-    first: int | None = None
-    most = 0
+    counts: list[int] = []
+    most = written = 0
     grew_at = loop.time()
 
     def told(count: int) -> None:
-        nonlocal first, most, grew_at
-        first = count if first is None else first
+        nonlocal most, grew_at
+        # The first and the last count of an attempt are what it found and what it left.
+        counts[1:] = [count]
         if count > most:
             most, grew_at = count, loop.time()
         progress(count)
 
     while True:
+        counts.clear()
         try:
             done = await attempt(told)
         except Unavailable:
             if loop.time() - grew_at >= deadline_seconds:
                 raise
+            written += counts[-1] - counts[0] if counts else 0
             await asyncio.sleep(AGAIN_SECONDS)
         else:
-            total = done.imported + done.skipped
-            skipped = done.skipped if first is None else min(first, total)
-            return Imported(total - skipped, skipped)
+            return Imported(done.imported + written, done.skipped - written)
 
 
 @dataclass(frozen=True, slots=True)
