@@ -9,6 +9,7 @@ from tests.e2e.console_blocks import PROMPT, command_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_BY = {
+    "docs/guides/consuming.md": "tests/integration/test_consumers.py",
     "README.md": "tests/e2e/test_readme.py",
     "docs/guides/cli.md": "tests/integration/test_cli.py",
     "docs/runbooks/rebuild.md": "tests/integration/test_cli.py",
