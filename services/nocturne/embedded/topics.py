@@ -1,5 +1,7 @@
 """Create the ledger's topics on an embedded broker, once; nothing in them ever expires."""
 
+import time
+
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
@@ -12,6 +14,8 @@ from nocturne.core import topics
 from nocturne.embedded.errors import EmbeddedError
 
 ADMIN_SECONDS_MAX = 30
+SHOWN_SECONDS_MAX = 15.0
+LOOK_SECONDS = 0.05
 MIB = 1024 * 1024
 # The largest command, plus room for what rides beside it (headers, framing).
 COMMAND_BYTES_MAX = MIB + 64 * 1024
@@ -45,7 +49,8 @@ def ensure(bootstrap: str, partitions: int) -> None:
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     wanted = plan(partitions)
     try:
-        missing = [name for name in wanted if name not in _present(client)]
+        present = _present(client)
+        missing = [name for name in wanted if name not in present]
         _create(client, {name: wanted[name] for name in missing})
         _check(client, wanted)
     except KafkaException as error:
@@ -84,10 +89,22 @@ def _create(client: AdminClient, wanted: dict[str, tuple[int, dict[str, str]]]) 
 
 
 def _check(client: AdminClient, wanted: dict[str, tuple[int, dict[str, str]]]) -> None:
-    present = _present(client)
+    present = _all_present(client, set(wanted))
     for name, (count, _) in wanted.items():
-        if present.get(name) != count:
+        if present.get(name, 0) != count:
             raise EmbeddedError(
-                f"The topic {name} has {present.get(name, 'no')} partitions, expected {count} from "
+                f"The topic {name} has {present.get(name, 0)} partitions, expected {count} from "
                 "the genesis: this home's broker belongs to another ledger, use another home."
             )
+
+
+def _all_present(client: AdminClient, names: set[str]) -> dict[str, int]:
+    """The partitions of each topic. A topic that was just made is shown a moment later only: the
+    controller has it before the broker's metadata do.
+    """
+    deadline = time.monotonic() + SHOWN_SECONDS_MAX
+    while True:
+        present = _present(client)
+        if all(present.get(name) for name in names) or time.monotonic() > deadline:
+            return present
+        time.sleep(LOOK_SECONDS)

@@ -171,6 +171,7 @@ def test_every_attack_is_pinned() -> None:
     assert {bad.name for bad in bad_exports()} == set(FAULTS)
 
 
+@pytest.mark.slow
 def test_every_byte_of_an_export_counts(random: Random) -> None:
     ledger = small_ledger()
     trusted = ledger.state.ledger_id

@@ -136,6 +136,7 @@ def test_what_is_no_repository_is_a_failed_check(shell: Shell, path: str) -> Non
     assert shell.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,
