@@ -1,4 +1,7 @@
-"""Ten thousand hostile inputs to each parser: read, or refused in words, and little memory."""
+"""Hostile inputs to each parser: read, or refused in words, and little memory.
+
+`make hostile` gives ten thousand to each, and to each entrance of a running ledger.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from tests.hostile.inputs import hostile_bytes, hostile_text
 from tests.hostile.parsers import PARSERS, Parser
 
-INPUTS: Final = int(os.environ.get("NOCTURNE_HOSTILE_INPUTS", "10000"))
+INPUTS: Final = int(os.environ.get("NOCTURNE_HOSTILE_INPUTS", "2000"))
 SLOW_INPUTS: Final = INPUTS // 10
 """Where one input costs a file or a whole verification."""
 SLOW: Final = ("settings", "Settings", "runtime.journal", "audit.verify", "core.snapshot")

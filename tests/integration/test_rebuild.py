@@ -267,6 +267,7 @@ def test_under_load_no_answer_fails_and_none_goes_back(stack: Stack) -> None:
         assert_read_model_equals_the_fold(stack)
 
 
+@pytest.mark.long
 def test_the_live_projection_may_be_killed_while_it_is_rebuilt(stack: Stack) -> None:
     chain = stack.chain
     chain.grow(60, seed=14)
@@ -374,6 +375,7 @@ def test_a_read_model_that_the_projection_refuses_is_replaced(stack: Stack) -> N
         assert_read_model_equals_the_fold(stack)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "statement, table",
     [
@@ -427,6 +429,7 @@ def test_a_database_of_a_newer_version_is_refused(stack: Stack) -> None:
     assert "run a version that is not older" in (stack.folder / "newer.log").read_text()
 
 
+@pytest.mark.long
 def test_a_live_read_model_of_an_older_version_is_brought_to_this_one(stack: Stack) -> None:
     files = migrations()
     assert len(files) > 1
@@ -537,6 +540,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(stack: Stack) -> None:
         assert_read_model_equals_the_fold(stack)
 
 
+@pytest.mark.long
 def test_begun_afresh_if_asked_for(stack: Stack) -> None:
     stack.chain.grow(10, seed=24)
     stack.publish_all()
@@ -566,6 +570,7 @@ def test_a_second_one_at_the_same_time_is_refused(stack: Stack) -> None:
         assert report["attempts"] > 1
 
 
+@pytest.mark.long
 def test_the_database_may_be_killed_while_it_is_rebuilt(
     tmp_path: Path, kafka_broker: Broker
 ) -> None:
@@ -613,6 +618,7 @@ def server_again(server: Server, log: Path) -> Iterator[None]:
 # What is kept -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_what_was_live_is_kept_if_asked_for_and_nobody_has_a_right_in_it(stack: Stack) -> None:
     stack.chain.grow(5, seed=27)
     stack.publish_all()
@@ -643,6 +649,7 @@ def test_the_rights_of_the_roles_are_those_of_before(stack: Stack) -> None:
         assert set(stack.rows(query)) == before
 
 
+@pytest.mark.long
 def test_strangers_records_are_counted_once_whoever_read_them(stack: Stack) -> None:
     chain = stack.chain
     chain.grow(12, seed=29)
