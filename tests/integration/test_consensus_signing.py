@@ -466,7 +466,7 @@ def test_a_kind_with_other_code_is_one_clear_sentence(stand: Stand) -> None:
     stand.genesis_file.write_bytes(encode_genesis(replace(genesis, kinds=(changed, *others))))
     refused = stand.start("consensus", healthy=False)
     assert refused.ended() == 1
-    assert "install the release that the ledger was founded with" in refused.said()
+    assert "in the release that the ledger was founded with" in refused.said()
     unknown = replace(first, version=77)
     stand.genesis_file.write_bytes(encode_genesis(replace(genesis, kinds=(unknown, *others))))
     refused = stand.start("consensus", healthy=False)
