@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -30,23 +31,39 @@ _GZIP: Final = b"\x1f\x8b"
 
 @dataclass
 class InputFile:
-    """A regular file; `read_bytes` is how much of it was read, of `size`, packed or not."""
+    """A regular file, which must stay as it is while it is in use: what is read of one that
+    changes is neither the old nor the new. `read_bytes` is how much of it was read, of `size`,
+    packed or not.
+    """
 
     path: Path
     bytes_max: int = BYTES_MAX
     size: int = field(init=False)
     read_bytes: int = field(init=False, default=0)
+    _stood: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        # OSError where there is none, or none that may be read: it names the file itself.
-        with self.path.open("rb") as file:
-            mode = self.path.stat()
-            if not stat.S_ISREG(mode.st_mode):
-                raise SourceFault(
-                    "", f"{self.path} is no regular file: it is read more than once, so save it."
-                )
-            self.size = mode.st_size
+        # OSError where there is none, or none that may be read: it names the file itself. Asked
+        # before it is opened, which a named pipe would have wait for somebody who writes.
+        found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise SourceFault(
+                "", f"{self.path} is no regular file: it is read more than once, so save it."
+            )
+        self.size = found.st_size
+        self._stood = _identity(found)
+        with _open(self.path) as file:
+            self.check_unchanged(file)
             file.read(1)
+
+    def check_unchanged(self, file: IO[bytes]) -> None:
+        """`SourceFault` when the open `file` is not, or not any more, what it was at first."""
+        if _identity(os.fstat(file.fileno())) != self._stood:
+            raise SourceFault(
+                "",
+                f"{self.path} changed while it was imported: what is there may be neither the old "
+                "file nor the new; import a copy that nobody writes to.",
+            )
 
     @property
     def stem(self) -> str:
@@ -60,7 +77,8 @@ class InputFile:
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
         """The file's content, unpacked."""
-        with self.path.open("rb") as packed:
+        with _open(self.path) as packed:
+            self.check_unchanged(packed)
             is_packed = packed.read(len(_GZIP)) == _GZIP
             packed.seek(0)
             unpacked = gzip.GzipFile(fileobj=packed) if is_packed else packed
@@ -109,6 +127,9 @@ class _Counted(io.RawIOBase):
             raise SourceFault(
                 self._place, f"the packed file is damaged ({fault}): fetch it again."
             ) from fault
+        finally:
+            # After each piece and at the end, before anybody makes records of it.
+            self._owner.check_unchanged(self._packed)
         self._unpacked_bytes += len(data)
         self._owner.read_bytes = self._packed.tell()
         if self._unpacked_bytes > self._owner.bytes_max:
@@ -123,3 +144,13 @@ class _Counted(io.RawIOBase):
     @property
     def _place(self) -> str:
         return f"byte {self._unpacked_bytes} of the content"
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The file, without waiting should it have become a named pipe meanwhile."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    """Which file it is, and as of when: a write to it changes its time or its size."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

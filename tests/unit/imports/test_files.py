@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,89 @@ def test_a_folder_and_a_file_that_is_not_there_are_the_systems_word(tmp_path: Pa
 def test_a_device_is_no_file_to_import() -> None:
     with pytest.raises(SourceFault, match=r"no regular file"):
         InputFile(Path("/dev/null"))
+
+
+def test_a_named_pipe_is_no_file_to_import_and_nobody_waits_for_its_writer(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code = (
+        "import sys, pathlib; from nocturne.imports.files import InputFile;"
+        "InputFile(pathlib.Path(sys.argv[1]))"
+    )
+    # In a process of its own, which can be ended should it wait.
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(pipe)], capture_output=True, text=True, timeout=30
+    )
+    assert "no regular file" in done.stderr
+
+
+def test_a_file_that_became_a_named_pipe_has_changed(tmp_path: Path) -> None:
+    file = InputFile(made(tmp_path, b"a\n"))
+    file.path.unlink()
+    os.mkfifo(file.path)
+    with pytest.raises(SourceFault, match="changed while it was imported"):
+        list(file.lines())
+
+
+def _grown(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more\n")
+
+
+def _touched(path: Path) -> None:
+    # As long as before, in place: only its time tells.
+    path.write_bytes(b"b" * path.stat().st_size)
+    os.utime(path, ns=(1, 1))
+
+
+def _replaced(path: Path) -> None:
+    found = path.stat()
+    other = made(path.parent, b"c" * found.st_size, "other")
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.replace(path)
+
+
+def _shortened(path: Path) -> None:
+    os.truncate(path, 10)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("change", [_grown, _touched, _replaced, _shortened])
+def test_a_file_that_changed_between_two_readings_is_not_mixed(
+    tmp_path: Path, change: Callable[[Path], None], is_packed: bool
+) -> None:
+    data = b"a" * 1000
+    file = InputFile(made(tmp_path, gzip.compress(data) if is_packed else data))
+    assert b"".join(file.chunks()) == data
+    change(file.path)
+    with pytest.raises(SourceFault, match=r"changed while it was imported.*import a copy"):
+        next(file.chunks())
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("change", [_grown, _touched, _shortened])
+def test_a_file_that_changes_while_it_is_read_gives_nothing_of_the_new(
+    tmp_path: Path, change: Callable[[Path], None], is_packed: bool
+) -> None:
+    data = os.urandom(4 * CHUNK_BYTES)
+    file = InputFile(made(tmp_path, gzip.compress(data) if is_packed else data))
+    chunks = file.chunks()
+    taken = next(chunks)
+    change(file.path)
+    with pytest.raises(SourceFault, match="changed while it was imported"):
+        next(chunks)
+    assert taken == data[: len(taken)]
+
+
+def test_a_file_that_changes_after_its_last_piece_says_so(tmp_path: Path) -> None:
+    file = InputFile(made(tmp_path, b"a\n"))
+    lines = file.lines()
+    assert next(lines) == (1, b"a")
+    _touched(file.path)
+    with pytest.raises(SourceFault, match="changed while it was imported"):
+        next(lines)
 
 
 @pytest.mark.parametrize(
