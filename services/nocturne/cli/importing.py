@@ -392,6 +392,8 @@ def _ends_as_said() -> Iterator[None]:
         )
         raise bad_use(f"{stopped.fault} {rest if count else 'Nothing was imported.'}") from stopped
     except ImportRefused as refused:
+        if refused.refused is None:
+            raise Failure(ExitCode.FAILED, f"{refused}.") from refused
         raise Failure(
             ExitCode.FAILED,
             f"The ledger refused event {refused.number} of {refused.session}: "

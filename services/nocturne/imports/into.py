@@ -20,7 +20,7 @@ from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, SessionId
 from nocturne.core.receipts import Reason
-from nocturne.imports.drafts import Draft, attempt_of, command_of
+from nocturne.imports.drafts import ATTEMPTS_END, Draft, attempt_of, command_of
 
 IN_FLIGHT_MAX: Final = 128
 """Commands unanswered at a time: enough to fill a block while the last one is certified."""
@@ -59,10 +59,17 @@ class Target(Protocol):
 
 
 class ImportRefused(NocturneError):  # noqa: N818
-    """The ledger refused what no second try would change: `refused` says why."""
+    """The ledger refused what no second try would change: `refused` says why. None where there is
+    no id left to ask under; then nothing was asked.
+    """
 
-    def __init__(self, session: SessionId, number: int, refused: Refused) -> None:
-        super().__init__(f"event {number} of {session} was refused: {refused.reason.name}")
+    def __init__(self, session: SessionId, number: int, refused: Refused | None) -> None:
+        super().__init__(
+            f"event {number} of {session} was refused: {refused.reason.name}"
+            if refused is not None
+            else f"event {number} of {session} cannot be asked for: all {ATTEMPTS_END} attempts "
+            "of this author there are used up; import under another name or as another author"
+        )
         self.session = session
         self.number = number
         self.refused = refused
@@ -101,7 +108,7 @@ async def bring(
     """
     written = 0
     stalled = 0
-    there, attempt = await _names(target, place.session, name_of, 0)
+    there, attempt = await _names(target, place, name_of, 0)
     while True:
         progress(len(there))
         result = await _round(target, place, drafts_after(there), attempt, len(there), progress)
@@ -109,7 +116,7 @@ async def bring(
         if result.refused is None:
             return Imported(written, result.last - written)
         before = len(there)
-        there, last = await _names(target, place.session, name_of, _head(result))
+        there, last = await _names(target, place, name_of, _head(result))
         # Never back to an attempt of before: its ids are below those that were refused meanwhile.
         attempt = max(attempt + 1, last)
         stalled = 0 if len(there) > before else stalled + 1
@@ -171,10 +178,7 @@ async def _round(
     progress: Callable[[int], None],
 ) -> _Round:
     """Ask for the drafts, under the ids of this attempt, until one is refused."""
-    commands = (
-        command_of(draft, target.ledger_id, place.session, place.opening, place.author, attempt)
-        for draft in drafts
-    )
+    commands = (_command(target, place, draft, attempt) for draft in drafts)
     in_flight_max = min(IN_FLIGHT_MAX, max(1, target.genesis.limits.id_window // 2))
     written = 0
     async with aclosing(target.submit_all(commands, in_flight_max)) as results:
@@ -196,6 +200,17 @@ async def _round(
     return _Round(written, at, None)
 
 
+def _command(target: Target, place: Place, draft: Draft, attempt: int) -> SignedCommand:
+    check_attempt(place.session, draft.number, attempt)
+    return command_of(draft, target.ledger_id, place.session, place.opening, place.author, attempt)
+
+
+def check_attempt(session: SessionId, number: int, attempt: int) -> None:
+    """`ImportRefused` when a command id cannot hold this attempt."""
+    if attempt >= ATTEMPTS_END:
+        raise ImportRefused(session, number, None)
+
+
 def mends(refused: Refused) -> bool:
     """Asking again from where the session stands may help: for an unopened one it may be that the
     command that opens it got lost.
@@ -211,21 +226,22 @@ def _head(result: _Round) -> int:
 
 
 async def _names(
-    target: Target, session: SessionId, name_of: Callable[[Event], str], at_least: int
+    target: Target, place: Place, name_of: Callable[[Event], str], at_least: int
 ) -> tuple[list[str], int]:
     """The names of all events, once a reader shows at least so many (it trails the ledger), and
-    the last attempt that any of them came from.
+    the last attempt that one of this author came from: the ids of others are theirs to choose.
     """
     for _ in range(LOOKS_MAX):
         names: list[str] = []
         attempt = 0
-        async for event in target.events(session, 1):
+        async for event in target.events(place.session, 1):
             names.append(name_of(event))
-            attempt = max(attempt, attempt_of(event.command.command_id))
+            if event.header.author == place.author.id:
+                attempt = max(attempt, attempt_of(event.command.command_id))
         if len(names) >= at_least:
             return names, attempt
         await asyncio.sleep(LOOK_SECONDS)
     raise Unavailable(
-        f"The projection shows {len(names)} of at least {at_least} events of {session}: run the "
-        "import again once 'nocturne status' shows no lag."
+        f"The projection shows {len(names)} of at least {at_least} events of {place.session}: run "
+        "the import again once 'nocturne status' shows no lag."
     )

@@ -18,19 +18,13 @@ from typing import Final, Protocol
 from nocturne.client.building import Author
 from nocturne.client.results import Committed, Refused, Result, Session, Status, Undecided
 from nocturne.core.commands import Opening, SignedCommand
-from nocturne.core.encoding import sha256, u64
+from nocturne.core.encoding import sha256, u64, variable
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, SessionId
-from nocturne.imports.drafts import (
-    IDENTITY_BYTES,
-    Draft,
-    attempt_of,
-    command_of,
-    payload_bytes_max,
-)
-from nocturne.imports.into import ImportRefused, mends
+from nocturne.imports.drafts import Draft, attempt_of, command_of, payload_bytes_max
+from nocturne.imports.into import ImportRefused, check_attempt, mends
 from nocturne.imports.records import CONTENT_TYPE, Record, Source, SourceFault, record_name
 
 DEADLINE_SECONDS: Final = 120.0
@@ -285,12 +279,15 @@ class _Bringing:
         if number <= lane.done:
             return None
         if number <= lane.shown:
-            lane.digest = _digest(lane.digest, number, lane.name)
+            lane.digest = _digest(
+                lane.digest, record.event_type, CONTENT_TYPE, record.occurred_at, record.payload
+            )
             if number == lane.shown:
                 self._check_is_ours(record.session, lane, lane.shown_digest)
             return None
         if lane.held:
             return None
+        check_attempt(record.session, number, lane.attempt)
         lane.sent = number
         draft = Draft(
             number,
@@ -399,21 +396,32 @@ class _Bringing:
             lane.asked = True
 
     async def _digest_of(self, session: SessionId, first: int, last: int) -> tuple[bytes, int]:
-        """A hash over whose events stand from `first` to `last`, and their last attempt."""
+        """A hash over what the events from `first` to `last` say, and the author's last attempt.
+
+        What they say, and not their ids: those follow from the source, so whoever has it can put
+        anything else under them. Others' ids name no attempt of this author, for the same reason.
+        """
         digest, attempt, number = b"", 0, first
         async with aclosing(self._target.events(session, first)) as events:
             async for event in events:
                 self._touch()
-                identity = event.command.command_id
-                attempt = max(attempt, attempt_of(identity))
-                digest = _digest(digest, number, identity[-IDENTITY_BYTES:])
+                header = event.header
+                if header.author == self._author.id:
+                    attempt = max(attempt, attempt_of(event.command.command_id))
+                digest = _digest(
+                    digest,
+                    header.event_type,
+                    header.content_type,
+                    header.occurred_at,
+                    event.payload.data,
+                )
                 if number == last:
                     return digest, attempt
                 number += 1
         raise Unavailable(f"event {number} of {session} is not readable")
 
     def _check_is_ours(self, session: SessionId, lane: _Lane, digest: bytes) -> None:
-        """The events from `lane.done` to `lane.read` came from this source."""
+        """The events from `lane.done` to `lane.read` say what this source says."""
         if digest != lane.digest:
             raise NotThisSource(
                 f"The first {lane.read} events of {session} are not what the source says: import "
@@ -458,6 +466,14 @@ class _Bringing:
             yield result
 
 
-def _digest(before: bytes, number: int, name: bytes) -> bytes:
-    """A hash over the names of records in their order, as command ids carry them."""
-    return sha256(before + u64(number) + name[:IDENTITY_BYTES])
+def _digest(
+    before: bytes, event_type: str, content_type: str, occurred_at: int, payload: bytes
+) -> bytes:
+    """A hash over what one event says, and over those before it."""
+    return sha256(
+        variable(before)
+        + variable(event_type.encode())
+        + variable(content_type.encode())
+        + u64(occurred_at)
+        + variable(payload)
+    )

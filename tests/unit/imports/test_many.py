@@ -17,13 +17,15 @@ from tests.vectors.synthetic import make_genesis
 
 from nocturne.client.building import Author
 from nocturne.client.results import Level
+from nocturne.core.commands import Opening
 from nocturne.core.errors import Unavailable
 from nocturne.core.genesis import Limits
 from nocturne.core.identifiers import SessionId
-from nocturne.imports import into, many
+from nocturne.imports import drafts, into, many
+from nocturne.imports.drafts import Draft, command_of
 from nocturne.imports.into import Imported, ImportRefused
 from nocturne.imports.many import Brought, ImportStopped, NoSuchKind, NotThisSource, bring_all
-from nocturne.imports.records import Record, SourceFault
+from nocturne.imports.records import CONTENT_TYPE, Record, SourceFault, record_name
 
 Answer = TypeVar("Answer")
 
@@ -222,6 +224,55 @@ def test_a_session_that_holds_something_else_is_never_added_to(changed: int) -> 
     with pytest.raises(NotThisSource, match="not what the source says"):
         run(ledger, Listed([*other, record("s/0", 99)]))
     assert held(ledger) == before
+
+
+def put(ledger: MemoryLedger, author: Author, record: Record, attempt: int, source: bytes) -> None:
+    """The first event of a session, under the id that an import gives to another record."""
+    draft = Draft(1, source, record.event_type, CONTENT_TYPE, record.payload, record.occurred_at)
+    opening = Opening("facts", 1)
+    signed = command_of(draft, ledger.ledger_id, record.session, opening, author, attempt)
+    finished(ledger.submit(signed, Level.SIGNED, 1.0))
+    assert len(ledger.events_of[record.session]) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"payload": b"{}"}, {"event_type": "Other"}, {"occurred_at": 9}]
+)
+def test_other_contents_under_the_ids_of_the_source_are_not_there_already(
+    changes: dict[str, Any],
+) -> None:
+    ledger, mine = MemoryLedger(), record("s/0", 1)
+    put(ledger, Author.of(BOB), replace(mine, **changes), 0, record_name(b"", mine))
+    for records in ([mine], [mine, record("s/0", 2)]):
+        with pytest.raises(NotThisSource, match="not what the source says"):
+            run(ledger, Listed(records))
+    assert len(ledger.events_of["s/0"]) == 1
+
+
+def test_another_event_type_for_the_same_rows_is_another_source() -> None:
+    ledger, records = MemoryLedger(), interleaved(1, 3)
+    run(ledger, Listed(records))
+    with pytest.raises(NotThisSource, match="import under another prefix"):
+        run(ledger, Listed([replace(one, event_type="Other") for one in records]))
+
+
+def test_ids_of_others_use_up_no_attempts_of_this_author() -> None:
+    ledger, mine = MemoryLedger(), record("s/0", 1)
+    put(ledger, Author.of(BOB), mine, drafts.ATTEMPTS_END - 1, record_name(b"", mine))
+    # Bob did not let Alice in: the ledger says so, and there is an id to ask under.
+    with pytest.raises(ImportRefused, match="NOT_A_MEMBER"):
+        run(ledger, Listed([mine, record("s/0", 2)]))
+
+
+def test_when_all_attempts_are_used_up_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, mine = MemoryLedger(), record("s/0", 1)
+    put(ledger, Author.of(ALICE), mine, drafts.ATTEMPTS_END - 1, record_name(b"", mine))
+    # The last attempt still has ids; one lost command asks for the attempt after it.
+    ledger.lose_before = len(ledger.commands)
+    more = [mine, record("s/0", 2), record("s/0", 3)]
+    with pytest.raises(ImportRefused, match="all 65536 attempts") as caught:
+        run(ledger, Listed(more))
+    assert caught.value.refused is None
 
 
 def test_what_others_wrote_into_a_session_is_seen_before_anything_is_added() -> None:
