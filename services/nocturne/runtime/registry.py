@@ -12,11 +12,13 @@ import base64
 import http.client
 import json
 import re
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -37,7 +39,8 @@ from nocturne.core.topics import (
 )
 
 SECONDS_MAX: Final = 10.0
-"""For one answer: a registry that thinks longer about a lookup is away."""
+"""For one answer, from the first look at its host's name to the last byte: a registry that thinks
+longer about a lookup is away."""
 ANSWER_BYTES_MAX: Final = 1 << 20
 """An answer holds one schema, as text within JSON; the largest of ours is 7 kB."""
 ANSWER_DEPTH_MAX: Final = 16
@@ -52,7 +55,8 @@ _SCHEMA_NOT_FOUND: Final = 40403
 _MODE_NOT_SET: Final = 40408
 _CONFLICT: Final = 409
 _REFUSED_SCHEMA: Final = 422
-_ADDRESS: Final = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
+# No @ in the path: before it stands a password with a slash in it, which must be written %2F.
+_ADDRESS: Final = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#@]*)?")
 
 
 class Compatibility(StrEnum):
@@ -128,10 +132,15 @@ def subject_of(topic: str) -> str:
 
 def is_address(text: str) -> bool:
     """Whether this can be a registry's address: http or https, a host, perhaps a path."""
+    if not _ADDRESS.fullmatch(text):
+        return False
     try:
-        return bool(_ADDRESS.fullmatch(text) and urllib.parse.urlsplit(text).hostname)
+        parts = urllib.parse.urlsplit(text)
+        # Asked for its fault: a password that is cut at its slash looks like a port.
+        _ = parts.port
+        return bool(parts.hostname)
     except ValueError:
-        # Brackets that are no IPv6 address.
+        # Brackets that are no IPv6 address, or a port that is no number up to 65535.
         return False
 
 
@@ -235,6 +244,11 @@ class Registry:
                 f"404 {answer.reason}: give the address of Confluent's API, as in "
                 "http://registry:8081 or, of Apicurio, http://registry:8080/apis/ccompat/v7",
             )
+        if 300 <= answer.status < 400:
+            # Not followed: the password is for this host alone, and so is the trust in its answer.
+            raise self._strange(
+                topic, f"{answer.status}: it sends on to another address: give the final address"
+            )
         if answer.status != 200:
             raise self._strange(topic, f"{answer.status} {answer.reason}")
         if not isinstance(answer.value, dict):
@@ -248,8 +262,12 @@ class Registry:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, self._headers, method=method)
         try:
-            with _opened(request) as answer:
-                return _read(answer)
+            return _within_seconds_max(lambda: _exchanged(request))
+        except TimeoutError as fault:
+            raise Unavailable(
+                f"registry {self.url}: it did not answer within {SECONDS_MAX:g} s: check that it "
+                "runs and that NOCTURNE_REGISTRY_URL or --registry names it"
+            ) from fault
         except Malformed as fault:
             raise Unavailable(f"registry {self.url}: its answer is not usable: {fault}") from fault
         except (OSError, http.client.HTTPException, ValueError) as fault:
@@ -281,11 +299,43 @@ class _Answer:
         return _shown(said)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect the answer that it is; urllib would take the password to any host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _within_seconds_max(work: Callable[[], _Answer]) -> _Answer:
+    """What `work` gives; `TimeoutError` when that takes longer.
+
+    A socket's own timeout begins anew with each byte, and neither it nor a clock beside the body
+    sees names that are looked up, handshakes and headers. So the work is left behind in a daemon
+    thread, which no process waits for: who gets the error ends, or asks again on a person's word.
+    """
+    done: Future[_Answer] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as fault:
+            done.set_exception(fault)
+
+    threading.Thread(target=run, name="registry", daemon=True).start()
+    return done.result(SECONDS_MAX)
+
+
+def _exchanged(request: urllib.request.Request) -> _Answer:
+    with _opened(request) as answer:
+        return _read(answer)
+
+
 @contextmanager
 def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPResponse]:
     """The answer, whatever its status."""
     try:
-        answer = urllib.request.urlopen(request, timeout=SECONDS_MAX)
+        opener = urllib.request.build_opener(_NoRedirect)
+        answer = opener.open(request, timeout=SECONDS_MAX)
     except urllib.error.HTTPError as refused:
         answer = refused
     with answer:
@@ -293,7 +343,7 @@ def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPRespons
 
 
 def _read(answer: http.client.HTTPResponse) -> _Answer:
-    """At most `ANSWER_BYTES_MAX` within `SECONDS_MAX`, however slowly they drip."""
+    """At most `ANSWER_BYTES_MAX`; ends after `SECONDS_MAX` though nobody waits any more."""
     deadline = time.monotonic() + SECONDS_MAX
     body = bytearray()
     while chunk := answer.read1(_CHUNK_BYTES):
@@ -301,7 +351,7 @@ def _read(answer: http.client.HTTPResponse) -> _Answer:
         if len(body) > ANSWER_BYTES_MAX:
             raise Malformed(f"expected at most {ANSWER_BYTES_MAX} bytes")
         if time.monotonic() > deadline:
-            raise Malformed(f"it did not end within {SECONDS_MAX:g} s")
+            raise TimeoutError
     try:
         value = parse_json(bytes(body), ANSWER_BYTES_MAX, ANSWER_DEPTH_MAX)
     except Malformed:
