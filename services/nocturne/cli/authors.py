@@ -126,6 +126,12 @@ def next_key(home: Home, name: str, state: AuthorState) -> Signer:
     return load_signer(file)
 
 
+def waiting_key(home: Home, name: str, state: AuthorState) -> Signer | None:
+    """The key after the current one, None if no run has made it."""
+    file = _numbered(home, name, state.current + 1)
+    return load_signer(file) if file.exists() else None
+
+
 # -----------------------------------------------------------------------------------------------
 
 

@@ -288,17 +288,22 @@ def _draft(wish: Wish, author: Author) -> Draft:
 
 async def until_readable(ledger: Ledger, result: Result) -> None:
     """Wait a moment for the projection, so that the next command line finds what this one wrote."""
-    if isinstance(result, Undecided):
-        return
+    if not isinstance(result, Undecided):
+        # The command is decided, whether or not anybody can read it just now.
+        await is_readable(ledger, result.place.height)
+
+
+async def is_readable(ledger: Ledger, height: int) -> bool:
+    """Wait a moment for the projection to hold a block; whether it does."""
     try:
         for _ in range(READABLE_LOOKS_MAX):
             status = await within(ledger.status(), READABLE_LOOK_SECONDS_MAX)
-            if status.applied_through.height >= result.place.height:
-                return
+            if status.applied_through.height >= height:
+                return True
             await asyncio.sleep(READABLE_LOOK_SECONDS)
     except (Unavailable, Failure):
-        # The command is decided, whether or not anybody can read it just now.
-        return
+        return False
+    return False
 
 
 def _exit_as(wish: Wish, signed: SignedCommand, result: Result) -> None:

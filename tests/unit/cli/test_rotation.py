@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 from tests.unit.cli.memory_ledger import MemoryLedger, Shell
 
-from nocturne.cli import author_state, authors
+from nocturne.cli import author_state, authors, writing
 from nocturne.client.results import Level, Result
 from nocturne.core.commands import SignedCommand
+from nocturne.core.events import Event
 from nocturne.embedded.home import Home
 from nocturne.runtime.home import held_alone
 
@@ -152,6 +153,108 @@ def test_a_rotation_that_was_not_decided_in_time_is_finished_by_the_next(
     told = shell.json("keys", "rotate", "alice")
     assert told["key"] != alice["key"]
     assert writes(shell) == 0
+
+
+def lose_the_answer(shell: Shell, monkeypatch: pytest.MonkeyPatch, *act: str) -> None:
+    with monkeypatch.context() as patched:
+        crash_after_submit(patched)
+        with pytest.raises(Crash):
+            shell.run("keys", *act)
+
+
+def trail(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
+    """The read side stands where it does now; an old key that asks again is refused, as on a ledger
+    that checks the key before the id.
+    """
+    applied = shell.ledger._applied()
+    seen = {name: list(events) for name, events in shell.ledger.events_of.items()}
+    seen.pop("~ledger", None)
+
+    async def outcome(*_: object) -> Result | None:
+        return None
+
+    async def events(_: MemoryLedger, session: str, *__: object) -> AsyncGenerator[Event, None]:
+        for event in seen.get(session, []):
+            yield event
+
+    monkeypatch.setattr(MemoryLedger, "outcome", outcome)
+    monkeypatch.setattr(MemoryLedger, "events", events)
+    monkeypatch.setattr(MemoryLedger, "_applied", lambda _: applied)
+    monkeypatch.setattr(writing, "READABLE_LOOKS_MAX", 2)
+
+
+def refuse_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy is answered by its own refusal, and its first outcome is not found."""
+
+    def decide(ledger: MemoryLedger, signed: SignedCommand) -> Result:
+        return ledger._result(signed)
+
+    async def outcome(*_: object) -> Result | None:
+        return None
+
+    monkeypatch.setattr(MemoryLedger, "_decide", decide)
+    monkeypatch.setattr(MemoryLedger, "outcome", outcome)
+
+
+def test_a_lost_answer_and_a_trailing_read_side_lose_no_key(
+    shell: Shell, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_copies(monkeypatch)
+    lose_the_answer(shell, monkeypatch, "rotate", "alice")
+    with monkeypatch.context() as patched:
+        trail(patched, shell)
+        assert shell.run("keys", "rotate", "alice") == 3
+        assert "cannot be read yet" in shell.err
+    assert shell.json_lines("keys", "list")[0]["state"] == "rotating"
+    told = shell.json("keys", "rotate", "alice")
+    assert (told["author"], told["before"]) == (alice["author"], alice["key"])
+    assert writes(shell) == 0
+    assert len(shell.ledger.events_of["~ledger"]) == 1
+
+
+def test_a_copy_sent_by_a_retry_loses_no_key(
+    shell: Shell, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_copies(monkeypatch)
+    whole = MemoryLedger.submit
+
+    async def twice(
+        ledger: MemoryLedger, signed: SignedCommand, wait: Level, deadline: float
+    ) -> Result:
+        await whole(ledger, signed, wait, deadline)
+        return await whole(ledger, signed, wait, deadline)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryLedger, "submit", twice)
+        told = shell.json("keys", "rotate", "alice")
+    assert told["key"] != alice["key"]
+    assert writes(shell) == 0
+
+
+def test_a_home_that_forgot_what_it_had_asked_for_is_healed(
+    shell: Shell, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_answer(shell, monkeypatch, "rotate", "alice")
+    authors.keep_state(Home(shell.home), "alice", author_state.ONE_KEY)
+    assert writes(shell) == 1
+    assert shell.json("keys", "rotate", "alice")["author"] == alice["author"]
+    assert writes(shell) == 0
+    assert len(shell.ledger.events_of["~ledger"]) == 1
+
+
+@pytest.mark.parametrize("trails", [False, True])
+def test_a_revocation_finishes_a_rotation_first(
+    shell: Shell, alice: Any, monkeypatch: pytest.MonkeyPatch, trails: bool
+) -> None:
+    lose_the_answer(shell, monkeypatch, "rotate", "alice")
+    if trails:
+        with monkeypatch.context() as patched:
+            trail(patched, shell)
+            assert shell.run("keys", "revoke", "alice", "--yes") == 3
+    assert shell.run("keys", "revoke", "alice", "--yes") == 0
+    (listed,) = shell.json_lines("keys", "list")
+    assert (listed["state"], len(listed["retired"])) == ("revoked", 1)
+    assert len(shell.ledger.events_of["~ledger"]) == 2
 
 
 def test_a_revoked_author_stays_so(shell: Shell, alice: Any) -> None:
