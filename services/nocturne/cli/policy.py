@@ -113,7 +113,8 @@ def policy_set(
     )
     record = sign_control(control, (signer,))
     if out is not None:
-        _write(out, record)
+        with out.open("xb") as file:
+            file.write(record)
         around.say(
             f"Signed by 1 of {now.operator_threshold}: the others run 'nocturne policy sign {out}',"
             f" then anyone 'nocturne policy submit {out}'."
@@ -141,7 +142,7 @@ def policy_sign(
     around.out.print(f"Decision {control.number} of ledger {format_hash(control.ledger_id)}:")
     around.out.print(table(_RULES, map(_rule_row, policy_of(control))))
     signed = cosign_control(record, _signer(around, home, key))
-    _write(file, signed)
+    _replace(file, signed)
     signers = {one.key_id for one in decode_control(signed)[1]}
     around.say(f"Signed by {len(signers)}: 'nocturne policy submit {file}' brings it in.")
 
@@ -250,8 +251,12 @@ def _read_record(file: Path) -> bytes:
     return data
 
 
-def _write(file: Path, record: bytes) -> None:
-    file.write_bytes(record)
+def _replace(file: Path, record: bytes) -> None:
+    """Written beside it first: a signature that could not be written loses none that was."""
+    fresh = file.with_name(f"{file.name}.signed")
+    with fresh.open("xb") as opened:
+        opened.write(record)
+    fresh.replace(file)
 
 
 def _governance_json(found: Governance) -> JsonValue:

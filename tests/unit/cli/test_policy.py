@@ -55,6 +55,14 @@ def test_a_threshold_of_operators_signs_one_proposal(shell: Shell, tmp_path: Pat
     assert "expected number 2, got 1" in shell.err
 
 
+def test_a_proposal_is_never_written_over_another_file(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    file.write_text("something else")
+    key = key_file(tmp_path, 0)
+    assert shell.run("policy", "set", "[]", "--key", str(key), "--out", str(file)) == 2
+    assert file.read_text() == "something else"
+
+
 def test_one_of_two_signatures_is_not_brought_in_alone(shell: Shell, tmp_path: Path) -> None:
     file = key_file(tmp_path, 0)
     assert shell.run("policy", "set", json.dumps(RULES), "--key", str(file)) == 2
