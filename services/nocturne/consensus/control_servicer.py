@@ -19,7 +19,6 @@ from google.rpc.status_pb2 import Status
 
 from nocturne.consensus.chain import Chain
 from nocturne.core.blocks import Block
-from nocturne.core.control import CONTROL_BYTES_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.governing import control_number
 from nocturne.runtime.rpc import RpcService
@@ -129,9 +128,12 @@ class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
         self, request: consensus_pb2.SubmitControlRequest, context: Context
     ) -> consensus_pb2.SubmitControlResponse:
         """Bring one record into the next block."""
-        if len(request.signed_control) > CONTROL_BYTES_MAX:
-            await _invalid(context, f"expected at most {CONTROL_BYTES_MAX} bytes")
-        await self._chain(context)
+        chain = await self._chain(context)
+        try:
+            # Beside the proposals, which would wait for it: only what may stand comes to the desk.
+            await asyncio.to_thread(chain.check_next_control, request.signed_control)
+        except Malformed as fault:
+            await _invalid(context, str(fault))
         asked = self._desk.bring(request.signed_control)
         if asked is None:
             message = f"{WAITING_MAX} control records wait already: try again later"

@@ -1,9 +1,8 @@
 """Author keys: rotation and revocation, as events of `~ledger`. Pure.
 
 Rules: docs/spec/ledger.md §6, author keys. An author is the hash of its first key, for ever; which
-key signs for it now is an item of `~ledger`, under the author id. Without an item it is the first
-key. What an act changes counts from the next block on: whoever asks, asks the state as of the
-parent block.
+key signs for it now is an item of `~ledger`. Without an item it is the first key. What an act
+changes counts from the next block on: whoever asks, asks the state as of the parent block.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from nocturne.core.keys import (
     Signatures,
     Signer,
     format_key,
+    is_valid_key,
     key_id,
     parse_key,
-    prove_possession,
-    verify_possession,
+    verify,
 )
 from nocturne.core.kinds import KindChanges, KindItems, Violation
 
@@ -38,6 +37,8 @@ ACT_BYTES_MAX: Final = 16 * 1024
 
 _REVOKED: Final = b"\x00"
 _CURRENT: Final = b"\x01"
+_AUTHOR_KEY: Final = domain("nocturne/author-key/v1")
+_ROTATION: Final = domain("nocturne/author-rotation/v1")
 _REVOCATION: Final = domain("nocturne/author-revocation/v1")
 _PRINTED: Final = rb'"[0-9a-z]{1,16}-[0-9a-f]{2,8192}"'
 _LIST: Final = rb"\[(" + _PRINTED + rb"(?:," + _PRINTED + rb"){0,3})\]"
@@ -49,7 +50,7 @@ _REVOKED_FORM: Final = re.compile(rb'\{"author":"sha256-([0-9a-f]{64})"\}\Z')
 
 def current_key_id(items: KindItems, author: AuthorId) -> KeyId | None:
     """The id of the key that signs for `author`, None when it was revoked. `items` of `~ledger`."""
-    item = items.get(author)
+    item = items.get(_author_key(author))
     if item is None:
         return KeyId(author)
     return None if item == _REVOKED else KeyId(item[1:])
@@ -59,7 +60,8 @@ def rotated_payload(author: AuthorId, signer: Signer) -> bytes:
     """The payload that makes `signer`'s key the author's."""
     key = ",".join(f'"{format_key(part)}"' for part in signer.key)
     proof = ",".join(
-        f'"{SUITE_NAMES[one.suite]}-{one.data.hex()}"' for one in prove_possession(signer)
+        f'"{SUITE_NAMES[one.suite]}-{one.data.hex()}"'
+        for one in signer.sign(_ROTATION, author + key_id(signer.key))
     )
     return (f'{{"author":"{format_hash(author)}","key":[{key}],"possession":[{proof}]}}').encode(
         "ascii"
@@ -101,9 +103,10 @@ def _rotate(items: KindItems, commander: AuthorId, payload: bytes) -> KindChange
         possession = _signatures(key, _strings(found[3]))
     except Malformed:
         return Violation("author_key.form")
-    if not verify_possession(key, possession):
+    # The holder of the new key signs for this author: another's key cannot be taken unasked.
+    if not is_valid_key(key) or not verify(key, _ROTATION, author + key_id(key), possession):
         return Violation("author_key.possession")
-    return {author: _CURRENT + key_id(key)}
+    return {_author_key(author): _CURRENT + key_id(key), _revocation_key(author): None}
 
 
 def _revoke(
@@ -122,16 +125,23 @@ def _revoke(
     if current_key_id(items, author) is None:
         return Violation("author_key.revoked")
     if author == commander:
-        return {author: _REVOKED, _revocation_key(author): None}
+        return {_author_key(author): _REVOKED, _revocation_key(author): None}
     asked = _operators_who_asked(items, author) | {bytes(commander)}
     if len(asked) >= operator_threshold:
-        return {author: _REVOKED, _revocation_key(author): None}
+        return {_author_key(author): _REVOKED, _revocation_key(author): None}
     return {_revocation_key(author): b"".join(sorted(asked))}
 
 
 def _operators_who_asked(items: KindItems, author: AuthorId) -> set[bytes]:
+    """Those whose own key was not revoked since."""
     ids = items.get(_revocation_key(author)) or b""
-    return {ids[at : at + HASH_BYTES] for at in range(0, len(ids), HASH_BYTES)}
+    asked = {ids[at : at + HASH_BYTES] for at in range(0, len(ids), HASH_BYTES)}
+    return {one for one in asked if current_key_id(items, AuthorId(one)) is not None}
+
+
+def _author_key(author: AuthorId) -> bytes:
+    """The item's key: derived, so that no author named in an act is another item's key."""
+    return sha256(_AUTHOR_KEY + author)
 
 
 def _revocation_key(author: AuthorId) -> bytes:

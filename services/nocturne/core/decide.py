@@ -59,6 +59,10 @@ class SessionView(Protocol):
     def members(self) -> SparseTree[Role]:
         """Its members, by author id."""
 
+    @property
+    def owners(self) -> int:
+        """How many of them are owners."""
+
     def id_window(self, author: AuthorId) -> IdWindow | None:
         """The command ids kept for an author."""
 
@@ -73,6 +77,7 @@ class Accepted:
     members: Mapping[AuthorId, Role | None]
     items: Mapping[bytes, bytes | None]
     closed: bool
+    owners: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,8 @@ def decide(view: LedgerView, session: SessionView | None, prepared: Prepared) ->
 
 def _is_current_key(view: LedgerView, command: Command) -> bool:
     """As of the parent block: whatever `~ledger` changes counts from the next block on."""
+    if not view.items.size:
+        return AuthorId(key_id(command.key)) == command.author
     return key_id(command.key) == current_key_id(view.items, command.author)
 
 
@@ -168,7 +175,7 @@ def _check_expected(session: SessionView | None, command: Command) -> Rejected |
     sequence = 0 if session is None else session.sequence
     if expected is None or expected == sequence:
         return None
-    return Rejected(Reason.DUPLICATE_SEQ, "S1", keeps_id=True)
+    return Rejected(Reason.DUPLICATE_SEQ, "S1", keeps_id=_keeps_id(command))
 
 
 @dataclass(slots=True)
@@ -177,6 +184,7 @@ class _Changes:
 
     members: dict[AuthorId, Role | None]
     items: dict[bytes, bytes | None]
+    owners: int
     closed: bool = False
 
 
@@ -196,15 +204,16 @@ class _Items:
 def _check_invariants(
     view: LedgerView, session: SessionView | None, command: Command, prepared: Prepared
 ) -> Decision:
-    changes = _Changes({}, {})
+    changes = _Changes({}, {}, 0 if session is None else session.owners)
     if session is None:
         changes.members[command.author] = Role.OWNER
+        changes.owners = 1
     name, version = _kind_of(session, command)
     kind = view.registry.get(name, version)
     assert prepared.signed is not None
     for index, payload in enumerate(prepared.signed.payloads):
         if changes.closed:
-            return _violates("session.closed_is_last")
+            return _violates(command, "session.closed_is_last")
         draft = command.events[index]
         sealed = draft.content_type == SEALED_CONTENT_TYPE
         if draft.event_type.startswith(ACT_PREFIX):
@@ -219,8 +228,8 @@ def _check_invariants(
                 kind, session, changes, command, index, payload.data, sequence, sealed
             )
         if violated is not None:
-            return _violates(violated)
-    return Accepted(changes.members, changes.items, changes.closed)
+            return _violates(command, violated)
+    return Accepted(changes.members, changes.items, changes.closed, changes.owners)
 
 
 def _kind_of(session: SessionView | None, command: Command) -> tuple[str, int]:
@@ -230,8 +239,15 @@ def _kind_of(session: SessionView | None, command: Command) -> tuple[str, int]:
     return command.opening.kind, command.opening.version
 
 
-def _violates(invariant: str) -> Rejected:
-    return Rejected(Reason.INVARIANT_VIOLATION, invariant, keeps_id=True)
+def _violates(command: Command, invariant: str) -> Rejected:
+    return Rejected(Reason.INVARIANT_VIOLATION, invariant, keeps_id=_keeps_id(command))
+
+
+def _keeps_id(command: Command) -> bool:
+    """Whether a refused command uses its id up. In `~ledger`, where every key is let in, it leaves
+    nothing behind.
+    """
+    return command.session != LEDGER_SESSION
 
 
 def _act(
@@ -263,25 +279,28 @@ def _act(
         added = _MEMBER_ADDED.match(payload)
         if added is None:
             return "members.form"
-        changes.members[AuthorId(bytes.fromhex(added[1].decode()))] = _ROLES[added[2].decode()]
-        return _owner_remains(session, changes)
+        author = AuthorId(bytes.fromhex(added[1].decode()))
+        return _set_role(session, changes, author, _ROLES[added[2].decode()])
     if event_type == MEMBER_REMOVED:
         removed = _MEMBER_REMOVED.match(payload)
         if removed is None:
             return "members.form"
-        changes.members[AuthorId(bytes.fromhex(removed[1].decode()))] = None
-        return _owner_remains(session, changes)
+        author = AuthorId(bytes.fromhex(removed[1].decode()))
+        return _set_role(session, changes, author, None)
     return "event_type.reserved"
 
 
-def _owner_remains(session: SessionView | None, changes: _Changes) -> str | None:
-    """A session always has an owner."""
-    if Role.OWNER in changes.members.values():
-        return None
-    for author, role in () if session is None else session.members.items():
-        if role is Role.OWNER and author not in changes.members:
-            return None
-    return "members.owner_remains"
+def _set_role(
+    session: SessionView | None, changes: _Changes, author: AuthorId, role: Role | None
+) -> str | None:
+    """A session always has an owner. They are counted: members may be many."""
+    if author in changes.members:
+        before = changes.members[author]
+    else:
+        before = None if session is None else session.members.get(author)
+    changes.members[author] = role
+    changes.owners += (role is Role.OWNER) - (before is Role.OWNER)
+    return None if changes.owners else "members.owner_remains"
 
 
 def _apply_kind(

@@ -26,11 +26,18 @@ from nocturne.core.decide import Accepted, Rejected, decide
 from nocturne.core.encoding import u8
 from nocturne.core.errors import Halt
 from nocturne.core.events import Position, encode_event_header, hash_event, header_of
-from nocturne.core.governing import NO_CONTROL, ControlBatch, apply_control
+from nocturne.core.governing import (
+    CONTROL_OVERHEAD_BYTES,
+    NO_CONTROL,
+    ControlBatch,
+    apply_control,
+)
 from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, SessionId
 from nocturne.core.intake import Prepared
 from nocturne.core.receipts import Head, ReceiptHeader, encode_receipt_header, hash_receipt
 from nocturne.core.state import (
+    LEDGER_ID_WINDOW,
+    LEDGER_KIND,
     IdWindow,
     LedgerState,
     SessionState,
@@ -85,7 +92,7 @@ def execute(
     body_bytes_max: int | None = None,
 ) -> Execution:
     """Execute as much of `batches` as one block takes, partitions ascending; `ranges` says what was
-    taken: at least one offset, if there is one. Then apply `control` to `~ledger`, all of it.
+    taken: at least one offset, if there is one and no `control`. Then all of `control` is applied.
 
     A range takes at most `range_records_max` offsets, and the serialised body stays within
     `block_bytes_max` of the genesis (or a lower `body_bytes_max`). Executing the taken ranges again
@@ -94,16 +101,21 @@ def execute(
     """
     limits = state.view.genesis.limits
     budget = min(body_bytes_max or limits.block_bytes_max, limits.block_bytes_max)
-    budget -= sum([RECORD_BYTES + len(record) for record in control.records])
+    budget -= sum([CONTROL_OVERHEAD_BYTES + len(record) for record in control.records])
     run = _Run(state)
-    for batch, end in _shared_out(state, batches, limits.range_records_max, budget):
+    must_move = not control.records
+    for batch, end in _shared_out(state, batches, limits.range_records_max, budget, must_move):
         run.take(batch, end)
     run.govern(control)
     return run.finish()
 
 
 def _shared_out(
-    state: LedgerState, batches: Sequence[PartitionBatch], offsets_max: int, budget: int
+    state: LedgerState,
+    batches: Sequence[PartitionBatch],
+    offsets_max: int,
+    budget: int,
+    must_move: bool,
 ) -> list[tuple[PartitionBatch, int]]:
     """How far each batch goes into one block, partitions ascending.
 
@@ -114,7 +126,7 @@ def _shared_out(
     first = int.from_bytes(state.root_hash[:8], "big")
     order = sorted(batches, key=lambda batch: (batch.partition - first) % len(starts))
     # The leaves of the log positions and of `~ledger`, and the counts of the lists.
-    room = _Room(budget - len(starts) * POSITION_BYTES - 2 * SESSION_BYTES)
+    room = _Room(budget - len(starts) * POSITION_BYTES - 2 * SESSION_BYTES, must_move)
     ends: dict[int, int] = {}
     for index, batch in enumerate(order):
         start = starts[batch.partition]
@@ -130,10 +142,11 @@ class _Room:
 
     __slots__ = ("_is_empty", "_left", "_sessions")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, must_move: bool) -> None:
+        """With `must_move` the first offset fits always: a block without it would say nothing."""
         self._left = bytes_max
         self._sessions: set[SessionId] = set()
-        self._is_empty = True
+        self._is_empty = must_move
 
     def end_of(self, batch: PartitionBatch, start: int, end_max: int, sharers: int) -> int:
         """The offset at which the batch must stop."""
@@ -186,6 +199,7 @@ class _OpenSession:
         "kind",
         "kind_version",
         "members",
+        "owners",
         "receipt_hashes",
         "sequence",
     )
@@ -200,6 +214,7 @@ class _OpenSession:
         self.sequence = state.sequence
         self.head_hash = state.head_hash
         self.members = state.members
+        self.owners = state.owners
         self.event_hashes: list[Hash] = []
         self.receipt_hashes: list[Hash] = []
 
@@ -228,6 +243,7 @@ class _OpenSession:
         self.head_hash = event_hashes[-1]
         self.event_hashes += event_hashes
         self.closed = accepted.closed
+        self.owners = accepted.owners
         self._changed_items.update(accepted.items)
         if accepted.members:
             self.members = self.members.update(
@@ -261,6 +277,7 @@ class _OpenSession:
                     for key, value in self._changed_items.items()
                 }
             ),
+            self.owners,
         )
 
 
@@ -335,6 +352,11 @@ class _Run:
             tuple(StateChange(Hash(key), value) for key, value in leaves.items()),
         )
 
+    def _id_window(self, session: _OpenSession) -> int:
+        size = self._view.genesis.limits.id_window
+        # Whoever has a key may act there: what one can leave behind stays small.
+        return min(size, LEDGER_ID_WINDOW) if session.kind == LEDGER_KIND else size
+
     def _gaps(self, position: LogPosition, start: int, end: int) -> None:
         for offset in range(start, end):
             self._records.append(_GAP)
@@ -376,7 +398,7 @@ class _Run:
             previous = hash_event(headers[-1])
             hashes.append(previous)
         session.accept(accepted, hashes)
-        session.keep_id(signed, position, self._view.genesis.limits.id_window)
+        session.keep_id(signed, position, self._id_window(session))
         self._record(position, prepared, tuple(hashes), tuple(headers), None)
 
     def _reject(
@@ -395,7 +417,7 @@ class _Run:
         home.receipt_hashes.append(hash_receipt(data))
         if rejected.keeps_id and session is not None:
             assert prepared.signed is not None
-            session.keep_id(prepared.signed, position, self._view.genesis.limits.id_window)
+            session.keep_id(prepared.signed, position, self._id_window(session))
         self._record(position, prepared, (), (), data)
 
     def _receipt_of(

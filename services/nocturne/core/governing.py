@@ -19,8 +19,12 @@ from nocturne.core.kinds import KindItems
 
 CONTROL_RECORDS_MAX: Final = 16
 """In one block: the operators decide rarely, and a block's room is for the log."""
+CONTROL_OVERHEAD_BYTES: Final = 64
+"""Counted for each in a block's body beside its own length."""
 OPEN_RULES_MAX: Final = 1024
 """Every opening of a session is compared with each rule in turn."""
+GOVERNING_BYTES_MAX: Final = 384 * 1024
+"""Of one control record: holds the longest policy, signed by many; checked before it is read."""
 EXECUTED_ACTIONS: Final = ("OpenPolicyChanged",)
 """Actions that this version of the rules executes; a block with another one is invalid."""
 
@@ -47,7 +51,7 @@ def control_number(items: KindItems) -> int:
 def open_policy(items: KindItems, genesis: Genesis) -> tuple[OpenRule, ...]:
     """The newest policy that the operators decided, before the first the one of the genesis."""
     record = items.get(_POLICY_ITEM)
-    return genesis.open_policy if record is None else _rules_of(decode_control(record)[0])
+    return genesis.open_policy if record is None else policy_of(decode_control(record)[0])
 
 
 def apply_control(
@@ -60,6 +64,12 @@ def apply_control(
         raise Malformed(
             f"control: expected at most {CONTROL_RECORDS_MAX} records in a block, "
             f"got {len(batch.records)}"
+        )
+    size = sum([len(record) + CONTROL_OVERHEAD_BYTES for record in batch.records])
+    if size > genesis.limits.block_bytes_max:
+        raise Malformed(
+            f"control: expected at most {genesis.limits.block_bytes_max} bytes in a block, "
+            f"got {size}"
         )
     number = control_number(items)
     changes: dict[bytes, bytes | None] = {}
@@ -76,6 +86,8 @@ def check_control(
     record: bytes, ledger_id: LedgerId, genesis: Genesis, number: int, height: int
 ) -> Control:
     """The control record of `record` if it may be number `number` at `height`, else `Malformed`."""
+    if len(record) > GOVERNING_BYTES_MAX:
+        raise Malformed(f"control: expected at most {GOVERNING_BYTES_MAX} bytes, got {len(record)}")
     control, signatures = decode_control(record)
     if control.ledger_id != ledger_id:
         raise Malformed("control: it is of another ledger")
@@ -92,7 +104,7 @@ def check_control(
             f"control: expected the signatures of {genesis.operator_threshold} of "
             f"{len(genesis.operators)} operators, and of nobody else"
         )
-    _check_rules(_rules_of(control))
+    _check_rules(policy_of(control))
     return control
 
 
@@ -104,12 +116,9 @@ def policy_fields(rules: Sequence[OpenRule]) -> AvroRecord:
 
 
 def policy_of(control: Control) -> tuple[OpenRule, ...]:
-    """The rules of an `OpenPolicyChanged`."""
-    assert control.action == "OpenPolicyChanged", control.action
-    return _rules_of(control)
-
-
-def _rules_of(control: Control) -> tuple[OpenRule, ...]:
+    """The rules of an `OpenPolicyChanged`; `Malformed` when it is another action."""
+    if control.action != "OpenPolicyChanged":
+        raise Malformed(f"control: expected OpenPolicyChanged, got {control.action}")
     return tuple(
         OpenRule(one["author"], one["kind"], one["prefix"]) for one in control.fields["rules"]
     )

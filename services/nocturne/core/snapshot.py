@@ -138,6 +138,7 @@ def _decode_session(data: bytes) -> SessionState:
         none.update(members),
         no_ids.update(windows),
         no_items.update(items),
+        sum(one is not None and one[1] is Role.OWNER for one in members.values()),
     )
 
 

@@ -38,6 +38,8 @@ from nocturne.core.state_leaf import (
 
 LEDGER_KIND: Final = "ledger"
 ID_ENTRY_BYTES: Final = 64
+LEDGER_ID_WINDOW: Final = 4
+"""Command ids kept for an author in `~ledger`, at most: keys change one after the other."""
 
 _REST: Final = domain("nocturne/session-rest/v1")
 _IDS: Final = domain("nocturne/ids/v1")
@@ -113,6 +115,8 @@ class SessionState:
     members: SparseTree[Role]
     ids: SparseTree[IdWindow]
     items: SparseTree[bytes]
+    owners: int
+    """How many members are owners: follows from `members`, and is not hashed."""
 
     def id_window(self, author: AuthorId) -> IdWindow | None:
         """The command ids kept for an author."""
@@ -167,6 +171,7 @@ def new_session(
         SparseTree(),
         SparseTree(),
         SparseTree(),
+        0,
     )
 
 

@@ -223,6 +223,7 @@ def _become(
     if running[wish.author] is None:
         return "author_key.revoked"
     running[wish.author] = None if wish.act == "revoke" else new(wish)
+    said[wish.author].clear()
     return "ok"
 
 

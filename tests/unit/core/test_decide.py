@@ -36,10 +36,11 @@ from nocturne.core.commands import (
     sign_command,
 )
 from nocturne.core.decide import MEMBER_ADDED, MEMBER_REMOVED, SESSION_CLOSED
-from nocturne.core.encoding import sha256
+from nocturne.core.encoding import domain, sha256
 from nocturne.core.events import EventHeader, Position
 from nocturne.core.execution import execute
 from nocturne.core.genesis import Limits, OpenRule
+from nocturne.core.governing import control_number
 from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, SessionId, session_key
 from nocturne.core.keys import Ed25519Signer, Signature
 from nocturne.core.merkle import Frontier, leaf_hash
@@ -424,6 +425,96 @@ def test_the_ledgers_session_takes_no_opening_and_no_other_event() -> None:
         signed = made.command(LEDGER_SESSION, *drafts, number=number)
         assert reason(made.answer(signed)) is Reason.NOT_A_MEMBER
     accepted(made.answer(made.command(LEDGER_SESSION, act)))
+
+
+def test_no_author_that_an_act_names_is_the_key_of_another_item() -> None:
+    """Not the policy's, not the control number's, not that of a list of operators."""
+    made = Ledger()
+    before = made.state.view.open_policy
+    targets = [
+        sha256(domain("nocturne/control-number/v1")),
+        sha256(domain("nocturne/open-policy/v1")),
+        sha256(domain("nocturne/author-revocation/v1") + author_id(ALICE)),
+        sha256(domain("nocturne/author-key/v1") + author_id(ALICE)),
+    ]
+    accepted(made.answer(made.opening("s")))
+    for number, target in enumerate(targets, 1):
+        for operator in OPERATORS[:2]:
+            act = Draft(AUTHOR_KEY_REVOKED, revoked_payload(AuthorId(target)))
+            signed = made.command(LEDGER_SESSION, act, author=operator, number=number)
+            accepted(made.answer(signed))
+    assert made.state.view.open_policy == before
+    assert control_number(made.state.view.items) == 0
+    accepted(made.answer(made.command("s", number=2)))
+    last = made.command(LEDGER_SESSION, revoked(ALICE), author=OPERATORS[2])
+    accepted(made.answer(last))
+    accepted(made.answer(made.command("s", number=3)))
+
+
+def test_a_vote_lapses_with_the_operators_own_key_and_with_a_rotation() -> None:
+    made = Ledger()
+    accepted(made.answer(made.opening("s")))
+    one, two, three = OPERATORS
+    for operator, named in ((one, ALICE), (one, one), (two, ALICE)):
+        signed = made.command(
+            LEDGER_SESSION, revoked(named), author=operator, number=len(made.blocks)
+        )
+        accepted(made.answer(signed))
+    accepted(made.answer(made.command("s", number=2)))
+    accepted(made.answer(made.command(LEDGER_SESSION, rotated(ALICE, CAROL), number=9)))
+    signed = made.command(LEDGER_SESSION, revoked(ALICE), author=three)
+    accepted(made.answer(signed))
+    signed = made.command("s", author=CAROL, identity=author_id(ALICE), number=3)
+    accepted(made.answer(signed))
+
+
+def test_a_proof_of_a_rotation_serves_no_other_author() -> None:
+    made = Ledger()
+    stolen = rotated_payload(author_id(BOB), CAROL).replace(
+        author_id(BOB).hex().encode(), author_id(ALICE).hex().encode()
+    )
+    receipt = refused(made.answer(made.command(LEDGER_SESSION, Draft(AUTHOR_KEY_ROTATED, stolen))))
+    assert receipt.violated_invariant == "author_key.possession"
+
+
+def test_in_the_ledgers_session_refusals_leave_nothing_and_few_ids_are_kept() -> None:
+    made = Ledger()
+    for number in range(1, 20):
+        wrong = made.command(LEDGER_SESSION, revoked(BOB), number=number)
+        assert refused(made.answer(wrong)).violated_invariant == "author_key.own"
+        late = made.command(LEDGER_SESSION, revoked(ALICE), number=number, expected=77)
+        assert reason(made.answer(late)) is Reason.DUPLICATE_SEQ
+    assert made.session(LEDGER_SESSION).ids.size == 0
+    for number in range(1, 20):
+        act = made.command(LEDGER_SESSION, rotated(ALICE, ALICE), number=number)
+        accepted(made.answer(act))
+    window = made.session(LEDGER_SESSION).id_window(author_id(ALICE))
+    assert window is not None
+    assert len(window.entries) == 4
+
+
+def test_owners_are_counted_through_every_change_of_roles(ledger: Ledger) -> None:
+    """Among many members nobody is searched for; the count is the number of owners."""
+    steps: list[tuple[Draft, str | None]] = [
+        (added(BOB, "owner"), None),
+        (added(BOB, "owner"), None),
+        (removed(BOB), None),
+        (removed(BOB), None),
+        (removed(ALICE), "members.owner_remains"),
+        (added(ALICE, "writer"), "members.owner_remains"),
+        (added(CAROL, "reader"), None),
+        (added(CAROL, "owner"), None),
+        (added(CAROL, "writer"), None),
+    ]
+    for number, (draft, violated) in enumerate(steps, 2):
+        answer = ledger.answer(ledger.command("s", draft, number=number))
+        if violated is None:
+            accepted(answer)
+        else:
+            assert refused(answer).violated_invariant == violated
+        session = ledger.session("s")
+        owners = [one for _, one in session.members.items() if one is Role.OWNER]
+        assert session.owners == len(owners) == 1 + (number in (2, 3, 9))
 
 
 def test_a_threshold_of_operators_revokes_whom_they_name() -> None:

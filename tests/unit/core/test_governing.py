@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.ledger_factory import ALICE, BOB, OPERATORS, Ledger, author_id
+from tests.ledger_factory import ALICE, BOB, OPERATORS, Ledger, author_id, make_genesis
 
 from nocturne.core import snapshot
 from nocturne.core.control import Control, sign_control
 from nocturne.core.encoding import AvroRecord
 from nocturne.core.errors import Malformed
 from nocturne.core.execution import Execution, execute
-from nocturne.core.genesis import OpenRule
+from nocturne.core.genesis import Limits, OpenRule
 from nocturne.core.governing import (
     CONTROL_RECORDS_MAX,
     OPEN_RULES_MAX,
@@ -136,6 +136,33 @@ def test_a_stranger_beside_a_threshold_of_operators_spoils_the_record() -> None:
     ledger = Ledger()
     with pytest.raises(Malformed, match="nobody else"):
         govern(ledger, record(ledger, signers=(*OPERATORS[:2], ALICE)))
+
+
+def test_a_record_too_long_to_be_a_policy_is_refused_unread() -> None:
+    ledger = Ledger()
+    rules = (OpenRule(None, "", ""),) * 200_000
+    with pytest.raises(Malformed, match="at most 393216 bytes"):
+        govern(ledger, record(ledger, rules))
+
+
+def test_control_that_fills_a_block_leaves_the_log_for_the_next_one() -> None:
+    limits = Limits(
+        command_bytes_max=4096,
+        record_bytes_max=8192,
+        command_events_max=4,
+        range_records_max=64,
+        block_bytes_max=32 * 1024,
+        id_window=3,
+    )
+    ledger = Ledger(make_genesis(limits=limits))
+    waiting = ledger.append(ledger.opening("s"))
+    rules = tuple(OpenRule(author_id(ALICE), "facts", "x" * 128) for _ in range(185))
+    done = govern(ledger, record(ledger, rules))
+    assert (done.ranges, len(done.control)) == ((), 1)
+    ledger.commit()
+    assert isinstance(ledger.answers[waiting.partition, waiting.offset], ReceiptHeader)
+    with pytest.raises(Malformed, match="at most 32768 bytes in a block"):
+        govern(ledger, record(ledger, rules, number=2), record(ledger, rules, number=3))
 
 
 def test_control_takes_its_room_from_the_block() -> None:

@@ -109,7 +109,7 @@ class SubmitControlRequest(_message.Message):
 
     SIGNED_CONTROL_FIELD_NUMBER: _builtins.int
     signed_control: _builtins.bytes
-    """SignedControl in Avro (proto/nocturne/ledger/v1/control.avsc), at most 1 MiB."""
+    """SignedControl in Avro (proto/nocturne/ledger/v1/control.avsc), at most 384 KiB."""
     def __init__(
         self,
         *,
