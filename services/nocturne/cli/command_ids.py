@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nocturne.cli.failures import bad_use
+from nocturne.client.sealing import SubjectKey
 from nocturne.core.encoding import domain, sha256, variable
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, parse_id
@@ -13,7 +14,8 @@ from nocturne.core.sealing import NONCE_BYTES
 
 RANDOM_BYTES: Final = 10
 _SALT: Final = domain("nocturne/submit-salt/v1")
-_NONCE: Final = domain("nocturne/submit-nonce/v1")
+_SEALED_SALT: Final = domain("nocturne/submit-sealed-salt/v1")
+_SEALED_NONCE: Final = domain("nocturne/submit-sealed-nonce/v1")
 _VERSION: Final = 7
 
 
@@ -42,16 +44,27 @@ def minted_at(identity: CommandId) -> int:
 
 
 def salt(identity: CommandId, session: str, payload: bytes, signer: Signer) -> bytes:
-    """32 bytes that only the author can make, and makes again for the same id: see `drafts`."""
+    """32 bytes that only the author can make, and makes again for the same id: see `drafts`. For
+    payloads that stay plain: who has the author's key can try guesses of the payload with it.
+    """
     place = identity + variable(session.encode("ascii")) + sha256(payload)
     return sha256(_SALT + signatures_bytes(signer.sign(_SALT, place)))
 
 
-def nonce(
-    identity: CommandId, session: str, payload: bytes, subject_key_id: bytes, signer: Signer
-) -> bytes:
-    """24 bytes for sealing, as `salt`: the same only for the same payload under the same id and
-    subject key, so a repetition is the same command and no nonce serves two payloads.
+def sealed_salt(identity: CommandId, session: str, payload: bytes, key: SubjectKey) -> bytes:
+    """`salt` of a sealed payload: it hangs on the subject key and on no other secret, so that a
+    guess of an erased payload cannot be tried by anybody, its author included.
     """
-    place = identity + variable(session.encode("ascii")) + subject_key_id + sha256(payload)
-    return sha256(_NONCE + signatures_bytes(signer.sign(_NONCE, place)))[:NONCE_BYTES]
+    return sha256(_SEALED_SALT + _sealed_place(identity, session, payload, key))
+
+
+def sealed_nonce(identity: CommandId, session: str, payload: bytes, key: SubjectKey) -> bytes:
+    """24 bytes for sealing, as `sealed_salt`: the same only for the same payload under the same id
+    and subject key, so a repetition is the same command and no nonce serves two payloads.
+    """
+    return sha256(_SEALED_NONCE + _sealed_place(identity, session, payload, key))[:NONCE_BYTES]
+
+
+def _sealed_place(identity: CommandId, session: str, payload: bytes, key: SubjectKey) -> bytes:
+    place = identity + variable(session.encode("ascii")) + key.id + sha256(payload)
+    return variable(key.key) + place

@@ -277,13 +277,13 @@ def _command(ledger: Ledger, wish: Wish, opening: Opening | None, author: Author
 
 
 def _draft(wish: Wish, author: Author) -> Draft:
-    signer = author.signer
-    salt = command_ids.salt(wish.command_id, wish.session, wish.payload, signer)
-    draft = Draft(wish.event_type, Payload(salt, wish.payload), payloads.CONTENT_TYPE)
+    place = (wish.command_id, wish.session, wish.payload)
     if wish.seal is None:
-        return draft
-    nonce = command_ids.nonce(wish.command_id, wish.session, wish.payload, wish.seal.id, signer)
-    return sealed_draft(draft, wish.seal, nonce)
+        salt = command_ids.salt(*place, author.signer)
+        return Draft(wish.event_type, Payload(salt, wish.payload), payloads.CONTENT_TYPE)
+    salt = command_ids.sealed_salt(*place, wish.seal)
+    draft = Draft(wish.event_type, Payload(salt, wish.payload), payloads.CONTENT_TYPE)
+    return sealed_draft(draft, wish.seal, command_ids.sealed_nonce(*place, wish.seal))
 
 
 async def until_readable(ledger: Ledger, result: Result) -> None:
