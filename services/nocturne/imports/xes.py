@@ -1,4 +1,4 @@
-"""Event logs of IEEE 1849 (XES) as records: one case at a time, one record an event. Pure.
+"""Event logs of IEEE 1849 (XES) as records: one event at a time, one record an event. Pure.
 
 Rules: docs/guides/importing.md, import xes. XML is read by expat with every document type
 declaration refused: entities, internal or external, can only come from one, so neither a bomb of
@@ -34,8 +34,9 @@ TIME: Final = "time:timestamp"
 
 TOKEN_BYTES_MAX: Final = 1024 * 1024
 """One tag with all its XML attributes, one comment, one stretch of text."""
-PART_BYTES_MAX: Final = 64 * 1024 * 1024
-"""One case, or all that a log says before its first one: this much is held at a time."""
+PART_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One event, or what a case or the log says of itself: so much of the file is held of each, as
+objects that take up to 32 times that (measured: 10 to 25)."""
 DEPTH_MAX: Final = 32
 """Attributes within attributes."""
 
@@ -55,47 +56,42 @@ class _Node:
     listed: list[JsonValue] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Event:
-    attributes: dict[str, JsonValue]
-    line: int
-
-
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A trace with its events, in their order; `number` counts traces from 1. An event outside of
-    any trace is a case of its own with number 0.
+class _Event:
+    """An event, the `number` of its trace (from 1) and its own in it, `index` (from 0). An event
+    outside of any trace is a case of its own with number 0.
     """
 
-    number: int
     attributes: dict[str, JsonValue]
-    events: tuple[_Event, ...]
+    line: int
+    case: dict[str, JsonValue]
+    number: int
+    index: int
 
 
 def records(chunks: Iterable[bytes], prefix: str) -> Generator[Record, None, None]:
     """The records of a log; sessions are `<prefix><case>`."""
     reader = _Reader()
     said_log = False
-    for case in reader.cases(chunks):
-        session = _session_of(case, prefix)
-        at = 0
-        for index, event in enumerate(case.events):
-            payload: dict[str, JsonValue] = {"attributes": event.attributes}
-            if index == 0 and case.number:
-                payload["case"] = {"attributes": case.attributes}
-            if not said_log:
-                payload["log"] = reader.log_value()
-                said_log = True
-            place = f"line {event.line} (trace {case.number}, event {index + 1})"
-            at = _occurred_at(event, at, place)
-            yield Record(session, EVENT_TYPE, _json(payload, place), at, place)
+    at = 0
+    for event in reader.events(chunks):
+        payload: dict[str, JsonValue] = {"attributes": event.attributes}
+        if event.index == 0 and event.number:
+            payload["case"] = {"attributes": event.case}
+        if not said_log:
+            payload["log"] = reader.log_value()
+            said_log = True
+        place = f"line {event.line} (trace {event.number}, event {event.index + 1})"
+        at = _occurred_at(event, at if event.index else 0, place)
+        session = _session_of(event, prefix)
+        yield Record(session, EVENT_TYPE, _json(payload, place), at, place)
 
 
-def _session_of(case: Case, prefix: str) -> SessionId:
-    if case.number == 0:
+def _session_of(event: _Event, prefix: str) -> SessionId:
+    if event.number == 0:
         return names.session_of(prefix, names.numbered(0))
-    own = text_of(case.attributes, NAME)
-    return names.session_of(prefix, names.escaped(own) if own else names.numbered(case.number))
+    own = text_of(event.case, NAME)
+    return names.session_of(prefix, names.escaped(own) if own else names.numbered(event.number))
 
 
 def _occurred_at(event: _Event, before: int, place: str) -> int:
@@ -128,7 +124,7 @@ def text_of(attributes: dict[str, JsonValue], key: str) -> str | None:
 
 
 class _Reader:
-    """Expat's calls, turned into cases."""
+    """Expat's calls, turned into events."""
 
     def __init__(self) -> None:
         self.log = _Node("log")
@@ -138,10 +134,10 @@ class _Reader:
             "globals": [],
         }
         self._open: list[_Node] = []
-        self._events: list[_Event] = []
         self._line = 0
         self._traces = 0
-        self._ready: list[Case] = []
+        self._index = 0
+        self._ready: list[_Event] = []
         self._began = False
         self._part_began_at = 0
         self._fed = 0
@@ -153,8 +149,8 @@ class _Reader:
         self._parser.EntityDeclHandler = self._refuse_doctype
         self._parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
 
-    def cases(self, chunks: Iterable[bytes]) -> Iterator[Case]:
-        """The cases, each once its end was read."""
+    def events(self, chunks: Iterable[bytes]) -> Iterator[_Event]:
+        """The events, each once its end was read."""
         for chunk in chunks:
             self._fed += len(chunk)
             yield from self._parse(chunk, False)
@@ -162,7 +158,8 @@ class _Reader:
                 raise self._fault(f"expected tags of at most {TOKEN_BYTES_MAX} bytes, got more.")
             if self._fed - self._part_began_at > PART_BYTES_MAX + len(chunk):
                 raise self._fault(
-                    f"one case takes more than {PART_BYTES_MAX} bytes: split it into several."
+                    f"one event, or what a case or the log says of itself, takes more than "
+                    f"{PART_BYTES_MAX} bytes: leave parts of it out."
                 )
         yield from self._parse(b"", True)
 
@@ -170,8 +167,8 @@ class _Reader:
         """What the log says of itself."""
         return {**self._heads, "attributes": self.log.attributes, "xml": self.log.value}
 
-    def _parse(self, data: bytes, is_last: bool) -> Iterator[Case]:
-        """The cases that end in `data`; also those before a fault in it."""
+    def _parse(self, data: bytes, is_last: bool) -> Iterator[_Event]:
+        """The events that end in `data`; also those before a fault in it."""
         fault = self._fed_to_expat(data, is_last)
         ready, self._ready = self._ready, []
         yield from ready
@@ -217,11 +214,11 @@ class _Reader:
         elif name == "trace":
             self._expect(parent == "log" and not given, "attributes", name)
             self._traces += 1
+            self._index = 0
             self._begin_part()
         elif name == "event":
             self._expect(parent in ("log", "trace") and not given, "attributes", name)
-            if parent == "log":
-                self._begin_part()
+            self._begin_part()
             self._line = self._parser.CurrentLineNumber
         elif name in _HEADS or name == "global":
             self._expect(parent == "log" and not self._began, "a trace", name)
@@ -231,6 +228,8 @@ class _Reader:
         else:
             self._expect(name in _PLAIN or name in _NESTING, "an attribute of XES", name)
             self._expect(parent not in _HEADS, "nothing inside", name)
+            # IEEE 1849 has them first; so an event's session is known, and no case is collected.
+            self._expect(parent != "trace" or not self._index, "an event after an event", name)
             self._expect(parent != "log" or not self._began, "a trace", name)
             node.value = self._attribute(name, given)
         if len(self._open) > DEPTH_MAX:
@@ -258,14 +257,14 @@ class _Reader:
         node = self._open.pop()
         parent = self._open[-1] if self._open else None
         if node.name == "event":
-            event = _Event(node.attributes, self._line)
             if parent is not None and parent.name == "trace":
-                self._events.append(event)
+                event = _Event(
+                    node.attributes, self._line, parent.attributes, self._traces, self._index
+                )
+                self._index += 1
             else:
-                self._ready.append(Case(0, {}, (event,)))
-        elif node.name == "trace":
-            self._ready.append(Case(self._traces, node.attributes, tuple(self._events)))
-            self._events = []
+                event = _Event(node.attributes, self._line, {}, 0, 0)
+            self._ready.append(event)
         elif node.name == "values":
             assert parent is not None
             parent.listed = node.listed
@@ -273,7 +272,7 @@ class _Reader:
             self._heads[_HEADS[node.name]].append(node.value)
         elif node.name == "global":
             self._heads["globals"].append({**node.value, "attributes": node.attributes})
-        elif parent is not None:
+        elif parent is not None and node.name != "trace":
             self._add(node, parent)
 
     def _add(self, node: _Node, parent: _Node) -> None:

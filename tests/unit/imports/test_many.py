@@ -262,6 +262,7 @@ def test_ids_of_others_use_up_no_attempts_of_this_author() -> None:
     # Bob did not let Alice in: the ledger says so, and there is an id to ask under.
     with pytest.raises(ImportRefused, match="NOT_A_MEMBER"):
         run(ledger, Listed([mine, record("s/0", 2)]))
+    assert drafts.attempt_of(ledger.commands[-1].command.command_id) == 0
 
 
 def test_when_all_attempts_are_used_up_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

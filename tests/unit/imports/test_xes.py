@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -204,17 +205,62 @@ def test_a_tag_without_an_end_is_not_collected() -> None:
         list(xes.records(endless(), "p/"))
 
 
-def test_a_case_without_an_end_is_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xes, "PART_BYTES_MAX", 10_000)
-
+@pytest.mark.parametrize("begun", [b"<log>", b"<log><trace>", b"<log><trace><event>"])
+def test_a_part_without_an_end_is_not_collected(begun: bytes) -> None:
     def endless() -> Iterator[bytes]:
-        yield b"<log><trace>"
-        for _ in range(1000):
-            yield b"<event></event>" * 10
+        yield begun
+        for number in range(xes.PART_BYTES_MAX):
+            yield b'<list key="k%d"><values></values></list>' % number
         raise AssertionError("read on and on")
 
-    with pytest.raises(SourceFault, match="one case takes more than"):
+    with pytest.raises(SourceFault, match="takes more than 4194304 bytes: leave parts of it out"):
         list(xes.records(endless(), "p/"))
+
+
+def test_the_largest_part_takes_what_the_guide_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xes, "PART_BYTES_MAX", 100_000)
+
+    def largest() -> Iterator[bytes]:
+        yield b"<log><trace><event>"
+        # Many small attributes take the most.
+        for number in range(5_500):
+            yield b'<list key="%d"/>' % number
+        yield b"</event></trace></log>"
+
+    tracemalloc.start()
+    try:
+        assert len(list(xes.records(largest(), "p/"))) == 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * xes.PART_BYTES_MAX
+
+
+def test_the_events_of_a_long_case_are_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xes, "PART_BYTES_MAX", 50_000)
+    ahead = 0
+
+    def long() -> Iterator[bytes]:
+        nonlocal ahead
+        yield b'<log><trace><string key="concept:name" value="long"/>'
+        for _ in range(5):
+            ahead += 1000
+            assert ahead == 1000
+            yield b"<event>             </event>" * 1000
+        yield b"</trace></log>"
+
+    sessions = set()
+    for one in xes.records(long(), "p/"):
+        ahead -= 1
+        sessions.add(one.session)
+    assert sessions == {"p/long"}
+    assert ahead == 0
+
+
+def test_what_a_case_says_of_itself_stands_before_its_events() -> None:
+    late = in_log('<trace><event/><string key="concept:name" value="late"/></trace>')
+    with pytest.raises(SourceFault, match="expected an event after an event, got <string>"):
+        read(late)
 
 
 def test_many_small_cases_are_no_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
