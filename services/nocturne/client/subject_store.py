@@ -9,10 +9,13 @@ Never in the ledger's services' hands: they carry what is sealed, and cannot ope
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +35,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}\Z")
 _SUFFIX: Final = ".json"
 _NEW: Final = ".new"
 _DESTROYED: Final = "destroyed"
+_NAMED_MAX: Final = 5
+"""Files in one sentence."""
 _FINGERPRINT: Final = domain("nocturne/destroyed-subject-key/v1")
 
 
@@ -45,13 +50,15 @@ class SubjectStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[bytes, list[SubjectKey]] | None = None
+        self.problems: tuple[str, ...] = ()
+        """What was wrong with files that the last look at the folder passed over."""
 
     def named(self, name: str) -> SubjectKey | None:
         """The key of a subject, None if there is none (any more)."""
         return self._read(self.file(name))
 
     def every(self) -> list[tuple[str, SubjectKey]]:
-        """All subjects by name."""
+        """All subjects by name, but those whose files are named in `problems` from then on."""
         if not self._folder.is_dir():
             return []
         files = sorted(self._folder.glob(f"*{_SUFFIX}"))
@@ -60,8 +67,19 @@ class SubjectStore:
                 f"{self._folder}: expected at most {SUBJECTS_MAX} subjects: move those that are no "
                 "longer read to another home"
             )
-        found = [(file.name.removesuffix(_SUFFIX), self._read(file)) for file in files]
-        return [(name, key) for name, key in found if key is not None]
+        found: list[tuple[str, SubjectKey]] = []
+        problems: list[str] = []
+        for file in files:
+            try:
+                key = self._read(file)
+            except SubjectKeyFault as fault:
+                # One that cannot be used closes what it sealed, and nothing else.
+                problems.append(str(fault))
+                continue
+            if key is not None:
+                found.append((file.name.removesuffix(_SUFFIX), key))
+        self.problems = tuple(problems)
+        return found
 
     def keys_of(self, subject_key_id: bytes) -> Sequence[SubjectKey]:
         """See `SubjectKeys`; the folder is read once."""
@@ -85,27 +103,27 @@ class SubjectStore:
                 " it is not taken in again"
             )
         self._make_folder()
-        fresh = file.with_name(f"{file.name}.{os.getpid()}{_NEW}")
-        _write(fresh, print_subject_key(key))
-        try:
-            # A link, for it never replaces: of two that make one subject's key, both use one.
-            os.link(fresh, file)
-        except FileExistsError as fault:
-            found = self._read(file)
-            if found is None:
-                raise SubjectKeyFault(f"{file}: try again: it is being destroyed") from fault
-            return found
-        except OSError as fault:
-            raise SubjectKeyFault(f"{file}: cannot be written ({fault.strerror})") from fault
-        finally:
-            fresh.unlink(missing_ok=True)
-            _sync(self._folder)
+        _clear_unfinished(file)
+        with _unfinished(file, print_subject_key(key)) as fresh:
+            try:
+                # A link, for it never replaces: of two that make one subject's key, both use one.
+                os.link(fresh, file)
+            except FileExistsError as fault:
+                found = self._read(file)
+                if found is None:
+                    raise SubjectKeyFault(f"{file}: try again: it is being destroyed") from fault
+                return found
+            except OSError as fault:
+                raise SubjectKeyFault(f"{file}: cannot be written ({fault.strerror})") from fault
+        _sync(self._folder)
         self._known = None
         return key
 
     def destroy(self, name: str) -> SubjectKey | None:
         """Destroy the key of a subject: everything sealed with it is erased for who has no other
         copy. Cut short anywhere, it is finished by whoever looks next. None if there is no key.
+        The same key under other names goes too; `SubjectKeyFault` names files that could not be
+        looked into, after all others.
         """
         key = self.named(name)
         if key is None:
@@ -116,7 +134,13 @@ class SubjectStore:
         _sync(mark.parent)
         _sync(self._folder)
         _wipe(self.file(name))
+        left = self._wipe_copies(key)
         self._known = None
+        if left:
+            raise SubjectKeyFault(
+                f"{', '.join(map(str, left[:_NAMED_MAX]))}: cannot be looked into, and may hold "
+                f"the same key (files: {len(left)}): remove them; everywhere else it was destroyed"
+            )
         return key
 
     def file(self, name: str) -> Path:
@@ -156,15 +180,35 @@ class SubjectStore:
             return None
         return key
 
+    def _wipe_copies(self, key: SubjectKey) -> list[Path]:
+        """Wipe what holds `key` under any name; the files for which that failed."""
+        left = []
+        digits = key.key.hex().encode("ascii")
+        for pattern in (f"*{_SUFFIX}", f"*{_SUFFIX}.*{_NEW}"):
+            for file in sorted(self._folder.glob(pattern)):
+                try:
+                    with file.open("rb") as opened:
+                        data = opened.read(FILE_BYTES_MAX + 1)
+                    if digits in data:
+                        _wipe(file)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    left.append(file)
+        return left
+
     def _mark(self, key: SubjectKey) -> Path:
         fingerprint = sha256(_FINGERPRINT + key.id + key.key).hex()
         return self._folder / _DESTROYED / f"{format_id(key.id)}.{fingerprint}"
 
     def _make_folder(self) -> None:
         try:
+            made = [one for one in (self._folder, *self._folder.parents) if not one.exists()]
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for closed in (self._folder.parent, self._folder):
-                closed.chmod(0o700)
+            self._folder.chmod(0o700)
+            for one in made:
+                # Or a power cut could take the folder, with the key in it.
+                _sync(one.parent)
         except OSError as fault:
             raise SubjectKeyFault(
                 f"Subject keys cannot be kept in {self._folder} ({fault.strerror}): choose another "
@@ -189,15 +233,49 @@ def print_subject_key(key: SubjectKey) -> bytes:
     return canonical_json({"key": key.key.hex(), "subjectKey": format_id(key.id)})
 
 
-def _write(file: Path, data: bytes) -> None:
+@contextmanager
+def _unfinished(file: Path, data: bytes) -> Iterator[Path]:
+    """`data` beside `file` under a name that nothing else ever had, and locked as long as it is
+    there: one that is not locked is of a run that ended.
+    """
+    fresh = file.with_name(f"{file.name}.{secrets.token_hex(8)}{_NEW}")
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as opened:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except OSError as fault:
+        raise SubjectKeyFault(f"{fresh}: cannot be written ({fault.strerror})") from fault
+    with os.fdopen(descriptor, "wb") as opened:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             opened.write(data)
             opened.flush()
-            os.fsync(opened.fileno())
-    except OSError as fault:
-        raise SubjectKeyFault(f"{file}: cannot be written ({fault.strerror})") from fault
+            os.fsync(descriptor)
+        except OSError as fault:
+            fresh.unlink(missing_ok=True)
+            raise SubjectKeyFault(f"{fresh}: cannot be written ({fault.strerror})") from fault
+        try:
+            yield fresh
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def _clear_unfinished(file: Path) -> None:
+    """Remove what runs that ended left beside `file`. One that became the key is the key's own
+    file under a second name: that name goes, and its bytes stay.
+    """
+    for unfinished in file.parent.glob(f"{file.name}.*{_NEW}"):
+        try:
+            with unfinished.open("r+b") as opened:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(opened.fileno()).st_nlink == 1:
+                    opened.write(bytes(os.fstat(opened.fileno()).st_size))
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                unfinished.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            # Another run is at it, or has cleared it away.
+            continue
+        except OSError as fault:
+            raise SubjectKeyFault(f"{unfinished}: cannot be removed ({fault.strerror})") from fault
 
 
 def _wipe(file: Path) -> None:

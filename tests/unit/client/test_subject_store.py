@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
 from pathlib import Path
 
@@ -145,3 +147,74 @@ def test_one_id_may_have_more_keys_than_one(store: SubjectStore) -> None:
     store.add("ada", KEY)
     store.add("from a stranger".replace(" ", "-"), false)
     assert set(store.keys_of(KEY.id)) == {KEY, false}
+
+
+def test_the_same_key_under_other_names_is_destroyed_too(store: SubjectStore) -> None:
+    store.add("ada", KEY)
+    store.add("lovelace", KEY)
+    store.add("bob", OTHER)
+    store.file("lovelace").chmod(0o644)
+    assert store.destroy("ada") == KEY
+    assert not store.file("lovelace").exists()
+    assert store.every() == [("bob", OTHER)]
+
+
+def test_a_file_that_cannot_be_looked_into_stops_no_destruction(store: SubjectStore) -> None:
+    for name in ("ada", "zoe"):
+        store.add(name, KEY)
+    store.file("lost").mkdir()
+    with pytest.raises(SubjectKeyFault, match=r"lost\.json: cannot be looked into"):
+        store.destroy("ada")
+    assert not store.file("ada").exists()
+    assert not store.file("zoe").exists()
+
+
+def test_what_a_run_left_beside_a_key_never_costs_the_key(store: SubjectStore) -> None:
+    store.add("ada", KEY)
+    # Ended between link and unlink; the next run has its process id.
+    left = store.file("ada").with_name(f"ada.json.{os.getpid()}.new")
+    os.link(store.file("ada"), left)
+    assert store.add("ada", OTHER) == KEY
+    assert store.named("ada") == KEY
+    assert not left.exists()
+
+
+def test_what_another_run_is_writing_is_left_alone(store: SubjectStore) -> None:
+    store.add("ada", KEY)
+    busy = store.file("ada").with_name("ada.json.0123.new")
+    with busy.open("wb") as opened:
+        opened.write(b"half")
+        opened.flush()
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        store.add("ada", OTHER)
+        assert busy.read_bytes() == b"half"
+    store.add("ada", OTHER)
+    assert not busy.exists()
+
+
+def test_a_new_folder_is_on_the_disk_with_its_key(
+    store: SubjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(subject_store, "_sync", synced.append)
+    store.add("ada", KEY)
+    assert {tmp_path, tmp_path / "keys", tmp_path / "keys" / "subjects"} <= set(synced)
+
+
+def test_only_the_stores_own_folder_is_closed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    SubjectStore(tmp_path / "subjects").add("ada", KEY)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "subjects").stat().st_mode) == 0o700
+
+
+def test_a_file_that_cannot_be_used_is_passed_over_and_named(store: SubjectStore) -> None:
+    for name, key in (("ada", KEY), ("bob", OTHER)):
+        store.add(name, key)
+    store.file("ada").chmod(0o644)
+    store.file("zoe").write_bytes(b"{}")
+    store.file("zoe").chmod(0o600)
+    assert store.every() == [("bob", OTHER)]
+    for named, problem in zip(("ada.json", "zoe.json"), store.problems, strict=True):
+        assert named in problem
+    assert list(store.keys_of(OTHER.id)) == [OTHER]
