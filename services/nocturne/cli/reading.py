@@ -30,7 +30,7 @@ from nocturne.cli.screen import (
     table,
 )
 from nocturne.cli.sealed_view import payload_text, sealed_json
-from nocturne.cli.subject_keys import store_of
+from nocturne.cli.subject_keys import looked_into
 from nocturne.cli.surroundings import Surroundings
 from nocturne.cli.words import count_text, refusal, time_text
 from nocturne.client.folding import Folded, Folding
@@ -112,7 +112,7 @@ def events(
     """List a session's events, and follow it live."""
     around = surroundings.of(context)
     named = session_id(session)
-    keys = store_of(around.home(home))
+    keys = looked_into(around, around.home(home))
 
     async def question(ledger: Ledger) -> int:
         count = 0
@@ -191,7 +191,7 @@ def state(
     """
     around = surroundings.of(context)
     named = session_id(session)
-    keys = store_of(around.home(home))
+    keys = looked_into(around, around.home(home))
 
     async def question(ledger: Ledger) -> Shown:
         existing = await _existing(ledger, named)

@@ -18,13 +18,39 @@ def store_of(home: Home) -> SubjectStore:
     return SubjectStore(home.keys("subjects"))
 
 
+def looked_into(around: Surroundings, home: Home) -> SubjectStore:
+    """The store, for reading with: files that cannot be used are named, and passed over."""
+    store = store_of(home)
+    store.every()
+    for problem in store.problems:
+        around.say(f"{problem}.")
+    return store
+
+
+def keep(home: Home, subject: str, key: SubjectKey) -> SubjectKey:
+    """Add a key to the home's, in `keys/`, which is closed to others as a whole."""
+    store = store_of(home)
+    store.file(subject)
+    keys = home.keys("subjects").parent
+    try:
+        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.chmod(0o700)
+    except OSError as fault:
+        raise SubjectKeyFault(
+            f"Subject keys cannot be kept in {keys} ({fault.strerror}): choose another home with "
+            "--home"
+        ) from fault
+    return store.add(subject, key)
+
+
 def key_for(around: Surroundings, home: Path | None, subject: str) -> SubjectKey:
     """The key of a subject, made and kept on first use."""
     store = store_of(around.home(home))
     with as_bad_use():
         found = store.named(subject)
         if found is None:
-            found = store.add(subject, make_subject_key(around.random(SUBJECT_RANDOM_BYTES)))
+            made = make_subject_key(around.random(SUBJECT_RANDOM_BYTES))
+            found = keep(around.home(home), subject, made)
             around.say(
                 f"Made the key of {subject} in {store.file(subject)}: who has it can read what it "
                 "seals, and without it nobody can."

@@ -13,8 +13,9 @@ from nocturne.cli.consent import confirm
 from nocturne.cli.failures import ExitCode, Failure, bad_use
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import Column, table
-from nocturne.cli.subject_keys import as_bad_use, store_of
+from nocturne.cli.subject_keys import as_bad_use, keep, store_of
 from nocturne.cli.surroundings import Surroundings
+from nocturne.cli.words import count_text
 from nocturne.cli.writing import author_named
 from nocturne.client.sealing import SubjectKey
 from nocturne.client.sharing import (
@@ -60,8 +61,15 @@ def subjects_list(
     elif found:
         rows = [[name, format_id(key.id), str(store.file(name))] for name, key in found]
         around.out.print(table(_SUBJECTS, rows))
-    else:
+    elif not store.problems:
         around.say("No subject key here: 'nocturne submit … --seal SUBJECT' makes one.")
+    if store.problems:
+        raise Failure(
+            ExitCode.FAILED,
+            f"{count_text(len(store.problems), 'file')} of subject keys cannot be used, and what "
+            "they sealed cannot be read.",
+            store.problems,
+        )
 
 
 @subjects.command("share")
@@ -133,7 +141,7 @@ def subjects_import(
     named = name or format_id(key.id)
     store = store_of(around.home(home))
     with as_bad_use():
-        kept = store.add(named, key)
+        kept = keep(around.home(home), named, key)
     if kept != key:
         raise bad_use(
             f"There is another key for {named} already: keep this one as another with --name."

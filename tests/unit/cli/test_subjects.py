@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.memory_ledger import Shell
 
+from nocturne.client.sealing import make_subject_key
+from nocturne.client.subject_store import SubjectStore
 from nocturne.core.commands import SEALED_CONTENT_TYPE
 
 SECRET = '{"name":"Ada Lovelace"}'
@@ -222,3 +224,35 @@ def test_no_subject_key_is_ever_printed(shell: Shell, tmp_path: Path) -> None:
     ):
         shell.run(*command)
         assert secret not in shell.out + shell.err
+
+
+@pytest.mark.parametrize("damage", ["mode", "bytes"])
+def test_one_key_file_that_cannot_be_used_stops_nothing_else(shell: Shell, damage: str) -> None:
+    seal(shell)
+    # The shell's dice fall alike in every run: bob needs a key that is not ada's.
+    store = SubjectStore(shell.home / "keys" / "subjects")
+    store.add("bob", make_subject_key(bytes(range(48))))
+    assert shell.run("submit", "people/1", "Told", "{}", "--seal", "bob") == 0
+    file = shell.home / "keys" / "subjects" / "bob.json"
+    if damage == "mode":
+        file.chmod(0o644)
+    else:
+        file.write_bytes(b"{}")
+    assert shell.run("subjects", "list", "--json") == 1
+    assert [json.loads(line)["subject"] for line in shell.out.splitlines()] == ["ada"]
+    assert "1 file of subject keys cannot be used" in shell.err
+    assert str(file) in shell.err
+    first, second = shell.json_lines("events", "people/1")
+    assert str(file) in shell.err
+    assert first["unsealed"]["payload"] == json.loads(SECRET)
+    assert second["unsealed"] is None
+    assert shell.json("state", "people/1")["unsealedPayloads"] == 1
+    assert str(file) in shell.err
+
+
+def test_the_folder_of_all_keys_is_closed_with_the_first_subject(shell: Shell) -> None:
+    shell.home.mkdir(mode=0o755)
+    (shell.home / "keys").mkdir(mode=0o755)
+    seal(shell)
+    assert stat.S_IMODE((shell.home / "keys").stat().st_mode) == 0o700
+    assert stat.S_IMODE(shell.home.stat().st_mode) == 0o755
