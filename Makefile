@@ -112,6 +112,17 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -p no:xdist -m "integration and not long" --junitxml=build/integration.xml \
 		|| $(call say_and_fail,An integration test failed or the time ran out: see above.)
 	@$(BIN)/python tools/report_tests.py build/*.xml
+	@echo "Left for longer runs: make long, make kills, make hostile, make scale, make fuzz."
+
+.PHONY: long
+long: $(READY) ## The tests that 'make test' has no room for
+	@mkdir -p build
+	@$(BIN)/pytest -q -p no:xdist -m long --ignore tests/hostile --ignore tests/e2e/test_scale.py --junitxml=build/long.xml
+
+.PHONY: hostile
+hostile: $(READY) ## Ten thousand hostile inputs at each entrance of a running ledger and to each parser
+	@mkdir -p build
+	@NOCTURNE_HOSTILE_INPUTS=10000 $(BIN)/pytest -q -p no:xdist --junitxml=build/hostile.xml tests/hostile
 
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzz every parser for $(FUZZ_SECONDS) seconds; FUZZ_SEED and FUZZ_ONLY replay

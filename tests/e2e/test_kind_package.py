@@ -102,6 +102,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         made.run("nocturne down")
 
 
+@pytest.mark.long
 def test_the_guide_does_what_it_says_and_a_ledger_knows_its_kinds_by_their_code(
     shell: Shell,
 ) -> None:

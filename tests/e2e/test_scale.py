@@ -23,7 +23,11 @@ KEPT_BYTES_MAX = {"command": 48 * 1024 * 1024}
 EVENT_BYTES_MAX = 100
 """Of memory for another event: nothing keeps events, and one on the wire has 700 bytes."""
 SESSION_BYTES_MAX = 8 * 1024
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(200 + int(1000 * PART))]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.timeout(200 + int(1000 * PART)),
+]
 
 
 def test_memory_is_flat_in_events_and_linear_in_sessions(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.consensus.v1 import consensus_pb2
 from nocturne.wire.query.v1 import query_pb2
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
 SERVICES: Final = ("command", "consensus-0", "signing", "projection", "query")
 WARM_UP: Final = INPUTS // 10

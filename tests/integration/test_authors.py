@@ -247,6 +247,7 @@ class Places:
                 yield value or b""
 
 
+@pytest.mark.long
 def test_what_is_sealed_stands_in_clear_nowhere_in_the_stack(here: Here) -> None:
     plain, sealed = (f"marker-{secrets.token_hex(40)}" for _ in range(2))
     for marker, options in ((plain, []), (sealed, ["--seal", "ada"])):
