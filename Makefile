@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UNIT_WORKERS ?= 2
+INTEGRATION_WORKERS ?= 2
 TEST_SECONDS_MAX ?= 1200
 KILLS ?= 200
 FUZZ_SECONDS ?= 120
@@ -109,7 +110,7 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@mkdir -p build && rm -f build/*.xml
 	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -n $(UNIT_WORKERS) -m "not integration" --junitxml=build/unit.xml \
 		|| $(call say_and_fail,A test failed or the time ran out: see above.)
-	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -p no:xdist -m "integration and not long" --junitxml=build/integration.xml \
+	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -n $(INTEGRATION_WORKERS) --dist loadfile -m "integration and not long" --junitxml=build/integration.xml \
 		|| $(call say_and_fail,An integration test failed or the time ran out: see above.)
 	@$(BIN)/python tools/report_tests.py build/*.xml
 	@echo "Left for longer runs: make long, make kills, make hostile, make scale, make fuzz."

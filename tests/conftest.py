@@ -1,7 +1,8 @@
-"""What every test may use: one real broker and one real database a session, on loopback.
+"""What every test may use: one real broker and one real database a process, on loopback.
 
-Both are started only if a test asks for them. Integration tests run in one process (`make test`
-runs them with `-p no:xdist`), so that there is one of each.
+Both are started only if a test asks for them. `make test` runs integration tests in two processes,
+a file in one of them: most of a test is waiting. Neither takes the other's ports
+(`nocturne.embedded.reservations`).
 """
 
 from __future__ import annotations

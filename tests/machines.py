@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nocturne.embedded import downloads, kafka, ports
+from nocturne.embedded import downloads, kafka, ports, reservations
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.processes import Process, launched
 
 START_SECONDS_MAX = 60.0
+# Kept while the tests run: neither a ledger nor another worker's tests take them in between.
+RESERVED = reservations.Reservations()
 
 
 def make_broker(folder: Path) -> Broker:
@@ -32,7 +34,7 @@ def make_server(folder: Path) -> Server:
 def free_ports(*names: str) -> dict[str, int]:
     dice = random.SystemRandom()
     usual = {name: dice.choice(ports.SPARE_PORTS) for name in names}
-    return ports.choose(usual, {}, {}, ports.is_free, dice)
+    return ports.choose(usual, {}, {}, RESERVED.take, dice)
 
 
 class started:  # noqa: N801 - reads as a verb: `with started(process, log):`

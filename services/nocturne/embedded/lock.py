@@ -16,7 +16,7 @@ from nocturne.embedded.errors import EmbeddedError
 def held(path: Path) -> Iterator[None]:
     """Hold the lock. EmbeddedError when a live process holds it."""
     with path.open("a+") as file:
-        if not _take(file.fileno()):
+        if not take(file.fileno()):
             raise EmbeddedError(
                 f"This home is in use by process {_pid(path)}: run 'nocturne down' first, or "
                 "choose another home with --home."
@@ -34,10 +34,11 @@ def holder(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     with file:
-        return None if _take(file.fileno()) else _pid(path)
+        return None if take(file.fileno()) else _pid(path)
 
 
-def _take(descriptor: int) -> bool:
+def take(descriptor: int) -> bool:
+    """Lock an open file for as long as it is open; False when another holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -24,6 +24,7 @@ PORT_DIGITS_MAX = 5
 FILE_BYTES_MAX = 64 * 1024
 
 IsFree = Callable[[int], bool]
+"""Asked once for a port that is to be used: it may reserve it (`reservations`)."""
 
 
 def is_free(port: int) -> bool:

@@ -6,6 +6,7 @@ every service. `python -m nocturne.embedded.run --home …` is the detached form
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -31,6 +32,7 @@ from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.embedded.lock import held
 from nocturne.embedded.processes import birth
+from nocturne.embedded.reservations import Reservations
 from nocturne.embedded.services import Machine
 from nocturne.embedded.supervisor import Supervisor
 from nocturne.runtime.registry import schema_ids
@@ -49,12 +51,14 @@ def run(home: Home, validators: int, progress: downloads.Progress) -> None:
             f"An embedded ledger runs one validator, got {validators}: leave --validators away."
         )
     home.create()
-    with held(home.lock):
+    # For as long as this runs: a port stays ours while the process behind it is killed.
+    reserved = Reservations()
+    with held(home.lock), contextlib.closing(reserved):
         try:
             _wait_for_leftovers(home)
             _check_registry(os.environ)
             classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
-            machine, partitions = _machine(home, classpath)
+            machine, partitions = _machine(home, classpath, reserved.take)
         except EmbeddedError as error:
             _tell_failure(home, error)
             raise
@@ -70,11 +74,9 @@ def _check_registry(environment: Mapping[str, str]) -> None:
         raise EmbeddedError(f"The schema {fault}.") from fault
 
 
-def _machine(home: Home, classpath: tuple[Path, ...]) -> tuple[Machine, int]:
+def _machine(home: Home, classpath: tuple[Path, ...], free: ports.IsFree) -> tuple[Machine, int]:
     remembered = ports.load(home.ports)
-    chosen = ports.choose(
-        services.USUAL_PORTS, remembered, os.environ, ports.is_free, random.SystemRandom()
-    )
+    chosen = ports.choose(services.USUAL_PORTS, remembered, os.environ, free, random.SystemRandom())
     ports.save(home.ports, chosen)
     broker = kafka.Broker(
         home.kafka, chosen["kafka"], chosen["kafka-controller"], classpath, kafka.java()
