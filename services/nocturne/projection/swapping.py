@@ -74,7 +74,6 @@ class OnlyOne:
         """
         deadline = time.monotonic() + OWN_SECONDS_MAX
         connection.execute("SET client_connection_check_interval = 1000")
-        connection.execute("SET synchronous_commit = off")
         while not _first(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):
             other = _first(
                 connection,
