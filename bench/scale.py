@@ -63,8 +63,9 @@ class Scale:
         self.found = Found()
 
     async def run(self, events: int, sessions: int) -> Found:
-        """Warm up; a session of `events`, and another one, for what has a bound is full by then;
-        `sessions` more, looked at half way and at the end.
+        """Warm up; a session of `events`; a longer one, until what has a bound is full (the command
+        service remembers 65 536 outcomes); one of `events` again; `sessions` more, looked at half
+        way and at the end.
         """
         live = await self._live()
         await self._write(f"{LONG}-warm", 1, max(events // 10, 500))
@@ -73,6 +74,8 @@ class Scale:
         await self._write(LONG, 1, events)
         await self._look("events", live)
         await self._read("events", f"bench/{LONG}/0", events)
+        await self._write(f"{LONG}-full", 1, events * 4 // 3)
+        await self._look("full", live)
         await self._write(f"{LONG}-again", 1, events)
         await self._look("again", live)
         await self._write(f"{MANY}-1", sessions // 2, sessions // 2)
@@ -180,7 +183,7 @@ def metrics(found: Found, events: int, sessions: int) -> dict[str, dict[str, obj
         for name, value in found.latency_ms.items()
     }
     for unit, count, grown in (
-        ("event", events, found.grown("events", "again")),
+        ("event", events, found.grown("full", "again")),
         ("session", sessions, found.grown("again", "sessions")),
     ):
         _add_memory(made, unit, count, grown)
