@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +60,7 @@ from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
+from nocturne.deploy import access
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
@@ -572,6 +574,12 @@ _files = (
         of_file(read_founding),
         st.just(EXAMPLE.genesis_bytes),
         (NocturneError,),
+    ),
+    Parser(
+        "deploy.access.parse_access",
+        access.parse_access,
+        text(resources.files("nocturne.deploy").joinpath(access.FILE).read_text()),
+        bytes_max=access.FILE_BYTES_MAX,
     ),
     Parser("embedded.ports.load", of_file(ports.load), text('{"kafka": 19092}'), ()),
     Parser(

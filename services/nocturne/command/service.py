@@ -64,6 +64,7 @@ from nocturne.runtime.settings import Founding, KafkaSettings
 from nocturne.runtime.telemetry import Metrics
 from nocturne.runtime.tracing import RANDOM_BYTES, make_traceparent
 
+CONSUMER_GROUP: Final = "nocturne-command"
 BLOCKS_BEFORE: Final = 64
 """Blocks read from before the start: they hold the first outcomes of commands repeated soon."""
 SIGNATURES_BEFORE: Final = 1024
@@ -398,7 +399,9 @@ class Follower:
         # Not only committed ones: every record proves itself, the authority repeats what a
         # transaction of its own did not commit, and one that a stranger leaves open would hide all
         # that follow it.
-        config = consumer_config(self._bootstrap, "command", isolation_level="read_uncommitted")
+        config = consumer_config(
+            self._bootstrap, CONSUMER_GROUP, isolation_level="read_uncommitted"
+        )
         return BatchConsumer(config, starts, batch_records_max=batch_records_max)
 
     async def _follow(

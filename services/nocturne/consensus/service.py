@@ -81,7 +81,7 @@ WATCH_SECONDS: Final = 1.0
 TOPIC_CHECK_SECONDS: Final = 10.0
 """How long records of a topic that was made anew while this process ran, and grew past its position
 before the next fetch, could be taken for the old one's. Any other way it shows at once."""
-CONSUMER_GROUP: Final = "nocturne-consensus-v1"
+CONSUMER_GROUP: Final = "nocturne-consensus"
 UNREADABLE_HEADERS: Final[Headers] = (("\ufffd", None),)
 
 Result = TypeVar("Result")

@@ -67,6 +67,12 @@ class Fields:
             raise Malformed(f"{where}: expected an object, got {shown(value)}")
         return Fields(value, where)
 
+    def only(self, *names: str) -> None:
+        """There is no member but these."""
+        others = sorted(self._members.keys() - set(names))
+        if others:
+            raise Malformed(f"{self._where}: expected no member {shown(others[0])}")
+
     def has(self, name: str) -> bool:
         """There is such a member."""
         return name in self._members

@@ -23,6 +23,8 @@ from nocturne.projection.store import Standing
 from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config, headers_of
 
 TOPICS: Final = (topics.BLOCKS, topics.SEALS, topics.EVENTS, topics.RECEIPTS)
+CONSUMER_GROUP: Final = "nocturne-projection"
+REBUILD_GROUP: Final = "nocturne-rebuild"
 HEIGHT_HEADER: Final = "nocturne-height"
 ID_HEADER: Final = "ce_id"
 TICK_SECONDS: Final = 0.25

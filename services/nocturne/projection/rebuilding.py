@@ -25,7 +25,7 @@ import structlog
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.projection.comparing import Comparison
 from nocturne.projection.fold import FirstState
-from nocturne.projection.reading import TOPICS, Reading, partitions_of
+from nocturne.projection.reading import REBUILD_GROUP, TOPICS, Reading, partitions_of
 from nocturne.projection.rows import batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.projection.swapping import OLD, REBUILT, Exchange, Live, OnlyOne, prepare
@@ -142,9 +142,7 @@ class Rebuild:
             self._ends = await asyncio.to_thread(self._log_ends)
             went_on, standing = await self._in_database(self._start)
             self._height, self._digest, self._time = standing.height, standing.digest, standing.time
-            self._reading = Reading(
-                self._bootstrap, "nocturne-rebuild", self._first_state, standing
-            )
+            self._reading = Reading(self._bootstrap, REBUILD_GROUP, self._first_state, standing)
             self._reading.open()
             try:
                 return await self._beside_reading(standing.height if went_on else None)

@@ -17,7 +17,7 @@ import structlog
 
 from nocturne.projection.collector import Collector
 from nocturne.projection.fold import FirstState
-from nocturne.projection.reading import TICK_SECONDS, Reading
+from nocturne.projection.reading import CONSUMER_GROUP, TICK_SECONDS, Reading
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.runtime.lifecycle import Lifecycle
@@ -86,9 +86,7 @@ class Projection:
         self._store = store
         self._database = database
         self._applied = (standing.height, bytes(standing.digest), standing.time)
-        self._reading = Reading(
-            settings.kafka_bootstrap, "nocturne-projection", first_state, standing
-        )
+        self._reading = Reading(settings.kafka_bootstrap, CONSUMER_GROUP, first_state, standing)
         self._metrics = _ProjectionMetrics(lifecycle.metrics)
 
     async def run(self, health: HealthServer) -> None:

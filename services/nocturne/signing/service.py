@@ -46,7 +46,7 @@ from nocturne.signing.guard import Head
 from nocturne.signing.signatures import BlockSigner, SignedRecord
 from nocturne.signing.store import Recorded, Resume, SigningStore
 
-CONSUMER_GROUP: Final = "nocturne-signing-v1"
+CONSUMER_GROUP: Final = "nocturne-signing"
 TRANSACTIONAL_ID: Final = "nocturne-signing-v1"
 STORE_FILE: Final = "signed.sqlite"
 CONSUME_BLOCKS_MAX: Final = 16
