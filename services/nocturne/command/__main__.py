@@ -38,7 +38,10 @@ async def main(lifecycle: Lifecycle) -> None:
     lifecycle.metrics.gauge("blocks_lag", "Blocks not yet taken").set_function(follower.lag)
     servicer = CommandServicer(commands, settings)
     server = await serve(
-        settings.listen, [rpc_service(servicer)], message_bytes_max=REQUEST_BYTES_MAX
+        settings.listen,
+        [rpc_service(servicer)],
+        message_bytes_max=REQUEST_BYTES_MAX,
+        vitals=lifecycle.vitals,
     )
     try:
         await lifecycle.until_stopped(

@@ -466,7 +466,8 @@ async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) 
         if now_serving != serving:
             serving = now_serving
             log.info("serving" if serving else "not_serving", reachable=producer.reachable)
-            await server.set_serving(serving)
+            why = "blocks are not followed" if producer.reachable else "no broker answers"
+            await server.set_serving(serving, why)
         await asyncio.sleep(WATCH_SECONDS)
 
 

@@ -101,7 +101,9 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     _check_validator(founding.genesis, signer)
     with held_alone(settings.home_dir):
         desk = ControlDesk()
-        server = await serve(settings.listen, [ControlServicer(desk).rpc_service()])
+        server = await serve(
+            settings.listen, [ControlServicer(desk).rpc_service()], vitals=lifecycle.vitals
+        )
         try:
             store = _store_of(settings.home_dir, founding.ledger_id, signer)
             if store is None:
@@ -141,6 +143,7 @@ async def _observe(lifecycle: Lifecycle, home: Path) -> None:
         "journal that it was made with, for nothing else knows how it voted",
         way_out="stop, put the journal back as it last was, start again; or found another ledger",
     )
+    lifecycle.vitals.set_serving(False, "observing: the key's journal is not in its folder")
     await lifecycle.stopping.wait()
 
 

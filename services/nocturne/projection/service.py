@@ -39,7 +39,7 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run until stopped. `Halt` on contradictions in what is certified or stored."""
     ledger = read_founding(settings.genesis_file)
     first_state = await asyncio.to_thread(FirstState.of, ledger.data)
-    health = HealthServer(settings.listen)
+    health = HealthServer(settings.listen, lifecycle.vitals)
     await health.start()
     closing = threading.Event()
     store = Store(settings.postgres_dsn, closing)
@@ -135,7 +135,7 @@ class Projection:
             await asyncio.sleep(TICK_SECONDS)
             if self._store.reachable != serving:
                 serving = self._store.reachable
-                await health.set_serving(serving)
+                await health.set_serving(serving, "PostgreSQL does not answer")
             self._metrics.stands(self._reading.collector, self._reading.lags())
 
 

@@ -68,7 +68,9 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
         FULL_NAME,
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
     )
-    server = await serve(settings.listen, [service], message_bytes_max=MESSAGE_BYTES_MAX)
+    server = await serve(
+        settings.listen, [service], message_bytes_max=MESSAGE_BYTES_MAX, vitals=lifecycle.vitals
+    )
     await store.open()
     try:
         await lifecycle.until_stopped(feed.run(), _watch(server, store, feed, lifecycle.metrics))
@@ -92,7 +94,7 @@ async def _watch(server: RpcServer, store: Store, feed: Feed, metrics: Metrics) 
         followers.set(feed.followers)
         if store.reachable != serving:
             serving = store.reachable
-            await server.set_serving(serving)
+            await server.set_serving(serving, "the read model does not answer")
         await asyncio.sleep(HEALTH_SECONDS)
 
 

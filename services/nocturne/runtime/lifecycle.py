@@ -2,7 +2,8 @@
 
 Exit codes: 0 stopped as asked, 1 failed (start it again), 2 its settings are wrong, 3 halted: its
 own data contradicts itself, it wrote `halted` into its home and refuses to start until a person
-has looked and removed that file.
+has looked and removed that file. With the setting ON_HALT=stay a halted process does nothing but
+answer at METRICS_LISTEN until it is told to stop, and ends with 3 then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +24,10 @@ from pydantic import ValidationError
 from setproctitle import setproctitle
 
 from nocturne.core.errors import Halt, NocturneError
+from nocturne.runtime.http_server import HttpServer
 from nocturne.runtime.settings import PREFIX, ProcessSettings
-from nocturne.runtime.telemetry import Metrics, MetricsServer, configure_logs
+from nocturne.runtime.telemetry import Metrics, ProcessMetrics, configure_logs
+from nocturne.runtime.vitals import Vitals
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -37,6 +41,9 @@ SWITCH_SECONDS: Final = 0.001
 """How long one thread may hold the interpreter while another waits: consumer threads hand over
 records through it, and Python's 5 ms would be an eighth of the promised latency."""
 
+TURN_SECONDS: Final = 0.5
+"""How often the event loop shows that it turns."""
+
 GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
 """A batch of records makes thousands of objects that go with it: looking for cycles among them
 every 700 objects, as Python does, was a tenth of the command service's time and found none."""
@@ -47,11 +54,19 @@ log = structlog.get_logger()
 class Lifecycle:
     """What a service's main gets: the signal to stop, its metrics, and its way to run its parts."""
 
-    def __init__(self, name: str, settings: ProcessSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, settings: ProcessSettings, metrics: Metrics, vitals: Vitals
+    ) -> None:
         self.name = name
         self.settings = settings
         self.metrics = metrics
+        self.vitals = vitals
         self.stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Not ready from now on; then the work ends."""
+        self.vitals.stop()
+        self.stopping.set()
 
     async def until_stopped(
         self,
@@ -93,63 +108,103 @@ def run(name: str, main: Callable[[Lifecycle], Awaitable[None]]) -> int:
     except ValidationError as fault:
         return _settings_are_wrong(name, fault)
     configure_logs(name, settings.log_level)
-    cause = _halted_before(settings.home_dir)
+    metrics, vitals = Metrics(name), Vitals()
+    measures = ProcessMetrics(metrics, name, vitals)
+    server = None
+    try:
+        if settings.metrics_listen is not None:
+            server = HttpServer(metrics.registry, vitals, settings.metrics_listen)
+        return _run(Lifecycle(name, settings, metrics, vitals), main, measures)
+    except NocturneError as error:
+        log.error("failed", error=str(error), kind=type(error).__name__)
+        return EXIT_FAILED
+    finally:
+        if server is not None:
+            server.close()
+
+
+def _run(
+    lifecycle: Lifecycle,
+    main: Callable[[Lifecycle], Awaitable[None]],
+    measures: ProcessMetrics,
+) -> int:
+    cause = _halted_before(lifecycle.settings.home_dir)
     if cause is not None:
-        log.error("halted", cause=cause, home=str(settings.home_dir))
-        return EXIT_HALTED
+        return _halted(lifecycle, cause)
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded stays: it need not be looked through again.
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    metrics = Metrics(name)
-    server = None
     try:
-        if settings.metrics_listen is not None:
-            server = MetricsServer(metrics, settings.metrics_listen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_main(Lifecycle(name, settings, metrics), main))
+            runner.run(_main(lifecycle, main, measures))
     except Exception as error:
-        return _ended_by(name, error, settings.home_dir)
-    finally:
-        if server is not None:
-            server.close()
+        return _ended_by(lifecycle, error)
     log.info("stopped")
     return EXIT_OK
 
 
-async def _main(lifecycle: Lifecycle, main: Callable[[Lifecycle], Awaitable[None]]) -> None:
+async def _main(
+    lifecycle: Lifecycle, main: Callable[[Lifecycle], Awaitable[None]], measures: ProcessMetrics
+) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lifecycle.stopping.set)
+        loop.add_signal_handler(number, lifecycle.stop)
     log.info("starting", pid=os.getpid())
+    turning = asyncio.ensure_future(_turn(lifecycle.vitals, measures))
     work = asyncio.ensure_future(main(lifecycle))
     stop = asyncio.ensure_future(lifecycle.stopping.wait())
-    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not work.done():
-        log.info("stopping")
-        await asyncio.wait({work}, timeout=STOP_SECONDS_MAX)
-    if not work.done():
-        log.warning("stopping_takes_too_long", seconds=STOP_SECONDS_MAX)
-        work.cancel()
-        await asyncio.wait({work}, timeout=1.0)
-        return
-    work.result()
+    try:
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not work.done():
+            log.info("stopping")
+            await asyncio.wait({work}, timeout=STOP_SECONDS_MAX)
+        if not work.done():
+            log.warning("stopping_takes_too_long", seconds=STOP_SECONDS_MAX)
+            work.cancel()
+            await asyncio.wait({work}, timeout=1.0)
+            return
+        work.result()
+    finally:
+        turning.cancel()
 
 
-def _ended_by(name: str, error: Exception, home: Path | None) -> int:
+async def _turn(vitals: Vitals, measures: ProcessMetrics) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        vitals.turned()
+        due = loop.time() + TURN_SECONDS
+        await asyncio.sleep(TURN_SECONDS)
+        measures.loop_delay.observe(max(0.0, loop.time() - due))
+
+
+def _ended_by(lifecycle: Lifecycle, error: Exception) -> int:
     halt = _halt_in(error)
     if halt is not None:
-        log.error("halted", cause=str(halt))
-        _write_halted(home, str(halt))
-        return EXIT_HALTED
+        _write_halted(lifecycle.settings.home_dir, str(halt))
+        return _halted(lifecycle, str(halt))
     if isinstance(error, ValidationError):
-        return _settings_are_wrong(name, error)
+        return _settings_are_wrong(lifecycle.name, error)
     if isinstance(error, NocturneError):
         log.error("failed", error=str(error), kind=type(error).__name__)
     else:
         log.error("failed", exc_info=error)
     return EXIT_FAILED
+
+
+def _halted(lifecycle: Lifecycle, cause: str) -> int:
+    """Say it, and with ON_HALT=stay return only when the process is told to stop."""
+    settings = lifecycle.settings
+    log.error("halted", cause=cause, home=str(settings.home_dir), stays=settings.on_halt == "stay")
+    if settings.on_halt == "stay":
+        # The event loop is gone: plain signals, before anybody can see that it halted.
+        told = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: told.set())
+        lifecycle.vitals.halt(cause)
+        told.wait()
+    return EXIT_HALTED
 
 
 def _halt_in(error: BaseException) -> Halt | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nocturne.core.errors import Unavailable
+from nocturne.runtime.vitals import STARTING, Vitals
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """gRPC's own default, made explicit; a service names what its messages need."""
@@ -40,9 +42,19 @@ class RpcService:
 
 
 class RpcServer:
-    """A gRPC server with health and reflection beside the services given. NOT_SERVING at first."""
+    """A gRPC server with health and reflection beside the services given. NOT_SERVING at first,
+    and from the moment on that the process of `vitals` is told to stop.
+    """
 
-    def __init__(self, listen: str, services: Sequence[RpcService], message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        listen: str,
+        services: Sequence[RpcService],
+        message_bytes_max: int,
+        vitals: Vitals | None = None,
+    ) -> None:
+        self._vitals = Vitals() if vitals is None else vitals
+        self._leaving: asyncio.Task[None] | None = None
         self._names = tuple(service.full_name for service in services)
         self._server = grpc.aio.server(
             options=[
@@ -67,11 +79,15 @@ class RpcServer:
 
     async def start(self) -> None:
         """Accept calls; health says NOT_SERVING until `set_serving`."""
-        await self.set_serving(False)
+        await self.set_serving(False, STARTING)
         await self._server.start()
+        self._vitals.when_stopping(self._leave)
 
-    async def set_serving(self, serving: bool) -> None:
-        """What health says of the process and of every service in it."""
+    async def set_serving(self, serving: bool, why: str = "") -> None:
+        """What health, and with it `/readyz`, says of the process and of every service in it; `why`
+        when they do not serve.
+        """
+        self._vitals.set_serving(serving, why)
         status = (
             health_pb2.HealthCheckResponse.SERVING
             if serving
@@ -82,8 +98,15 @@ class RpcServer:
 
     async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> None:
         """Say NOT_SERVING, take no new call, and let the others end, at most `seconds_max`."""
-        await self._health.enter_graceful_shutdown()
+        self._leave()
+        assert self._leaving is not None
+        await self._leaving
         await self._server.stop(seconds_max)
+
+    def _leave(self) -> None:
+        """NOT_SERVING for ever, whatever the service says after."""
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._health.enter_graceful_shutdown())
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +200,8 @@ async def _refuse_undecodable(request: object, context: Any) -> None:
 class HealthServer(RpcServer):
     """Health alone, for a service without calls of its own."""
 
-    def __init__(self, listen: str) -> None:
-        super().__init__(listen, (), MESSAGE_BYTES_MAX)
+    def __init__(self, listen: str, vitals: Vitals | None = None) -> None:
+        super().__init__(listen, (), MESSAGE_BYTES_MAX, vitals)
 
 
 async def serve(
@@ -186,8 +209,9 @@ async def serve(
     services: Sequence[RpcService] = (),
     *,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
+    vitals: Vitals | None = None,
 ) -> RpcServer:
     """A started server at `listen`; the caller says when it is serving, and stops it."""
-    server = RpcServer(listen, services, message_bytes_max)
+    server = RpcServer(listen, services, message_bytes_max, vitals)
     await server.start()
     return server

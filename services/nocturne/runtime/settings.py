@@ -58,7 +58,11 @@ class ProcessSettings(_Frozen):
     """The service's own directory."""
     log_level: LogLevel = "info"
     metrics_listen: Address | None = None
-    """Where Prometheus reads the metrics; None: nowhere."""
+    """Where Prometheus reads the metrics and probes ask; None: nowhere."""
+    on_halt: Literal["exit", "stay"] = "exit"
+    """What a halted process does: end with its exit code at once, or stay, not ready and without
+    work, until it is told to stop, so that an orchestrator does not start it for ever.
+    """
 
 
 class ServiceSettings(ProcessSettings):

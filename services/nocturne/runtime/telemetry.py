@@ -1,21 +1,22 @@
-"""Logs and metrics of a process: JSON lines on stderr, Prometheus text over HTTP.
+"""Logs and metrics of a process: JSON lines on stderr, Prometheus metrics in a registry.
 
-Rules: docs/guides/settings.md. A log line is an event name and fields; a metric's name is
-`nocturne_<service>_<what>_<unit>`.
+Rules: docs/guides/observability.md. A log line is an event name and fields; a metric's name is
+`nocturne_<service>_<what>_<unit>`; what every process has is `nocturne_process_<what>_<unit>` with
+the label `component`, so that one expression asks all services.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TextIO, cast
-from wsgiref.simple_server import WSGIServer
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import start_http_server
+
+from nocturne.runtime.vitals import Vitals
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 5.0, 20.0)
 """Seconds; doubling from a millisecond, with the promised 40 ms as one of the edges."""
@@ -98,23 +99,34 @@ class Metrics:
         )
 
 
-class MetricsServer:
-    """Serves a registry at `listen` (host:port) from a thread of its own."""
+class ProcessMetrics:
+    """What every process tells of itself: one name for all services, told apart by `component`.
 
-    def __init__(self, metrics: Metrics, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        served: tuple[WSGIServer, threading.Thread] = start_http_server(
-            int(port), host, metrics.registry
+    Not `service`: what scrapes in Kubernetes gives that label itself.
+    """
+
+    def __init__(self, metrics: Metrics, component: str, vitals: Vitals) -> None:
+        def gauge(name: str, documentation: str) -> Gauge:
+            name = f"nocturne_process_{name}"
+            made = Gauge(name, documentation, ("component",), registry=metrics.registry)
+            return made.labels(component)
+
+        info = Gauge(
+            "nocturne_process_info",
+            "1; its version is a label",
+            ("component", "version"),
+            registry=metrics.registry,
         )
-        self._server, self._thread = served
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return int(self._server.server_port)
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        info.labels(component, version("nocturne")).set(1)
+        ready = gauge("ready", "1 while it takes work, as gRPC health and /readyz say")
+        ready.set_function(lambda: float(vitals.ready().yes))
+        halted = gauge("halted", "1 when its own data contradicted itself and it stays stopped")
+        halted.set_function(lambda: float(vitals.is_halted))
+        delay = Histogram(
+            "nocturne_process_event_loop_delay_seconds",
+            "How late the event loop turned, measured twice a second",
+            ("component",),
+            buckets=LATENCY_BUCKETS_S,
+            registry=metrics.registry,
+        )
+        self.loop_delay = delay.labels(component)

@@ -75,7 +75,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             f"which is {format_hash(key_id(authority))}"
         )
     with held_alone(settings.home_dir):
-        server = await serve(settings.listen)
+        server = await serve(settings.listen, vitals=lifecycle.vitals)
         try:
             await Signing(settings, lifecycle, founding, signer).run(server)
         finally:

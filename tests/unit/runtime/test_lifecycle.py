@@ -6,15 +6,21 @@ import asyncio
 import json
 import os
 import signal
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
-from tests.machines import free_ports
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.machines import free_ports, until
 
 from nocturne.core.errors import Halt, Unavailable
 from nocturne.runtime import lifecycle as lifecycle_module
+from nocturne.runtime import vitals as vitals_module
 from nocturne.runtime.lifecycle import (
     EXIT_FAILED,
     EXIT_HALTED,
@@ -24,6 +30,7 @@ from nocturne.runtime.lifecycle import (
     Lifecycle,
     run,
 )
+from nocturne.runtime.rpc import serve
 from nocturne.runtime.settings import KafkaSettings, read_settings
 
 NAMES = ("HOME_DIR", "GENESIS_FILE", "LISTEN", "KAFKA_BOOTSTRAP", "METRICS_LISTEN", "LOG_LEVEL")
@@ -170,8 +177,106 @@ def test_metrics_are_served_while_the_process_lives(monkeypatch: pytest.MonkeyPa
         assert "nocturne_finality_anchor_things_total 3.0" in text
         assert 'nocturne_finality_anchor_work_seconds_bucket{le="0.04"} 1.0' in text
         assert "process_resident_memory_bytes" in text
+        assert 'nocturne_process_ready{component="finality-anchor"} 0.0' in text
+        assert 'nocturne_process_halted{component="finality-anchor"} 0.0' in text
 
     assert run("finality-anchor", main) == EXIT_OK
+
+
+# Probes ----------------------------------------------------------------------------------------
+
+
+def asked(port: int, path: str) -> tuple[int, dict[str, object]]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def test_readyz_is_what_grpc_health_says_and_false_from_the_signal_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_ports("metrics")["metrics"]
+    monkeypatch.setenv("NOCTURNE_METRICS_LISTEN", f"127.0.0.1:{port}")
+
+    async def main(lifecycle: Lifecycle) -> None:
+        server = await serve("127.0.0.1:0", vitals=lifecycle.vitals)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+
+            async def both() -> tuple[bool, bool]:
+                answer = await health.Check(health_pb2.HealthCheckRequest())
+                status, told = await asyncio.to_thread(asked, port, "/readyz")
+                assert (status == 200) == told["ready"]
+                return answer.status == health_pb2.HealthCheckResponse.SERVING, status == 200
+
+            assert await both() == (False, False)
+            await server.set_serving(True)
+            assert await both() == (True, True)
+            await server.set_serving(False, "no broker answers")
+            assert await both() == (False, False)
+            await server.set_serving(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await lifecycle.stopping.wait()
+            # Told to stop, it is not ready again, even if its service still says so.
+            await server.set_serving(True)
+            assert await both() == (False, False)
+            assert asked(port, "/readyz")[1] == {"ready": False, "why": "stopping"}
+            assert asked(port, "/livez") == (200, {"live": True})
+        await server.stop(0)
+
+    assert run("test", main) == EXIT_OK
+
+
+def test_livez_is_false_while_the_event_loop_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_ports("metrics")["metrics"]
+    monkeypatch.setenv("NOCTURNE_METRICS_LISTEN", f"127.0.0.1:{port}")
+    monkeypatch.setattr(vitals_module, "TURN_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(lifecycle_module, "TURN_SECONDS", 0.02)
+
+    async def main(_: Lifecycle) -> None:
+        await asyncio.sleep(0.1)
+        assert asked(port, "/livez")[0] == 200
+        # Nothing else is done in this turn until the probe has seen it.
+        until(lambda: asked(port, "/livez")[0] == 503, 5, "the stuck loop is seen")
+
+    assert run("test", main) == EXIT_OK
+
+
+def test_a_halted_process_that_stays_answers_until_it_is_told_to_stop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = free_ports("metrics")["metrics"]
+    monkeypatch.setenv("NOCTURNE_METRICS_LISTEN", f"127.0.0.1:{port}")
+    monkeypatch.setenv("NOCTURNE_ON_HALT", "stay")
+    found: list[tuple[int, dict[str, object]]] = []
+
+    def look_and_stop() -> None:
+        def is_halted() -> bool:
+            try:
+                found[:] = [asked(port, "/readyz"), asked(port, "/livez")]
+            except OSError:
+                return False
+            return "halted" in str(found[0][1].get("why"))
+
+        until(is_halted, 10, "it says that it halted")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def main(_: Lifecycle) -> None:
+        raise Halt("two blocks at height 7")
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    # Twice: as it halts, and started again with the file there.
+    for _ in range(2):
+        looking = threading.Thread(target=look_and_stop)
+        looking.start()
+        assert run("test", main) == EXIT_HALTED
+        looking.join()
+        assert found[0] == (503, {"ready": False, "why": "halted: two blocks at height 7"})
+        assert found[1] == (200, {"live": True})
+    signal.signal(signal.SIGTERM, before[0])
+    signal.signal(signal.SIGINT, before[1])
 
 
 # Parts -----------------------------------------------------------------------------------------
