@@ -60,7 +60,8 @@ from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
-from nocturne.deploy import access
+from nocturne.deploy import access, contributions
+from nocturne.deploy.contributions import Contribution, Role
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
@@ -194,6 +195,13 @@ _setting_lines = text(
 
 
 # What more is done with bytes ------------------------------------------------------------------
+
+
+def _contribution(seed: bytes, role: Role) -> bytes:
+    signer = keys.Ed25519Signer(seed)
+    return contributions.encode_contribution(
+        Contribution(role, 0, signer.key, keys.prove_possession(signer))
+    )
 
 
 def _journal(segment: Path) -> list[journal.Entry]:
@@ -384,6 +392,13 @@ _avro = (
         decode_control,
         samples.controls,
         bytes_max=CONTROL_BYTES_MAX,
+    ),
+    Parser(
+        "deploy.contributions.decode_contribution",
+        contributions.decode_contribution,
+        st.builds(_contribution, st.binary(min_size=32, max_size=32), st.sampled_from(Role)),
+        print=contributions.encode_contribution,
+        bytes_max=contributions.CONTRIBUTION_BYTES_MAX,
     ),
     Parser(
         "core.genesis.decode_genesis",

@@ -29,6 +29,7 @@ from nocturne.cli.status_view import (
 from nocturne.cli.surroundings import Machine, Surroundings
 from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
+from nocturne.deploy.contributions import FoundingFault, check_validators
 from nocturne.embedded.status import Health, Status
 
 STATUS_SECONDS_MAX: Final = 5.0
@@ -48,10 +49,10 @@ def up(
 ) -> None:
     """Start the ledger of a home with everything it needs, or continue it."""
     around = surroundings.of(context)
-    if validators != 1:
-        raise bad_use(
-            f"An embedded ledger runs one validator, got {validators}: leave --validators away."
-        )
+    try:
+        check_validators(validators)
+    except FoundingFault as fault:
+        raise bad_use(f"--validators: {fault}: leave it away.") from fault
     machine = around.machine()
     place = around.home(home).root
     watch = Watch(around, machine, place, as_json)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nocturne.core.errors import NocturneError
+from nocturne.deploy.contributions import FoundingFault, check_validators
 from nocturne.embedded import (
     ceremony,
     downloads,
@@ -46,10 +47,10 @@ FOUNDATION = ("kafka", "postgres")
 
 def run(home: Home, validators: int, progress: downloads.Progress) -> None:
     """Run the ledger of this home until SIGTERM or SIGINT. EmbeddedError when it cannot run."""
-    if validators != 1:
-        raise EmbeddedError(
-            f"An embedded ledger runs one validator, got {validators}: leave --validators away."
-        )
+    try:
+        check_validators(validators)
+    except FoundingFault as fault:
+        raise EmbeddedError(f"--validators: {fault}: leave it away.") from fault
     home.create()
     # For as long as this runs: a port stays ours while the process behind it is killed.
     reserved = Reservations()

@@ -7,7 +7,6 @@ import pytest
 
 from nocturne.core.genesis import decode_genesis, ledger_id_of
 from nocturne.core.keys import key_id
-from nocturne.embedded import ceremony
 from nocturne.embedded.ceremony import authority_key, ensure, operator_key, validator_key
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
@@ -52,46 +51,6 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
 
 def test_two_homes_are_two_ledgers(tmp_path: Path) -> None:
     assert ensure(tmp_path / "a").ledger_id != ensure(tmp_path / "b").ledger_id
-
-
-class Crash(Exception):  # noqa: N818
-    """The process ends here."""
-
-
-@pytest.mark.parametrize("step", ["_key", "_genesis", "_write", "_sync_folder", "_checked"])
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_founding_cut_short_is_completed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, times: int
-) -> None:
-    original = getattr(ceremony, step)
-    calls = 0
-
-    def crash(*arguments: object) -> object:
-        nonlocal calls
-        calls += 1
-        result = original(*arguments)
-        if calls == times:
-            raise Crash
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ceremony, step, crash)
-        for _ in range(times):
-            try:
-                ensure(tmp_path)
-            except Crash:
-                break
-    founded = ensure(tmp_path)
-    assert ensure(tmp_path) == founded
-    assert not (tmp_path / "founding").exists()
-
-
-def test_half_a_key_of_an_unfinished_founding_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "founding").touch()
-    path = validator_key(Home(tmp_path))
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b'{"suite"')
-    assert ensure(tmp_path).partitions == 4
 
 
 def test_a_lost_genesis_is_not_replaced(tmp_path: Path) -> None:
