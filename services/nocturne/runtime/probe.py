@@ -65,7 +65,7 @@ def ask(path: str, listen: str) -> None:
         answer = connection.getresponse()
         body = answer.read(BODY_BYTES_MAX)
     except (OSError, http.client.HTTPException) as fault:
-        raise Refused(f"{listen} does not answer: {fault or type(fault).__name__}") from fault
+        raise Refused(f"{listen} does not answer: {str(fault) or type(fault).__name__}") from fault
     finally:
         connection.close()
     if answer.status != http.client.OK:
