@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker with no topics: connect to `kafka_broker.bootstrap`, make topics of your own names
-    or call `nocturne.embedded.topics.ensure(kafka_broker.bootstrap, partitions)`."""
+    or call `nocturne.deploy.topics.ensure`."""
     from tests.machines import make_broker, started
 
     from nocturne.embedded import kafka

@@ -28,8 +28,8 @@ from nocturne.core.blocks import Block
 from nocturne.core.events import Event, decode_event
 from nocturne.core.identifiers import session_key
 from nocturne.core.state import SessionState
+from nocturne.deploy.topics import plan
 from nocturne.embedded import postgres
-from nocturne.embedded import topics as embedded_topics
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.processes import Process, grpc_serves
@@ -172,11 +172,11 @@ def renew_topics(broker: Broker, partitions: int) -> None:
         for deleted in admin.delete_topics(list(found)).values():
             deleted.result(SECONDS_MAX)
         until(lambda: not present(), SECONDS_MAX, "the topics are gone")
-    plan = embedded_topics.plan(partitions)
-    fresh = [NewTopic(name, count, 1, config=config) for name, (count, config) in plan.items()]
+    wanted = plan(partitions)
+    fresh = [NewTopic(one.name, one.partitions, 1, config=dict(one.settings)) for one in wanted]
     for created in admin.create_topics(fresh).values():
         created.result(SECONDS_MAX)
-    counts = {name: count for name, (count, _) in plan.items()}
+    counts = {one.name: one.partitions for one in wanted}
     until(lambda: present() == counts, SECONDS_MAX, "the topics are there")
 
 

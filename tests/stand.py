@@ -35,10 +35,11 @@ from nocturne.core.errors import Malformed
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import AuthorId, CommandId, Hash, SessionId, format_id
 from nocturne.core.keys import Ed25519Signer, Signer, key_id
+from nocturne.deploy import topics as topics_job
 from nocturne.embedded import ceremony
-from nocturne.embedded import topics as embedded_topics
 from nocturne.embedded.home import Home
 from nocturne.embedded.processes import grpc_serves, launched
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import (
     AckedProducer,
     BatchConsumer,
@@ -65,7 +66,7 @@ def fresh_topics(bootstrap: str, partitions: int) -> None:
     def made() -> bool:
         # A topic that is being deleted cannot be made yet.
         try:
-            embedded_topics.ensure(bootstrap, partitions)
+            topics_job.ensure(Cluster(bootstrap), topics_job.plan(partitions))
         except Exception:
             return False
         return True
@@ -126,20 +127,26 @@ class Stand:
         self._known: dict[tuple[str, int, bool], _Known] = {}
 
     @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.bootstrap)
+
+    @property
     def genesis(self) -> Genesis:
         return decode_genesis(self.genesis_file.read_bytes())
 
     # Processes ----------------------------------------------------------------------------
 
-    def start(self, service: str, *, healthy: bool = True, before: str = "") -> Running:
-        """`consensus` or `signing`; returns when it is healthy, unless it is not to be. `before` is
-        Python that the process runs first: what breaks its machine.
+    def start(
+        self, service: str, *, healthy: bool = True, before: str = "", **environment: str
+    ) -> Running:
+        """One service; returns when it is healthy, unless it is not to be. `before` is Python that
+        the process runs first: what breaks its machine. `environment` is laid over its settings.
         """
         name = {"consensus": ceremony.VALIDATOR}.get(service, service)
         key = {
             "consensus": ceremony.validator_key(self.home),
             "signing": ceremony.authority_key(self.home),
-        }[service]
+        }.get(service)
         port = free_ports(service)[service]
         log = self.folder / f"{service}.log"
         with log.open("ab") as output:
@@ -151,8 +158,9 @@ class Stand:
                     "NOCTURNE_HOME_DIR": str(self.home.data(name)),
                     "NOCTURNE_LISTEN": f"127.0.0.1:{port}",
                     "NOCTURNE_KAFKA_BOOTSTRAP": self.bootstrap,
-                    "NOCTURNE_KEY_FILE": str(key),
+                    **({} if key is None else {"NOCTURNE_KEY_FILE": str(key)}),
                     **self.environment,
+                    **environment,
                 },
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -162,13 +170,17 @@ class Stand:
         running = Running(process, log, f"127.0.0.1:{port}")
         self._running.append(running)
         if healthy:
-            until(
-                lambda: grpc_serves(running.address) or process.poll() is not None,
-                SECONDS_MAX,
-                f"{service} is healthy",
-            )
-            assert process.poll() is None, running.said()
+            self.wait_healthy(service, running)
         return running
+
+    def wait_healthy(self, service: str, running: Running) -> None:
+        """Until a service that was started says that it serves."""
+        until(
+            lambda: grpc_serves(running.address) or running.process.poll() is not None,
+            SECONDS_MAX,
+            f"{service} is healthy",
+        )
+        assert running.process.poll() is None, running.said()
 
     def stop_all(self) -> None:
         for running in self._running:
@@ -184,7 +196,7 @@ class Stand:
         return self.on_kafka(lambda: self._produce(records))
 
     async def _produce(self, records: Sequence[ProducedRecord]) -> list[tuple[int, int]]:
-        producer = AckedProducer(producer_config(self.bootstrap))
+        producer = AckedProducer(producer_config(self.cluster))
         try:
             return await producer.produce_batch(records)
         finally:
@@ -245,7 +257,7 @@ class Stand:
     ) -> None:
         isolation = "read_committed" if committed else "read_uncommitted"
         consumer = BatchConsumer(
-            consumer_config(self.bootstrap, "stand", isolation_level=isolation),
+            consumer_config(self.cluster, "stand", isolation_level=isolation),
             [Start(topic, partition, known.following)],
         )
         try:
@@ -259,7 +271,7 @@ class Stand:
         """A client for questions only; kept, for making one costs more than many questions."""
         if committed not in self._askers:
             isolation = "read_committed" if committed else "read_uncommitted"
-            config = consumer_config(self.bootstrap, "stand", isolation_level=isolation)
+            config = consumer_config(self.cluster, "stand", isolation_level=isolation)
             self._askers[committed] = Consumer(config)
         return self._askers[committed]
 

@@ -76,6 +76,7 @@ from nocturne.query.refusals import Refused as QuestionRefused
 from nocturne.query.service import Settings as QuerySettings
 from nocturne.runtime import journal
 from nocturne.runtime.keys import load_signer
+from nocturne.runtime.secrets import SecretFault, read_secret
 from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings
 from nocturne.runtime.tracing import parse_traceparent
 from nocturne.signing.service import Settings as SigningSettings
@@ -190,6 +191,8 @@ def of_environment(kind: type[ProcessSettings]) -> Parse:
 _setting_lines = text(
     "LISTEN=127.0.0.1:65535\nLOG_LEVEL=debug",
     "METRICS_LISTEN=[::1]:9\nREGISTRY_URL=http://127.0.0.1:1",
+    "KAFKA_SECURITY_PROTOCOL=sasl_ssl\nKAFKA_USER=x\nKAFKA_PASSWORD_FILE=/p\nKAFKA_CA_FILE=/c",
+    "POSTGRES_DSN=postgresql://x@h/d?sslmode=verify-full\nPOSTGRES_PASSWORD_FILE=/p",
     "RATE_PER_SECOND=1.5\nRATE_BURST=3\nDEADLINE_MS=5\nDURABILITY=replicated",
 )
 
@@ -595,6 +598,12 @@ _files = (
         access.parse_access,
         text(resources.files("nocturne.deploy").joinpath(access.FILE).read_text()),
         bytes_max=access.FILE_BYTES_MAX,
+    ),
+    Parser(
+        "runtime.secrets.read_secret",
+        of_file(read_secret),
+        text("word\n", "ein Wort"),
+        (SecretFault,),
     ),
     Parser("embedded.ports.load", of_file(ports.load), text('{"kafka": 19092}'), ()),
     Parser(

@@ -33,8 +33,8 @@ from nocturne.core.events import Event, decode_event, event_signed
 from nocturne.core.genesis import encode_genesis
 from nocturne.core.identifiers import Hash
 from nocturne.core.receipts import Reason, Receipt, decode_receipt, receipt_signed
+from nocturne.deploy import topics as topics_job
 from nocturne.embedded import ceremony, kafka
-from nocturne.embedded import topics as embedded_topics
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.processes import grpc_serves
 from nocturne.embedded.services import kafka_process
@@ -198,7 +198,7 @@ def test_control_markers_are_gaps_even_at_the_end(stand: Stand) -> None:
     first, second = commands(stand, 2, 1)
 
     async def in_transactions() -> None:
-        producer = TransactionalProducer(producer_config(stand.bootstrap), "tester")
+        producer = TransactionalProducer(producer_config(stand.cluster), "tester")
         await producer.publish([first])
         await producer.publish([second])
         await producer.close()
@@ -322,7 +322,7 @@ def lose_blocks_topic(stand: Stand) -> None:
     admin = AdminClient({"bootstrap.servers": stand.bootstrap})
     admin.delete_topics([topics.BLOCKS])[topics.BLOCKS].result(10)
     until(lambda: topics.BLOCKS not in admin.list_topics(timeout=5).topics, 20, "it is gone")
-    embedded_topics.ensure(stand.bootstrap, stand.partitions)
+    topics_job.ensure(stand.cluster, topics_job.plan(stand.partitions))
     stand.forget()
 
 

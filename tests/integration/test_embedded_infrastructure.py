@@ -10,11 +10,13 @@ from confluent_kafka import Consumer, Producer
 from tests.machines import make_broker, make_server, started
 
 from nocturne.core import topics as names
-from nocturne.embedded import kafka, postgres, topics
-from nocturne.embedded.errors import EmbeddedError
+from nocturne.deploy import topics
+from nocturne.embedded import kafka, postgres
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import OWNER, PROJECTION, QUERY, Server
 from nocturne.embedded.services import kafka_process, postgres_process
+from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.kafka import topic_settings
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +50,7 @@ def ledger_topics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = make_broker(tmp_path_factory.mktemp("kafka"))
     kafka.prepare(broker)
     with started(kafka_process(broker), broker.folder / "log"):
-        topics.ensure(broker.bootstrap, partitions=3)
+        topics.ensure(Cluster(broker.bootstrap), topics.plan(3))
         yield broker
 
 
@@ -61,21 +63,21 @@ def test_topics_keep_everything_and_commands_are_on_disk_before_the_answer(
     ledger_topics: Broker,
 ) -> None:
     for name in names.TOPICS:
-        settings = topics.topic_settings(ledger_topics.bootstrap, name)
+        settings = topic_settings(Cluster(ledger_topics.bootstrap), name)
         assert settings["retention.ms"] == "-1"
         assert settings["cleanup.policy"] == "delete"
         assert settings["message.timestamp.type"] == "CreateTime"
-    commands = topics.topic_settings(ledger_topics.bootstrap, names.COMMANDS)
+    commands = topic_settings(Cluster(ledger_topics.bootstrap), names.COMMANDS)
     assert commands["flush.messages"] == "1"
 
 
 def test_creating_the_topics_again_changes_nothing(ledger_topics: Broker) -> None:
-    topics.ensure(ledger_topics.bootstrap, partitions=3)
+    topics.ensure(Cluster(ledger_topics.bootstrap), topics.plan(3))
 
 
 def test_another_partition_count_is_refused(ledger_topics: Broker) -> None:
-    with pytest.raises(EmbeddedError, match="has 3 partitions, expected 4 from the genesis"):
-        topics.ensure(ledger_topics.bootstrap, partitions=4)
+    with pytest.raises(topics.TopicFault, match="has 3 partitions, expected 4 from the genesis"):
+        topics.ensure(Cluster(ledger_topics.bootstrap), topics.plan(4))
 
 
 def test_a_killed_broker_comes_back_with_its_records(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_a_killed_broker_comes_back_with_its_records(tmp_path: Path) -> None:
     kafka.prepare(broker)
     process = kafka_process(broker)
     with started(process, tmp_path / "log") as running:
-        topics.ensure(broker.bootstrap, partitions=1)
+        topics.ensure(Cluster(broker.bootstrap), topics.plan(1))
         produce(broker, names.COMMANDS, b"before the kill")
         running.kill()
         running.wait()

@@ -18,6 +18,7 @@ from nocturne.core.errors import Unavailable
 from nocturne.embedded import kafka
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.services import kafka_process
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import (
     AckedProducer,
     BatchConsumer,
@@ -69,11 +70,11 @@ def test_records_come_out_as_they_went_in_with_their_offsets(kafka_broker: Broke
     topic = make_topic(kafka_broker)
 
     async def test() -> None:
-        producer = AckedProducer(producer_config(kafka_broker.bootstrap))
+        producer = AckedProducer(producer_config(Cluster(kafka_broker.bootstrap)))
         positions = await producer.produce_batch(records(topic, 3000))
         assert positions == [(0, offset) for offset in range(3000)]
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test"), [Start(topic, 0, 0)]
+            consumer_config(Cluster(kafka_broker.bootstrap), "test"), [Start(topic, 0, 0)]
         )
         first = (await consumer.batch())[0]
         assert (first.key(), first.value(), first.headers()) == (
@@ -94,10 +95,10 @@ def test_a_consumer_starts_where_it_is_told(kafka_broker: Broker) -> None:
     topic = make_topic(kafka_broker)
 
     async def test() -> None:
-        producer = AckedProducer(producer_config(kafka_broker.bootstrap))
+        producer = AckedProducer(producer_config(Cluster(kafka_broker.bootstrap)))
         await producer.produce_batch(records(topic, 10))
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test"), [Start(topic, 0, 7)]
+            consumer_config(Cluster(kafka_broker.bootstrap), "test"), [Start(topic, 0, 7)]
         )
         assert await read(consumer, 3) == [b"7", b"8", b"9"]
         await consumer.close()
@@ -111,7 +112,7 @@ def test_an_offset_past_the_log_is_unavailable_and_not_another_start(kafka_broke
 
     async def test() -> None:
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test"), [Start(topic, 0, 7)]
+            consumer_config(Cluster(kafka_broker.bootstrap), "test"), [Start(topic, 0, 7)]
         )
         with pytest.raises(Unavailable):
             await consumer.batch()
@@ -124,10 +125,10 @@ def test_a_slow_reader_bounds_what_waits_and_loses_nothing(kafka_broker: Broker)
     topic = make_topic(kafka_broker)
 
     async def test() -> None:
-        producer = AckedProducer(producer_config(kafka_broker.bootstrap))
+        producer = AckedProducer(producer_config(Cluster(kafka_broker.bootstrap)))
         await producer.produce_batch(records(topic, 1000))
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test"),
+            consumer_config(Cluster(kafka_broker.bootstrap), "test"),
             [Start(topic, 0, 0)],
             batch_records_max=10,
             backlog_batches_max=2,
@@ -149,13 +150,15 @@ def test_control_markers_move_the_next_offset_even_at_the_end(kafka_broker: Brok
 
     async def test() -> None:
         producer = TransactionalProducer(
-            producer_config(kafka_broker.bootstrap), f"id-{uuid.uuid4()}"
+            producer_config(Cluster(kafka_broker.bootstrap)), f"id-{uuid.uuid4()}"
         )
         await producer.open()
         await producer.publish(records(topic, 3))
         await producer.publish(records(topic, 2))
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test", isolation_level="read_committed"),
+            consumer_config(
+                Cluster(kafka_broker.bootstrap), "test", isolation_level="read_committed"
+            ),
             [Start(topic, 0, 0)],
         )
         offsets = []
@@ -176,9 +179,9 @@ def test_a_transaction_commits_records_and_positions_together(kafka_broker: Brok
 
     async def test() -> None:
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, group), [Start(source, 0, 0)]
+            consumer_config(Cluster(kafka_broker.bootstrap), group), [Start(source, 0, 0)]
         )
-        producer = TransactionalProducer(producer_config(kafka_broker.bootstrap), group)
+        producer = TransactionalProducer(producer_config(Cluster(kafka_broker.bootstrap)), group)
         await producer.publish(
             records(topic, 1), Consumed({(source, 0): 17}, consumer.group_metadata())
         )
@@ -186,7 +189,7 @@ def test_a_transaction_commits_records_and_positions_together(kafka_broker: Brok
         await consumer.close()
 
     run(test)
-    assert committed_offsets(kafka_broker.bootstrap, group, [(source, 0), (topic, 0)]) == {
+    assert committed_offsets(Cluster(kafka_broker.bootstrap), group, [(source, 0), (topic, 0)]) == {
         (source, 0): 17
     }
 
@@ -196,9 +199,9 @@ def test_a_second_producer_of_a_transactional_id_fences_the_first(kafka_broker: 
     identity = f"id-{uuid.uuid4()}"
 
     async def test() -> None:
-        first = TransactionalProducer(producer_config(kafka_broker.bootstrap), identity)
+        first = TransactionalProducer(producer_config(Cluster(kafka_broker.bootstrap)), identity)
         await first.publish(records(topic, 1))
-        second = TransactionalProducer(producer_config(kafka_broker.bootstrap), identity)
+        second = TransactionalProducer(producer_config(Cluster(kafka_broker.bootstrap)), identity)
         await second.open()
         # The first one makes itself anew and fences the second in turn: no record is lost.
         await first.publish(records(topic, 1))
@@ -207,25 +210,25 @@ def test_a_second_producer_of_a_transactional_id_fences_the_first(kafka_broker: 
         await second.close()
 
     run(test)
-    assert watermarks(kafka_broker.bootstrap, topic, 0) == (0, 6)
+    assert watermarks(Cluster(kafka_broker.bootstrap), topic, 0) == (0, 6)
 
 
 def test_a_topic_made_anew_has_another_id(kafka_broker: Broker) -> None:
     topic = make_topic(kafka_broker, partitions=3)
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
-    first = topic_uuid(kafka_broker.bootstrap, topic)
+    first = topic_uuid(Cluster(kafka_broker.bootstrap), topic)
     assert len(first) == 16
     assert first != bytes(16)
-    assert topic_uuid(kafka_broker.bootstrap, topic) == first
-    assert partition_count(kafka_broker.bootstrap, topic) == 3
+    assert topic_uuid(Cluster(kafka_broker.bootstrap), topic) == first
+    assert partition_count(Cluster(kafka_broker.bootstrap), topic) == 3
     other = make_topic(kafka_broker)
     admin.delete_topics([topic])[topic].result(SECONDS_MAX)
-    assert topic_uuid(kafka_broker.bootstrap, other) != first
+    assert topic_uuid(Cluster(kafka_broker.bootstrap), other) != first
 
 
 def test_records_for_a_broker_that_is_away_are_undelivered_after_the_bound() -> None:
     async def test() -> None:
-        producer = AckedProducer(producer_config("127.0.0.1:9", delivery_timeout_ms=500))
+        producer = AckedProducer(producer_config(Cluster("127.0.0.1:9"), delivery_timeout_ms=500))
         with pytest.raises(Unavailable):
             await producer.produce_batch(records("topic", 2))
         assert not producer.reachable
@@ -265,7 +268,7 @@ def test_headers_that_are_not_text_are_none(kafka_broker: Broker) -> None:
         )
         assert await hostile.wait() == 0
         consumer = BatchConsumer(
-            consumer_config(kafka_broker.bootstrap, "test"), [Start(topic, 0, 0)]
+            consumer_config(Cluster(kafka_broker.bootstrap), "test"), [Start(topic, 0, 0)]
         )
         found = []
         while len(found) < 2:
@@ -291,10 +294,10 @@ def test_clients_outlive_a_killed_broker(tmp_path: Path) -> None:
         first = started(process, tmp_path / "log")
         running = await asyncio.to_thread(first.__enter__)
         topic, other = make_topic(broker), make_topic(broker)
-        producer = AckedProducer(producer_config(broker.bootstrap))
-        transactions = TransactionalProducer(producer_config(broker.bootstrap), "outlives")
+        producer = AckedProducer(producer_config(Cluster(broker.bootstrap)))
+        transactions = TransactionalProducer(producer_config(Cluster(broker.bootstrap)), "outlives")
         consumer = BatchConsumer(
-            consumer_config(broker.bootstrap, "test", isolation_level="read_committed"),
+            consumer_config(Cluster(broker.bootstrap), "test", isolation_level="read_committed"),
             [Start(topic, 0, 0), Start(other, 0, 0)],
         )
         await transactions.open()

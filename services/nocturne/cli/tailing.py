@@ -33,6 +33,7 @@ from nocturne.core.genesis import GENESIS_BYTES_MAX, decode_genesis, ledger_id_o
 from nocturne.embedded import lock
 from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
+from nocturne.runtime.cluster import Cluster
 
 _STYLES: Final = {
     Check.VERIFIED: "green",
@@ -63,7 +64,7 @@ def tail(
         typer.Option(
             "--bootstrap",
             metavar="HOST:PORT",
-            help="Another broker than the home's own.",
+            help="Another broker than the home's own, met as NOCTURNE_KAFKA_… say.",
             show_default=False,
         ),
     ] = None,
@@ -87,14 +88,14 @@ def tail(
     named = topic_named(topic)
     place = around.home(home)
     checked_against = _trust(place, genesis)
-    broker = _broker(place) if bootstrap is None else bootstrap
+    cluster = Cluster(_broker(place)) if bootstrap is None else _named(bootstrap)
     if checked_against is None:
         around.say("No genesis to check against: name one with --genesis FILE.")
     # Imported when asked for, as the broker's client is needed by few commands.
     from nocturne.cli.topic_records import read
 
     try:
-        with closing(read(broker, named, from_beginning)) as records:
+        with closing(read(cluster, named, from_beginning)) as records:
             _print(around, islice(records, limit), checked_against, as_json)
     except KeyboardInterrupt:
         # Ctrl-C is how following ends, not a failure.
@@ -145,6 +146,21 @@ def _trust(home: Home, genesis: Path | None) -> Trust | None:
         return Trust(ledger_id_of(data), decode_genesis(data))
     except Malformed as fault:
         raise bad_use(f"{genesis} is no genesis ({fault}): name another with --genesis.") from fault
+
+
+def _named(bootstrap: str) -> Cluster:
+    """The cluster at this address, met as the environment says: protocol, user, files."""
+    # Imported when asked for: few commands need settings.
+    from pydantic import ValidationError
+
+    from nocturne.runtime.settings import PREFIX, ClusterSettings
+
+    try:
+        return ClusterSettings.model_validate({"kafka_bootstrap": bootstrap}).cluster
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_input=False)[0]
+        variable = PREFIX + "_".join(map(str, first["loc"])).upper()
+        raise bad_use(f"{variable}: {first['msg']}: see docs/guides/settings.md.") from fault
 
 
 def _broker(home: Home) -> str:

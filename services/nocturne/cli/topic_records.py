@@ -11,8 +11,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from nocturne.cli.tail_records import Record
 from nocturne.core.errors import Unavailable
 from nocturne.core.topics import EVENTS, RECEIPTS, SEALS
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import consumer_config, headers_of, partition_count, watermarks
 
+CONSUMER_GROUP: Final = "nocturne-consumer-tail"
 POLL_SECONDS: Final = 0.2
 """How long a Ctrl-C may wait."""
 QUEUED_KILOBYTES_MAX: Final = 8 * 1024
@@ -21,20 +23,20 @@ TRANSACTIONAL: Final = frozenset({EVENTS, RECEIPTS, SEALS})
 """Signing writes these in transactions: an aborted one's records are nobody's."""
 
 
-def read(bootstrap: str, topic: str, from_beginning: bool) -> Generator[Record, None, None]:
+def read(cluster: Cluster, topic: str, from_beginning: bool) -> Generator[Record, None, None]:
     """The records of `topic`: all that are kept, or those that come from now on. Without an end.
     `Unavailable` when there is no such broker or topic, or reading cannot go on.
     """
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     committed = topic in TRANSACTIONAL
     starts = []
-    for partition in range(partition_count(bootstrap, topic)):
-        low, high = watermarks(bootstrap, topic, partition)
+    for partition in range(partition_count(cluster, topic)):
+        low, high = watermarks(cluster, topic, partition)
         starts.append(TopicPartition(topic, partition, low if from_beginning else high))
     consumer = Consumer(
         consumer_config(
-            bootstrap,
-            "tail",
+            cluster,
+            CONSUMER_GROUP,
             isolation_level="read_committed" if committed else "read_uncommitted",
             enable_partition_eof=False,
             queued_max_messages_kbytes=QUEUED_KILOBYTES_MAX,
@@ -49,7 +51,7 @@ def read(bootstrap: str, topic: str, from_beginning: bool) -> Generator[Record, 
                 if record is not None:
                     yield record
     except KafkaException as fault:
-        raise Unavailable(f"The broker at {bootstrap}: {fault.args[0].str()}.") from fault
+        raise Unavailable(f"The broker at {cluster.bootstrap}: {fault.args[0].str()}.") from fault
     finally:
         consumer.close()
 

@@ -328,7 +328,7 @@ class Follower:
         self._commands = commands
         self._home = settings.home_dir
         self._ledger_id = founding.ledger_id
-        self._bootstrap = settings.kafka_bootstrap
+        self._cluster = settings.cluster
         self._counted = counted
         self._intake = BlockIntake(founding.ledger_id, founding.genesis.validator_set, None)
         self._partitions = founding.genesis.partitions
@@ -356,7 +356,7 @@ class Follower:
 
     async def _counted_to(self) -> int:
         """The offset of the blocks topic from which sessions are not counted yet."""
-        low, high = await asyncio.to_thread(watermarks, self._bootstrap, BLOCKS, 0)
+        low, high = await asyncio.to_thread(watermarks, self._cluster, BLOCKS, 0)
         if self._counted is None or not low <= self._counted.offset <= high:
             log.info("sessions_counted_anew", blocks_offset=low)
             return low
@@ -392,16 +392,14 @@ class Follower:
         await self._follow(self._consumer(starts), RECEIPTS, self._take_receipt)
 
     async def _start(self, topic: str, partition: int, before: int) -> tuple[Start, int]:
-        low, high = await asyncio.to_thread(watermarks, self._bootstrap, topic, partition)
+        low, high = await asyncio.to_thread(watermarks, self._cluster, topic, partition)
         return Start(topic, partition, max(low, high - before)), high
 
     def _consumer(self, starts: Sequence[Start], batch_records_max: int = 512) -> BatchConsumer:
         # Not only committed ones: every record proves itself, the authority repeats what a
         # transaction of its own did not commit, and one that a stranger leaves open would hide all
         # that follow it.
-        config = consumer_config(
-            self._bootstrap, CONSUMER_GROUP, isolation_level="read_uncommitted"
-        )
+        config = consumer_config(self._cluster, CONSUMER_GROUP, isolation_level="read_uncommitted")
         return BatchConsumer(config, starts, batch_records_max=batch_records_max)
 
     async def _follow(
@@ -476,12 +474,12 @@ def check_topic(settings: CommandSettings, founding: Founding) -> None:
 
     The answer names the durability, so that it must be true.
     """
-    bootstrap = settings.kafka_bootstrap
-    found = partition_count(bootstrap, COMMANDS)
+    cluster = settings.cluster
+    found = partition_count(cluster, COMMANDS)
     expected = founding.genesis.partitions
     if found != expected:
         raise NocturneError(f"topic {COMMANDS}: expected {expected} partitions, got {found}")
-    topic = topic_settings(bootstrap, COMMANDS)
+    topic = topic_settings(cluster, COMMANDS)
     replicas_min, flush = int(topic["min.insync.replicas"]), int(topic["flush.messages"])
     if settings.durability == "replicated" and replicas_min < 2:
         raise NocturneError(
@@ -496,4 +494,4 @@ def check_topic(settings: CommandSettings, founding: Founding) -> None:
 
 def producer_for(settings: CommandSettings) -> AckedProducer:
     """The producer of the commands topic: idempotent, never transactional."""
-    return AckedProducer(producer_config(settings.kafka_bootstrap))
+    return AckedProducer(producer_config(settings.cluster))

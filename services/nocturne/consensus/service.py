@@ -204,7 +204,7 @@ class Validator:
     ) -> None:
         self._settings = settings
         self._desk = desk
-        self._bootstrap = settings.kafka_bootstrap
+        self._cluster = settings.cluster
         self._lifecycle = lifecycle
         self._founding = founding
         self._kinds = kinds
@@ -232,12 +232,12 @@ class Validator:
         ]
         uuid, kept_from = await asyncio.to_thread(self._check_log)
         self._gathering = Gathering(uuid, self._chain.state.positions, recovered.ranges, kept_from)
-        producer = AckedProducer(kafka.producer_config(self._bootstrap, linger_ms=0))
+        producer = AckedProducer(kafka.producer_config(self._cluster, linger_ms=0))
         consumer: BatchConsumer | None = None
         try:
             await self._republish(recovered, producer)
             consumer = BatchConsumer(
-                kafka.consumer_config(self._bootstrap, CONSUMER_GROUP),
+                kafka.consumer_config(self._cluster, CONSUMER_GROUP),
                 [
                     Start(topics.COMMANDS, partition, offset)
                     for partition, offset in self._gathering.starts.items()
@@ -275,12 +275,12 @@ class Validator:
     def _check_log(self) -> tuple[bytes, dict[int, int]]:
         """The commands topic's id, and the first offset that each partition still has."""
         partitions = self._founding.genesis.partitions
-        found = kafka.partition_count(self._bootstrap, topics.COMMANDS)
+        found = kafka.partition_count(self._cluster, topics.COMMANDS)
         if found != partitions:
             raise CannotStart(
                 f"the topic {topics.COMMANDS} has {found} partitions, the genesis {partitions}"
             )
-        uuid = kafka.topic_uuid(self._bootstrap, topics.COMMANDS)
+        uuid = kafka.topic_uuid(self._cluster, topics.COMMANDS)
         kept_from = {}
         for position in self._chain.state.positions:
             partition, following = position.partition, position.next_offset
@@ -290,7 +290,7 @@ class Validator:
                     f"certified up to offset {following} of topic {position.topic_uuid.hex()}, "
                     f"the broker has {uuid.hex()}"
                 )
-            low, high = kafka.watermarks(self._bootstrap, topics.COMMANDS, partition)
+            low, high = kafka.watermarks(self._cluster, topics.COMMANDS, partition)
             if low > following:
                 raise Halt(
                     f"partition {partition} of {topics.COMMANDS} starts at offset {low}, certified "
@@ -327,7 +327,7 @@ class Validator:
         self._measures.published.set(0 if published is None else published.height)
 
     async def _read_topic(self, recovered: Recovered, known: Published | None) -> Published | None:
-        low, high = await asyncio.to_thread(kafka.watermarks, self._bootstrap, topics.BLOCKS, 0)
+        low, high = await asyncio.to_thread(kafka.watermarks, self._cluster, topics.BLOCKS, 0)
         check = TopicCheck(
             self._founding.ledger_id,
             self._founding.genesis.validator_set,
@@ -347,7 +347,7 @@ class Validator:
 
     async def _offer_topic(self, check: TopicCheck, start: int, end: int) -> None:
         consumer = BatchConsumer(
-            kafka.consumer_config(self._bootstrap, CONSUMER_GROUP),
+            kafka.consumer_config(self._cluster, CONSUMER_GROUP),
             [Start(topics.BLOCKS, 0, start)],
             batch_records_max=16,
         )
@@ -470,7 +470,7 @@ class Validator:
         while True:
             await asyncio.sleep(TOPIC_CHECK_SECONDS)
             try:
-                found = await asyncio.to_thread(kafka.topic_uuid, self._bootstrap, topics.COMMANDS)
+                found = await asyncio.to_thread(kafka.topic_uuid, self._cluster, topics.COMMANDS)
             except Unavailable as fault:
                 log.warning("topic_check", cause=str(fault))
                 continue

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.processes import launched
+from nocturne.runtime.secrets import read_secret
 
 HOST = "127.0.0.1"
+# The names of access.json.
 DATABASE = "nocturne"
 OWNER = "nocturne_owner"
 PROJECTION = "nocturne_projection"
@@ -26,6 +28,7 @@ UNPRIVILEGED_USER = "nobody"
 INITDB_SECONDS_MAX = 60
 # Every service's pool, the migrations and a person with psql fit well below.
 CONNECTIONS_MAX = 60
+ANSWER_SECONDS_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +169,12 @@ def ensure_roles(server: Server) -> None:
     What each role may do is granted by the projection's migrations. The query role's sessions are
     read-only whatever it is granted.
     """
-    import psycopg
-    from psycopg import sql
+    # Loaded by who starts a server; PostgreSQL's client is not needed to name one.
+    from nocturne.deploy import database
+    from nocturne.runtime.postgres import Database
 
-    with psycopg.connect(server.dsn(OWNER, "postgres"), autocommit=True) as connection:
-        present = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-        for role in (PROJECTION, QUERY):
-            verb = sql.SQL("ALTER" if role in present else "CREATE")
-            statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}")
-            password = (server.passwords / role).read_text().strip()
-            connection.execute(statement.format(verb, sql.Identifier(role), sql.Literal(password)))
-        connection.execute(f"ALTER ROLE {QUERY} SET default_transaction_read_only = on")
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-        if found.fetchone() is None:
-            connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+    place = Database(server.dsn(OWNER))
+    database.ensure_database(place, ANSWER_SECONDS_MAX)
+    with place.connect(autocommit=True) as owner:
+        passwords = {role: read_secret(server.passwords / role) for role in (PROJECTION, QUERY)}
+        database.ensure_roles(owner, passwords)

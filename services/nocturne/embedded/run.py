@@ -16,7 +16,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
+
 from nocturne.core.errors import NocturneError
+from nocturne.deploy import topics
 from nocturne.deploy.contributions import FoundingFault, check_validators
 from nocturne.embedded import (
     ceremony,
@@ -27,7 +30,6 @@ from nocturne.embedded import (
     postgres,
     services,
     status,
-    topics,
 )
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
@@ -36,6 +38,7 @@ from nocturne.embedded.processes import birth
 from nocturne.embedded.reservations import Reservations
 from nocturne.embedded.services import Machine
 from nocturne.embedded.supervisor import Supervisor
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.registry import schema_ids
 
 START_SECONDS_MAX = 120.0
@@ -158,14 +161,32 @@ async def _start_log(supervisor: Supervisor, machine: Machine, partitions: int) 
     await asyncio.to_thread(kafka.prepare, machine.broker)
     supervisor.start(services.kafka_process(machine.broker))
     await supervisor.until_healthy({"kafka"}, START_SECONDS_MAX)
-    await asyncio.to_thread(topics.ensure, machine.broker.bootstrap, partitions)
+    await asyncio.to_thread(_make_topics, Cluster(machine.broker.bootstrap), partitions)
+
+
+def _make_topics(cluster: Cluster, partitions: int) -> None:
+    try:
+        topics.ensure(cluster, topics.plan(partitions))
+    except topics.TopicFault as fault:
+        raise EmbeddedError(f"This home's broker: {fault}; use another home.") from fault
+    except NocturneError as fault:
+        raise EmbeddedError(f"The topics could not be made ({fault}): see kafka's log.") from fault
+
+
+def _make_roles(server: postgres.Server) -> None:
+    try:
+        postgres.ensure_roles(server)
+    except (NocturneError, psycopg.Error) as fault:
+        raise EmbeddedError(
+            f"The database's roles could not be made ({str(fault).strip()}): see postgres' log."
+        ) from fault
 
 
 async def _start_database(supervisor: Supervisor, machine: Machine) -> None:
     await asyncio.to_thread(postgres.prepare, machine.server)
     supervisor.start(services.postgres_process(machine.server))
     await supervisor.until_healthy({"postgres"}, START_SECONDS_MAX)
-    await asyncio.to_thread(postgres.ensure_roles, machine.server)
+    await asyncio.to_thread(_make_roles, machine.server)
     await supervisor.run_once(
         "migrations",
         [sys.executable, "-m", "nocturne.projection.migrate"],

@@ -2,13 +2,12 @@
 
 `python -m nocturne.projection.migrate` runs with the owner's address in NOCTURNE_POSTGRES_DSN.
 Every file's SHA-256 is kept: a file that was changed after it was applied is refused, and so is a
-database that a newer version has migrated. It also grants the services' roles what they may do.
-The same files make a schema of another name, for a rebuild.
+database that a newer version has migrated. It also grants the services' roles what `access.json`
+says. The same files make a schema of another name, for a rebuild.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -19,19 +18,23 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from pydantic import ValidationError
 
 from nocturne.core.errors import NocturneError
+from nocturne.deploy.access import access
+from nocturne.runtime.settings import PREFIX, DatabaseSettings, ProcessSettings, read_settings
 
 SCHEMA: Final = "nocturne_v1"
-PROJECTION_ROLE: Final = "nocturne_projection"
-QUERY_ROLE: Final = "nocturne_query"
-DSN_VARIABLE: Final = "NOCTURNE_POSTGRES_DSN"
 
 MIGRATIONS_LOCK: Final = 0x6E6F6374_75726E65
 """Any number, always the same: two migrations at once wait for each other, and a swap for them."""
 
 _FILE: Final = re.compile(r"([0-9]{4})_([a-z0-9_]{1,60})\.sql\Z")
 _LIVE_NAME: Final = re.compile(rf"\b{SCHEMA}\b")
+
+
+class Settings(ProcessSettings, DatabaseSettings):
+    """What a migration reads from the environment. The address is the owner's."""
 
 
 class MigrationFault(NocturneError):  # noqa: N818
@@ -58,12 +61,17 @@ class Migration:
 
 def main() -> int:
     """Migrate the database of the environment; 0 when it is at this version's schema."""
-    dsn = os.environ.get(DSN_VARIABLE)
-    if not dsn:
-        print(f"{DSN_VARIABLE}: the database owner's address is missing", file=sys.stderr)
+    try:
+        settings = read_settings(Settings)
+    except ValidationError as fault:
+        for error in fault.errors(include_url=False, include_input=False):
+            variable = PREFIX + "_".join(map(str, error["loc"])).upper()
+            print(f"migrate: {variable}: {error['msg']}", file=sys.stderr)
         return 2
     try:
-        with psycopg.connect(dsn, connect_timeout=10, application_name="nocturne-migrate") as owner:
+        with settings.database.connect(
+            connect_timeout=10, application_name="nocturne-migrate"
+        ) as owner:
             applied = migrate(owner)
     except (psycopg.Error, NocturneError) as fault:
         print(f"migrate: {str(fault).strip()}", file=sys.stderr)
@@ -190,38 +198,31 @@ def _ensure_ledger_of_migrations(owner: psycopg.Connection, schema: str) -> None
 
 
 def grant(owner: psycopg.Connection, name: str) -> None:
-    """In the schema of this name the projection changes rows and no structure, and query reads;
-    neither sees anything else.
+    """Give the services' roles in the schema of this name what `access.json` says, and nobody
+    anything else. A role that is not there is made, without a login.
     """
     schema = sql.Identifier(name)
-    for role in (PROJECTION_ROLE, QUERY_ROLE):
-        found = owner.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
-        if found is None:
-            owner.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-        owner.execute(
-            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(role))
-        )
     owner.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(schema))
-    grants = (
-        (PROJECTION_ROLE, "SELECT, INSERT, UPDATE, DELETE"),
-        (QUERY_ROLE, "SELECT"),
-    )
-    for role, rights in grants:
-        grantee = sql.Identifier(role)
+    tables = [
+        table
+        for (table,) in owner.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s", (name,)
+        ).fetchall()
+    ]
+    for role in access().database.roles:
+        grantee = sql.Identifier(role.name)
+        found = owner.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.name,)).fetchone()
+        if found is None:
+            owner.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(grantee))
+        owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, grantee))
         owner.execute(
             sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, grantee)
         )
-        owner.execute(
-            sql.SQL("GRANT {} ON ALL TABLES IN SCHEMA {} TO {}").format(
-                sql.SQL(rights), schema, grantee
+        for table in tables:
+            rights = sql.SQL(", ").join(map(sql.SQL, role.rights_in(table)))
+            owner.execute(
+                sql.SQL("GRANT {} ON {} TO {}").format(rights, sql.Identifier(name, table), grantee)
             )
-        )
-    # What was applied is for the owner to say.
-    owner.execute(
-        sql.SQL("REVOKE INSERT, UPDATE, DELETE ON {}.migrations FROM {}").format(
-            schema, sql.Identifier(PROJECTION_ROLE)
-        )
-    )
 
 
 if __name__ == "__main__":

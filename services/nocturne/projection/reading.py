@@ -20,6 +20,7 @@ from nocturne.projection.chain import Chain
 from nocturne.projection.collector import Collector, SignatureRecord, low_waters
 from nocturne.projection.fold import FirstState
 from nocturne.projection.store import Standing
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import BatchConsumer, Start, consumer_config, headers_of
 
 TOPICS: Final = (topics.BLOCKS, topics.SEALS, topics.EVENTS, topics.RECEIPTS)
@@ -44,10 +45,10 @@ class Reading:
     """One run of the four consumers, from where a read model stands."""
 
     def __init__(
-        self, bootstrap: str, group: str, first_state: FirstState, standing: Standing
+        self, cluster: Cluster, group: str, first_state: FirstState, standing: Standing
     ) -> None:
         genesis = first_state.genesis
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._group = group
         self._partitions = genesis.partitions
         self._start = dict(standing.offsets)
@@ -110,7 +111,7 @@ class Reading:
             Start(topic, partition, self._start.get((topic, partition), 0))
             for partition in partitions_of(topic, self._partitions)
         ]
-        config = consumer_config(self._bootstrap, self._group)
+        config = consumer_config(self._cluster, self._group)
         if topic == topics.BLOCKS:
             return BatchConsumer(config, starts, batch_records_max=BLOCKS_PER_BATCH)
         return BatchConsumer(config, starts)

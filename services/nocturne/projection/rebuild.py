@@ -25,7 +25,14 @@ from nocturne.core.strict_json import JsonValue
 from nocturne.projection.comparing import TableDifference
 from nocturne.projection.fold import FirstState
 from nocturne.projection.rebuilding import Outcome, Progress, Rebuild, Report, Wishes
-from nocturne.runtime.settings import PREFIX, ProcessSettings, read_founding, read_settings
+from nocturne.runtime.settings import (
+    PREFIX,
+    ClusterSettings,
+    DatabaseSettings,
+    ProcessSettings,
+    read_founding,
+    read_settings,
+)
 from nocturne.runtime.telemetry import configure_logs
 
 EXIT_OK: Final = 0
@@ -37,12 +44,10 @@ EXIT_SIGNALLED: Final = 128
 log = structlog.get_logger()
 
 
-class Settings(ProcessSettings):
+class Settings(ProcessSettings, ClusterSettings, DatabaseSettings):
     """What a rebuild reads from the environment."""
 
     genesis_file: Path
-    kafka_bootstrap: str
-    postgres_dsn: str
 
 
 def main() -> int:
@@ -79,9 +84,7 @@ def _wishes() -> Wishes:
 
 async def _until_signalled(settings: Settings, wishes: Wishes) -> int:
     first_state = FirstState.of(read_founding(settings.genesis_file).data)
-    rebuild = Rebuild(
-        settings.kafka_bootstrap, settings.postgres_dsn, first_state, wishes, _say_progress
-    )
+    rebuild = Rebuild(settings.cluster, settings.database, first_state, wishes, _say_progress)
     work = asyncio.ensure_future(rebuild.run())
     signalled: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):

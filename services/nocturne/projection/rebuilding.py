@@ -29,7 +29,9 @@ from nocturne.projection.reading import REBUILD_GROUP, TOPICS, Reading, partitio
 from nocturne.projection.rows import batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.projection.swapping import OLD, REBUILT, Exchange, Live, OnlyOne, prepare
+from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import watermarks
+from nocturne.runtime.postgres import Database
 
 TRANSACTION_RECORDS_MAX: Final = 8192
 """Records of one transaction: nobody reads yet what is written."""
@@ -113,15 +115,20 @@ class Rebuild:
     """One rebuild of one database."""
 
     def __init__(
-        self, bootstrap: str, dsn: str, first_state: FirstState, wishes: Wishes, tell: Tell
+        self,
+        cluster: Cluster,
+        database: Database,
+        first_state: FirstState,
+        wishes: Wishes,
+        tell: Tell,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._first_state = first_state
         self._wishes = wishes
         self._tell_person = tell
         self._closing = threading.Event()
-        self._store = Store(dsn, self._closing, REBUILT, OnlyOne())
-        self._exchange = Exchange(dsn)
+        self._store = Store(database, self._closing, REBUILT, OnlyOne())
+        self._exchange = Exchange(database)
         # One thread: what is begun there ends before a connection is closed.
         self._database = ThreadPoolExecutor(1, "postgres")
         self._began = time.monotonic()
@@ -142,7 +149,7 @@ class Rebuild:
             self._ends = await asyncio.to_thread(self._log_ends)
             went_on, standing = await self._in_database(self._start)
             self._height, self._digest, self._time = standing.height, standing.digest, standing.time
-            self._reading = Reading(self._bootstrap, REBUILD_GROUP, self._first_state, standing)
+            self._reading = Reading(self._cluster, REBUILD_GROUP, self._first_state, standing)
             self._reading.open()
             try:
                 return await self._beside_reading(standing.height if went_on else None)
@@ -160,7 +167,7 @@ class Rebuild:
         ends = {}
         for topic in TOPICS:
             for partition in partitions_of(topic, self._first_state.genesis.partitions):
-                low, high = watermarks(self._bootstrap, topic, partition)
+                low, high = watermarks(self._cluster, topic, partition)
                 if low > 0:
                     raise NocturneError(
                         f"partition {partition} of topic {topic} begins at offset {low}, expected "

@@ -42,7 +42,7 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     health = HealthServer(settings.listen, lifecycle.vitals)
     await health.start()
     closing = threading.Event()
-    store = Store(settings.postgres_dsn, closing)
+    store = Store(settings.database, closing)
     # One thread: what is begun there ends before the connection is closed.
     database = ThreadPoolExecutor(1, "postgres")
     loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ class Projection:
         self._store = store
         self._database = database
         self._applied = (standing.height, bytes(standing.digest), standing.time)
-        self._reading = Reading(settings.kafka_bootstrap, CONSUMER_GROUP, first_state, standing)
+        self._reading = Reading(settings.cluster, CONSUMER_GROUP, first_state, standing)
         self._metrics = _ProjectionMetrics(lifecycle.metrics)
 
     async def run(self, health: HealthServer) -> None:

@@ -29,6 +29,7 @@ from nocturne.core.state_leaf import SessionLeaf
 from nocturne.projection.fold import FirstState, StateTree
 from nocturne.projection.migrate import SCHEMA, check_migrated
 from nocturne.projection.rows import COLUMNS, Batch, SessionRow, copy_data
+from nocturne.runtime.postgres import Database
 
 APPLIED_CHANNEL: Final = "nocturne_v1_applied"
 """Told at each commit, with the height; query listens."""
@@ -129,18 +130,18 @@ class Statements:
 
 
 class Store:
-    """One connection, made again when it is lost. `dsn` is the projection's own role; a rebuild
-    names the schema it writes, and what each new connection of its owner's role must do first.
+    """One connection, made again when it is lost. `database` is met in the projection's own role;
+    a rebuild names the schema it writes, and what each new connection of the owner must do first.
     """
 
     def __init__(
         self,
-        dsn: str,
+        database: Database,
         closing: threading.Event,
         schema: str = SCHEMA,
         connected: Callable[[psycopg.Connection], None] | None = None,
     ) -> None:
-        self._dsn = dsn
+        self._database = database
         self._closing = closing
         self._statements = Statements(schema)
         self._name = "nocturne-projection" if connected is None else "nocturne-rebuild"
@@ -200,8 +201,7 @@ class Store:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
-            connection = psycopg.connect(
-                self._dsn,
+            connection = self._database.connect(
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS_MAX,
                 application_name=self._name,

@@ -17,11 +17,10 @@ import psycopg
 from psycopg import sql
 
 from nocturne.core.errors import NocturneError
+from nocturne.deploy.access import access
 from nocturne.projection.comparing import Comparison, Phase, TableDifference, compare
 from nocturne.projection.migrate import (
     MIGRATIONS_LOCK,
-    PROJECTION_ROLE,
-    QUERY_ROLE,
     SCHEMA,
     MigrationFault,
     SchemaNewer,
@@ -31,6 +30,7 @@ from nocturne.projection.migrate import (
     migrations,
     pending,
 )
+from nocturne.runtime.postgres import Database
 
 REBUILT: Final = f"{SCHEMA}_rebuild"
 OLD: Final = f"{SCHEMA}_old"
@@ -138,8 +138,8 @@ def live_version(connection: psycopg.Connection) -> bool:
 class Exchange:
     """The connection, of the schemas' owner, by which a rebuild meets the live read model."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._connection: psycopg.Connection | None = None
         self._rebuilt_oid: object = None
         self.readers_held_ms = 0.0
@@ -210,8 +210,8 @@ class Exchange:
         _make_progress_new(connection)
         grant(connection, REBUILT)
         if self.exists():
-            for role in (PROJECTION_ROLE, QUERY_ROLE):
-                connection.execute(f"REVOKE ALL ON SCHEMA {SCHEMA} FROM {role}".encode())
+            for role in access().database.roles:
+                connection.execute(f"REVOKE ALL ON SCHEMA {SCHEMA} FROM {role.name}".encode())
             _rename(connection, SCHEMA, OLD if kept is None else kept)
         _rename(connection, REBUILT, SCHEMA)
         connection.execute("COMMIT")
@@ -264,8 +264,7 @@ class Exchange:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._dsn,
+            self._connection = self._database.connect(
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS_MAX,
                 application_name="nocturne-rebuild",

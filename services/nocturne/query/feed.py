@@ -17,6 +17,7 @@ import structlog
 from nocturne.core.errors import Unavailable
 from nocturne.query.records import unpack_state_changes
 from nocturne.query.store import Snapshot, Store
+from nocturne.runtime.postgres import Database
 
 APPLIED_CHANNEL: Final = "nocturne_v1_applied"
 """The projection notifies it at each commit."""
@@ -38,8 +39,8 @@ class FollowersFull(Unavailable):
 class Feed:
     """Wakes followers of sessions by the keys of the state tree that new blocks changed."""
 
-    def __init__(self, dsn: str, store: Store) -> None:
-        self._dsn = dsn
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
         self._store = store
         self._followers: dict[bytes, set[asyncio.Event]] = {}
         self._count = 0
@@ -79,7 +80,7 @@ class Feed:
 
     async def _listen(self) -> None:
         connection = await psycopg.AsyncConnection.connect(
-            self._dsn,
+            self._database.address(),
             autocommit=True,
             connect_timeout=5,
             application_name="nocturne-query-feed",

@@ -60,8 +60,8 @@ class Settings(PostgresSettings):
 async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     """Serve until stopped."""
     founding = read_founding(settings.genesis_file)
-    store = Store(settings.postgres_dsn, founding.ledger_id)
-    feed = Feed(settings.postgres_dsn, store)
+    store = Store(settings.database, founding.ledger_id)
+    feed = Feed(settings.database, store)
     states = States(store, installed_kinds().of(founding.genesis), FoldCache())
     query = Query(founding, store, feed, states, lifecycle.metrics)
     service = RpcService(

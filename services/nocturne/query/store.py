@@ -28,6 +28,7 @@ from nocturne.core.events import Position
 from nocturne.core.identifiers import LEDGER_SESSION, Hash, LedgerId, SessionId, event_id
 from nocturne.core.topics import PREFIX_BYTES
 from nocturne.query.records import EventRow, ReceiptRow, RecordRow, reading_row
+from nocturne.runtime.postgres import Database
 
 POOL_CONNECTIONS_MAX: Final = 8
 POOL_SECONDS_MAX: Final = 2.0
@@ -333,12 +334,13 @@ def _receipt_row(row: tuple[Any, ...]) -> ReceiptRow:
 
 
 class Store:
-    """A pool of connections. `dsn` is query's own role, which can only SELECT."""
+    """A pool of connections. `database` is met in query's own role, which can only SELECT."""
 
-    def __init__(self, dsn: str, ledger_id: bytes) -> None:
+    def __init__(self, database: Database, ledger_id: bytes) -> None:
         self._ledger_id = ledger_id
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            dsn,
+            # Asked for the address of each new connection.
+            database.address_soon,
             min_size=1,
             max_size=POOL_CONNECTIONS_MAX,
             open=False,

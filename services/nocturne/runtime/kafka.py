@@ -23,6 +23,8 @@ from typing import Any, Final, TypeVar, cast
 import structlog
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -33,10 +35,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
+    OffsetSpec,
     ResourceType,
 )
 
-from nocturne.core.errors import Unavailable
+from nocturne.core.errors import NocturneError, Unavailable
+from nocturne.runtime.cluster import Cluster
 
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 """The broker's own bound in the embedded runtime; the largest block is below it."""
@@ -47,6 +51,8 @@ BACKLOG_BATCHES_MAX: Final = 4
 POLL_SECONDS: Final = 0.2
 """How long a thread sleeps without records before it looks whether it should end."""
 ADMIN_SECONDS_MAX: Final = 10.0
+REFUSED_SECONDS_MAX: Final = 10.0
+"""A user that was just made is known to every broker well before."""
 DELIVERY_SECONDS_MAX: Final = 30.0
 """An embedded broker is back five seconds after a kill; past this a record is given up."""
 BATCHES_UNDER_WAY_MAX: Final = 4
@@ -57,7 +63,6 @@ BACKOFF_SECONDS: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 3.0
 
 Result = TypeVar("Result")
-Config = dict[str, Any]
 Headers = tuple[tuple[str, bytes | None], ...]
 
 log = structlog.get_logger()
@@ -108,12 +113,25 @@ class Consumed:
 # Configuration ---------------------------------------------------------------------------------
 
 
-def consumer_config(bootstrap: str, group: str, **overrides: object) -> Config:
+class Config(dict[str, Any]):
+    """librdkafka's settings of one client, and the cluster that they are for. `repr` shows none of
+    them: a password may be among them.
+    """
+
+    def __init__(self, cluster: Cluster, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.cluster = cluster
+
+    def __repr__(self) -> str:
+        return f"Config({self.cluster!r})"
+
+
+def consumer_config(cluster: Cluster, group: str, **overrides: object) -> Config:
     """A consumer that is assigned its partitions. Overrides are librdkafka's names with `_` for
     `.`: `isolation_level="read_committed"`.
     """
-    return {
-        **_common(bootstrap),
+    settings = {
+        **_common(cluster),
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -133,12 +151,13 @@ def consumer_config(bootstrap: str, group: str, **overrides: object) -> Config:
         "queued.max.messages.kbytes": 32 * 1024,
         **_dotted(overrides),
     }
+    return Config(cluster, settings)
 
 
-def producer_config(bootstrap: str, **overrides: object) -> Config:
+def producer_config(cluster: Cluster, **overrides: object) -> Config:
     """An idempotent producer that counts only what all in-sync replicas hold."""
-    return {
-        **_common(bootstrap),
+    settings = {
+        **_common(cluster),
         "enable.idempotence": True,
         "acks": "all",
         # Not below 1: librdkafka waits in whole milliseconds and spins through what is left of a
@@ -152,11 +171,17 @@ def producer_config(bootstrap: str, **overrides: object) -> Config:
         "retry.backoff.ms": 50,
         **_dotted(overrides),
     }
+    return Config(cluster, settings)
 
 
-def _common(bootstrap: str) -> Config:
+def admin_config(cluster: Cluster) -> Config:
+    """A client that asks, or administers."""
+    return Config(cluster, _common(cluster))
+
+
+def _common(cluster: Cluster) -> dict[str, Any]:
     return {
-        "bootstrap.servers": bootstrap,
+        **cluster.connection(),
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1000,
         "allow.auto.create.topics": False,
@@ -164,52 +189,110 @@ def _common(bootstrap: str) -> Config:
     }
 
 
-def _dotted(overrides: Mapping[str, object]) -> Config:
+def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
     return {name.replace("_", "."): value for name, value in overrides.items()}
+
+
+# Being refused ---------------------------------------------------------------------------------
+
+
+class Doorkeeper:
+    """Hears whether the cluster lets one client in, and tells it from a cluster that is away.
+
+    librdkafka tries for ever, and says in its error callback alone why: whoever waits for a client
+    asks `check` now and then. Until then the password's file is read again at each refusal, so that
+    a password that was changed in both places is taken up. Called from librdkafka's threads.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._refused_since: float | None = None
+        self._cause = ""
+
+    def heard(self, error: KafkaError, client: Consumer | Producer | AdminClient | None) -> None:
+        """What the error callback was told."""
+        if error.code() not in _REFUSALS:
+            return
+        self._cause = error.str()
+        if self._refused_since is None:
+            self._refused_since = time.monotonic()
+        if error.code() == KafkaError._AUTHENTICATION and client is not None:
+            self._give_password(client)
+
+    def let_in(self) -> None:
+        """The cluster has answered."""
+        self._refused_since = None
+
+    def check(self, seconds: float = REFUSED_SECONDS_MAX) -> None:
+        """`Unavailable` once the cluster has refused for so long without letting in."""
+        since = self._refused_since
+        if since is not None and time.monotonic() - since >= seconds:
+            cluster = self._cluster
+            raise Unavailable(
+                f"Kafka at {cluster.bootstrap} and {cluster.principal} do not accept each other: "
+                f"{self._cause}"
+            )
+
+    def _give_password(self, client: Consumer | Producer | AdminClient) -> None:
+        try:
+            settings = self._cluster.connection()
+        except NocturneError as fault:
+            self._cause = f"{self._cause}; {fault}"
+            return
+        if "sasl.password" in settings:
+            client.set_sasl_credentials(settings["sasl.username"], settings["sasl.password"])
+
+
+_REFUSALS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+"""A password or a certificate that one side does not accept."""
 
 
 # Questions to the cluster ----------------------------------------------------------------------
 
 
-def topic_uuid(bootstrap: str, topic: str) -> bytes:
+def topic_uuid(cluster: Cluster, topic: str) -> bytes:
     """The topic's 16-byte id: another one means that it was made anew. Blocks."""
-    return _asked(lambda: _topic_uuid(bootstrap, topic), f"the id of topic {topic}")
+    return asked(cluster, lambda admin: _topic_uuid(admin, topic), f"the id of topic {topic}")
 
 
-def partition_count(bootstrap: str, topic: str) -> int:
+def partition_count(cluster: Cluster, topic: str) -> int:
     """How many partitions the topic has. Blocks; `Unavailable` when there is no such topic."""
-    return _asked(lambda: _partition_count(bootstrap, topic), f"the partitions of {topic}")
+    return asked(
+        cluster, lambda admin: _partition_count(admin, topic), f"the partitions of {topic}"
+    )
 
 
-def topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
+def topic_settings(cluster: Cluster, topic: str) -> dict[str, str]:
     """The topic's settings as the broker has them, defaults included. Blocks."""
-    return _asked(lambda: _topic_settings(bootstrap, topic), f"the settings of {topic}")
+    return asked(cluster, lambda admin: _topic_settings(admin, topic), f"the settings of {topic}")
 
 
 def watermarks(
-    bootstrap: str, topic: str, partition: int, *, committed: bool = False
+    cluster: Cluster, topic: str, partition: int, *, committed: bool = False
 ) -> tuple[int, int]:
     """(first offset kept, next offset) of a partition; with `committed` up to the first open
     transaction. Blocks.
     """
-    isolation = "read_committed" if committed else "read_uncommitted"
-    return _asked(
-        lambda: _watermarks(bootstrap, topic, partition, isolation),
+    isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    return asked(
+        cluster,
+        lambda admin: _watermarks(admin, TopicPartition(topic, partition), isolation),
         f"the offsets of {topic}-{partition}",
     )
 
 
 def committed_offsets(
-    bootstrap: str, group: str, partitions: Sequence[tuple[str, int]]
+    cluster: Cluster, group: str, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
     """What `group` has committed: (topic, partition) → next offset, without those it has not.
     Blocks.
     """
-    return _asked(lambda: _committed(bootstrap, group, partitions), f"the offsets of {group}")
+    return asked(
+        cluster, lambda admin: _committed(admin, group, partitions), f"the offsets of {group}"
+    )
 
 
-def _topic_uuid(bootstrap: str, topic: str) -> bytes:
-    admin = AdminClient(_common(bootstrap))
+def _topic_uuid(admin: AdminClient, topic: str) -> bytes:
     described = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_SECONDS_MAX)[
         topic
     ].result(ADMIN_SECONDS_MAX)
@@ -218,56 +301,64 @@ def _topic_uuid(bootstrap: str, topic: str) -> bytes:
     return b"".join(part.to_bytes(8, "big", signed=True) for part in bits)
 
 
-def _partition_count(bootstrap: str, topic: str) -> int:
-    known = AdminClient(_common(bootstrap)).list_topics(topic, timeout=ADMIN_SECONDS_MAX)
+def _partition_count(admin: AdminClient, topic: str) -> int:
+    known = admin.list_topics(topic, timeout=ADMIN_SECONDS_MAX)
     error = known.topics[topic].error
     if error is not None:
         raise KafkaException(error)
     return len(known.topics[topic].partitions)
 
 
-def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
+def _topic_settings(admin: AdminClient, topic: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    # The client must outlive its answer: one that is let go takes its open requests with it.
-    admin = AdminClient(_common(bootstrap))
     entries = admin.describe_configs([resource])[resource].result(ADMIN_SECONDS_MAX)
     return {name: entry.value for name, entry in entries.items()}
 
 
-def _watermarks(bootstrap: str, topic: str, partition: int, isolation: str) -> tuple[int, int]:
-    consumer = Consumer(consumer_config(bootstrap, "watermarks", isolation_level=isolation))
-    try:
-        low, high = consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=ADMIN_SECONDS_MAX
-        )
-    finally:
-        consumer.close()
-    return low, high
+def _watermarks(
+    admin: AdminClient, place: TopicPartition, isolation: IsolationLevel
+) -> tuple[int, int]:
+    # By an admin client: a consumer would look for the coordinator of a group that nobody needs.
+    low, high = (
+        admin.list_offsets(
+            {place: spec}, isolation_level=isolation, request_timeout=ADMIN_SECONDS_MAX
+        )[place]
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    )
+    return low.result(ADMIN_SECONDS_MAX).offset, high.result(ADMIN_SECONDS_MAX).offset
 
 
 def _committed(
-    bootstrap: str, group: str, partitions: Sequence[tuple[str, int]]
+    admin: AdminClient, group: str, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
-    consumer = Consumer(consumer_config(bootstrap, group))
-    try:
-        found = consumer.committed(
-            [TopicPartition(topic, partition) for topic, partition in partitions],
-            timeout=ADMIN_SECONDS_MAX,
-        )
-    finally:
-        consumer.close()
-    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+    places = [TopicPartition(topic, partition) for topic, partition in partitions]
+    asking = ConsumerGroupTopicPartitions(group, places)
+    found = admin.list_consumer_group_offsets([asking], request_timeout=ADMIN_SECONDS_MAX)[group]
+    return {
+        (one.topic, one.partition): one.offset
+        for one in found.result(ADMIN_SECONDS_MAX).topic_partitions
+        if one.offset >= 0
+    }
 
 
-def _asked(question: Callable[[], Result], what: str) -> Result:
-    """The answer, asked again with back-off for as long as one request may take."""
+def asked(cluster: Cluster, question: Callable[[AdminClient], Result], what: str) -> Result:
+    """The answer, asked again with back-off for as long as one request may take. `Unavailable`
+    says why there is none; `what` names it. Blocks.
+    """
     deadline = time.monotonic() + ADMIN_SECONDS_MAX
     attempt = 0
+    doorkeeper = Doorkeeper(cluster)
     while True:
+        # The client must outlive its answer: one that is let go takes its open requests with it.
+        hear: dict[str, Any] = {"error_cb": lambda error: doorkeeper.heard(error, None)}
+        admin = AdminClient(admin_config(cluster) | hear)
         try:
-            return question()
+            return question(admin)
         except (KafkaException, TimeoutError) as fault:
+            # Its callbacks are called by nobody else.
+            admin.poll(0)
             if time.monotonic() > deadline:
+                doorkeeper.check(0)
                 raise Unavailable(f"Kafka did not tell {what}: {_cause(fault)}") from fault
             time.sleep(_backoff(attempt))
             attempt += 1
@@ -321,7 +412,8 @@ class BatchConsumer:
     ) -> None:
         self._starts = tuple(starts)
         self._batch_records_max = batch_records_max
-        self._consumer = Consumer({**config, "error_cb": _log_error})
+        self._doorkeeper = Doorkeeper(config.cluster)
+        self._consumer = Consumer({**config, "error_cb": self._on_error})
         # From here on only the thread touches the consumer: its methods take a lock of their own
         # while they hold the interpreter's, and two threads in them never get out again.
         self._group_metadata = self._consumer.consumer_group_metadata()
@@ -345,8 +437,11 @@ class BatchConsumer:
         gone, no permission.
         """
         while not self._waiting:
-            if self._fault is not None:
-                raise Unavailable(f"consumer: {_cause(self._fault)}") from self._fault
+            match self._fault:
+                case Unavailable():
+                    raise self._fault
+                case Exception():
+                    raise Unavailable(f"consumer: {_cause(self._fault)}") from self._fault
             self._arrived.clear()
             await self._arrived.wait()
         arrival = self._waiting.popleft()
@@ -384,7 +479,7 @@ class BatchConsumer:
             while not self._closing.is_set():
                 if self._room.acquire(timeout=POLL_SECONDS):
                     self._read_one()
-        except (KafkaException, RuntimeError) as fault:
+        except (KafkaException, RuntimeError, Unavailable) as fault:
             self._post(partial(self._failed, fault))
         finally:
             self._consumer.close()
@@ -403,6 +498,7 @@ class BatchConsumer:
         # `consume` would wait its whole timeout for a full batch: wait for the first record only.
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
+            self._doorkeeper.check()
             return None
         rest = self._consumer.consume(self._batch_records_max - 1, timeout=0)
         arrival = _Arrival([])
@@ -411,12 +507,19 @@ class BatchConsumer:
             if error is None:
                 arrival.messages.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
+                self._doorkeeper.let_in()
                 self._note_end(arrival, message)
             elif not (error.retriable() or error.code() in _PASSING):
                 raise KafkaException(error)
             else:
                 log.warning("kafka_consumer", error=error.str())
+        if arrival.messages:
+            self._doorkeeper.let_in()
         return arrival if arrival.messages or arrival.ends else None
+
+    def _on_error(self, error: KafkaError) -> None:
+        _log_error(error)
+        self._doorkeeper.heard(error, self._consumer)
 
     def _note_watermarks(self) -> None:
         for topic, partition in self._next:
@@ -499,7 +602,7 @@ class _Pending:
 
     def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            self._producer.reachable = True
+            self._producer.answered()
             offset = message.offset()
             partition = message.partition()
             assert partition is not None
@@ -534,11 +637,11 @@ class AckedProducer:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = {**config, "error_cb": self._on_error}
+        self._doorkeeper = Doorkeeper(config.cluster)
         self.reachable = True
         """False from the moment that no broker answers until a record is acknowledged again."""
         self._broken: str | None = None
-        self._producer = Producer(self._config)
+        self._producer = Producer({**config, "error_cb": self._on_error})
         self._gathered: list[tuple[_Pending, Sequence[ProducedRecord]]] = []
         self._under_way = 0
         self._closing = threading.Event()
@@ -595,6 +698,7 @@ class AckedProducer:
         positions = []
         for delivery in await self.deliver(records):
             if isinstance(delivery, Undelivered):
+                self._doorkeeper.check(0)
                 raise Unavailable(f"Kafka did not acknowledge a record: {delivery.cause}")
             positions.append(delivery)
         return positions
@@ -607,16 +711,27 @@ class AckedProducer:
         await asyncio.to_thread(self._thread.join)
 
     def check(self) -> None:
-        """`Unavailable` once librdkafka has declared the producer unusable."""
+        """`Unavailable` once librdkafka has declared the producer unusable, or the cluster has
+        refused it for too long.
+        """
         if self._broken is not None:
             raise Unavailable(f"producer: {self._broken}")
+        self._doorkeeper.check()
+
+    def answered(self) -> None:
+        """The cluster has acknowledged a record."""
+        self.reachable = True
+        self._doorkeeper.let_in()
 
     def probe(self) -> None:
         """Ask the cluster for its brokers, so that `reachable` is right without traffic. Blocks."""
         try:
-            self.reachable = bool(self._producer.list_topics(timeout=2.0).brokers)
+            found = self._producer.list_topics(timeout=2.0).brokers
         except KafkaException:
             self.reachable = False
+        else:
+            self.reachable = bool(found)
+            self._doorkeeper.let_in()
 
     def _poll(self) -> None:
         while not self._closing.is_set():
@@ -624,6 +739,7 @@ class AckedProducer:
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("kafka_producer", error=error.str(), fatal=error.fatal())
+        self._doorkeeper.heard(error, self._producer)
         if error.fatal():
             self._broken = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -666,12 +782,9 @@ class TransactionalProducer:
     """
 
     def __init__(self, config: Config, transactional_id: str) -> None:
-        self._config = {
-            **config,
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": int(TRANSACTION_SECONDS_MAX * 1000),
-            "error_cb": _log_error,
-        }
+        self._config = config
+        self._doorkeeper = Doorkeeper(config.cluster)
+        self._transactional_id = transactional_id
         self._producer: Producer | None = None
         self._worker = _Worker("kafka-transactions")
         self._ending = threading.Event()
@@ -696,10 +809,28 @@ class TransactionalProducer:
 
     def _ready(self) -> Producer:
         if self._producer is None:
-            producer = Producer(self._config)
-            producer.init_transactions(TRANSACTION_SECONDS_MAX)
+            producer = Producer(
+                {
+                    **self._config,
+                    # The password as it is now: it may have been changed since the last one.
+                    **self._config.cluster.connection(),
+                    "transactional.id": self._transactional_id,
+                    "transaction.timeout.ms": int(TRANSACTION_SECONDS_MAX * 1000),
+                    "error_cb": self._on_error,
+                }
+            )
+            try:
+                producer.init_transactions(TRANSACTION_SECONDS_MAX)
+            finally:
+                # Its callbacks are called by nobody else.
+                producer.poll(0)
             self._producer = producer
+            self._doorkeeper.let_in()
         return self._producer
+
+    def _on_error(self, error: KafkaError) -> None:
+        _log_error(error)
+        self._doorkeeper.heard(error, self._producer)
 
     def _repeated(self, step: Callable[[], object]) -> None:
         for attempt in range(TRANSACTION_ATTEMPTS_MAX):
@@ -709,6 +840,7 @@ class TransactionalProducer:
             except KafkaException as fault:
                 log.warning("kafka_transaction", error=_cause(fault), attempt=attempt)
                 self._after(fault)
+                self._doorkeeper.check(0)
                 last = fault
             if self._ending.wait(_backoff(attempt)):
                 break
@@ -748,6 +880,8 @@ class TransactionalProducer:
         """Make sure that no transaction is open: abort it, or let the producer go."""
         producer, error = self._producer, fault.args[0]
         self._producer = None
+        if producer is not None:
+            producer.poll(0)
         if producer is None or not error.txn_requires_abort():
             # Fatal, or of unknown end: the next producer's first act fences this one.
             if producer is not None:

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nocturne.core.errors import NocturneError
 from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
 from nocturne.core.identifiers import LedgerId
 from nocturne.runtime import registry
+from nocturne.runtime.cluster import SASL, TLS, Cluster, SaslMechanism, SecurityProtocol
+
+if TYPE_CHECKING:
+    # Loaded by who has a database alone.
+    from nocturne.runtime.postgres import Database
 
 PREFIX: Final = "NOCTURNE_"
+
+Given = TypeVar("Given", str, Path, None)
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -75,16 +82,90 @@ class ServiceSettings(ProcessSettings):
     """Schema registry (Confluent's API); None: the fixed ids of `topics.FIXED_SCHEMA_IDS`."""
 
 
-class KafkaSettings(ServiceSettings):
-    """A service that reads or writes topics."""
+class ClusterSettings(_Frozen):
+    """How a process meets Kafka. What does not fit together is refused: a password that a plain
+    connection would never send, a user without one.
+    """
 
     kafka_bootstrap: str
+    kafka_security_protocol: SecurityProtocol = "plaintext"
+    kafka_sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    kafka_user: str | None = Field(None, max_length=249, validate_default=True)
+    kafka_password_file: Path | None = Field(None, validate_default=True)
+    kafka_ca_file: Path | None = None
+    kafka_cert_file: Path | None = None
+    kafka_key_file: Path | None = Field(None, validate_default=True)
+
+    @field_validator("kafka_user", "kafka_password_file")
+    @classmethod
+    def _is_for_sasl(cls, value: Given, info: ValidationInfo) -> Given:
+        protocol = info.data.get("kafka_security_protocol", "plaintext")
+        if (value is not None) != (protocol in SASL):
+            needed = "needed" if protocol in SASL else "of no use"
+            raise ValueError(f"is {needed} with the security protocol {protocol}")
+        return value
+
+    @field_validator("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+    @classmethod
+    def _is_for_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        protocol = info.data.get("kafka_security_protocol", "plaintext")
+        if value is not None and protocol not in TLS:
+            raise ValueError(f"is of no use with the security protocol {protocol}")
+        return value
+
+    @field_validator("kafka_key_file")
+    @classmethod
+    def _belongs_to_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("kafka_cert_file") is None):
+            raise ValueError("certificate and key are given together or not at all")
+        return value
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster as these settings say."""
+        return Cluster(
+            self.kafka_bootstrap,
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_user,
+            self.kafka_password_file,
+            self.kafka_ca_file,
+            self.kafka_cert_file,
+            self.kafka_key_file,
+        )
 
 
-class PostgresSettings(ServiceSettings):
-    """A service with a database. The address may hold a password: it is never logged."""
+class DatabaseSettings(_Frozen):
+    """How a process meets PostgreSQL. The address may hold a password: it is never logged."""
 
-    postgres_dsn: str
+    postgres_password_file: Path | None = None
+    postgres_dsn: str = Field(repr=False)
+
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _is_address(cls, value: str, info: ValidationInfo) -> str:
+        from nocturne.runtime.postgres import check_dsn
+
+        try:
+            check_dsn(value, info.data.get("postgres_password_file"))
+        except NocturneError as fault:
+            raise ValueError(str(fault)) from fault
+        return value
+
+    @property
+    def database(self) -> Database:
+        """The database as these settings say."""
+        from nocturne.runtime.postgres import Database
+
+        return Database(self.postgres_dsn, self.postgres_password_file)
+
+
+class KafkaSettings(ServiceSettings, ClusterSettings):
+    """A service that reads or writes topics."""
+
+
+class PostgresSettings(ServiceSettings, DatabaseSettings):
+    """A service with a database."""
 
 
 class KeySettings(ServiceSettings):

@@ -147,7 +147,7 @@ class Signing:
         resume = store.resume()
         self._last_height = store.last_height()
         self._intake = self._intake_from(resume)
-        bootstrap = self._settings.kafka_bootstrap
+        cluster = self._settings.cluster
         ids = await asyncio.to_thread(schema_ids, self._settings.registry_url)
         founding = self._founding
         self._block_signer = BlockSigner(
@@ -155,11 +155,11 @@ class Signing:
         )
         start = await self._first_offset(resume)
         producer = TransactionalProducer(
-            kafka.producer_config(bootstrap, linger_ms=0), TRANSACTIONAL_ID
+            kafka.producer_config(cluster, linger_ms=0), TRANSACTIONAL_ID
         )
         await producer.open()
         consumer = BatchConsumer(
-            kafka.consumer_config(bootstrap, CONSUMER_GROUP),
+            kafka.consumer_config(cluster, CONSUMER_GROUP),
             [Start(topics.BLOCKS, 0, start)],
             batch_records_max=CONSUME_BLOCKS_MAX,
         )
@@ -201,13 +201,13 @@ class Signing:
         """Where to read on: behind the last published block, if it is still there; from the
         beginning when the topic was made anew. Blocks that are known are skipped.
         """
-        bootstrap = self._settings.kafka_bootstrap
-        low, high = await asyncio.to_thread(kafka.watermarks, bootstrap, topics.BLOCKS, 0)
+        cluster = self._settings.cluster
+        low, high = await asyncio.to_thread(kafka.watermarks, cluster, topics.BLOCKS, 0)
         last = resume.next_offset - 1
         if not low <= last < high:
             return low
         consumer = BatchConsumer(
-            kafka.consumer_config(bootstrap, CONSUMER_GROUP),
+            kafka.consumer_config(cluster, CONSUMER_GROUP),
             [Start(topics.BLOCKS, 0, last)],
             batch_records_max=1,
         )

@@ -12,6 +12,7 @@ from tests.unit.cli.test_tail_records import LEDGER, RECORDS, VALUES
 from nocturne.cli import topic_records
 from nocturne.cli.tail_records import Record
 from nocturne.core import topics
+from nocturne.runtime.cluster import Cluster
 
 FORGED = Record(
     topics.EVENTS,
@@ -37,8 +38,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
     """A broker with one record of each topic, and a stranger's among the events."""
     asked: list[tuple[str, str, bool]] = []
 
-    def read(bootstrap: str, topic: str, from_beginning: bool) -> Generator[Record, None, None]:
-        asked.append((bootstrap, topic, from_beginning))
+    def read(cluster: Cluster, topic: str, from_beginning: bool) -> Generator[Record, None, None]:
+        asked.append((cluster.bootstrap, topic, from_beginning))
         yield from (one for one in RECORDS if one.topic == topic)
         if topic == topics.EVENTS:
             yield FORGED

@@ -25,8 +25,10 @@ from nocturne.deploy.access import (
     access,
     parse_access,
 )
+from nocturne.embedded import postgres
 from nocturne.embedded.services import SERVICES
 from nocturne.projection import reading as projection
+from nocturne.projection.migrate import SCHEMA
 from nocturne.signing import service as signing
 
 DATA = resources.files("nocturne.deploy").joinpath("access.json").read_bytes()
@@ -84,6 +86,9 @@ def test_each_service_with_kafka_has_a_principal_and_each_with_a_database_a_role
         if service.postgres_role is not None
     }
     assert {role.service: role.name for role in access().database.roles} == roles
+    database = access().database
+    assert (database.name, database.owner) == (postgres.DATABASE, postgres.OWNER)
+    assert database.schema == SCHEMA
 
 
 def test_nobody_but_the_admin_may_create_delete_or_alter() -> None:

@@ -11,6 +11,7 @@ from tests.unit.query.read_model import ReadModel
 from nocturne.core.identifiers import SessionId, session_key
 from nocturne.query import feed as feed_module
 from nocturne.query.feed import Feed, FollowersFull
+from nocturne.runtime.postgres import Database
 
 
 def grown(blocks: int) -> ReadModel:
@@ -23,7 +24,7 @@ def test_only_followers_of_changed_sessions_are_woken() -> None:
     model = grown(30)
     ledger_id = model.made.ledger.ledger_id
     keys = {number: session_key(ledger_id, SessionId(f"grown/{number}")) for number in range(6)}
-    feed = Feed("", model.store)
+    feed = Feed(Database(""), model.store)
 
     async def look() -> None:
         with feed.following(keys[0]) as first, feed.following(keys[1]) as second:
@@ -48,7 +49,7 @@ def test_only_followers_of_changed_sessions_are_woken() -> None:
 def test_after_many_blocks_everyone_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "BLOCKS_PER_LOOK", 3)
     model = grown(10)
-    feed = Feed("", model.store)
+    feed = Feed(Database(""), model.store)
 
     async def look() -> None:
         with feed.following(b"any") as changed:
@@ -67,7 +68,7 @@ def test_after_many_blocks_everyone_is_woken(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_followers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "FOLLOWERS_MAX", 1)
-    feed = Feed("", grown(1).store)
+    feed = Feed(Database(""), grown(1).store)
     with feed.following(b"a"), pytest.raises(FollowersFull), feed.following(b"b"):
         pass
     with feed.following(b"b"):
