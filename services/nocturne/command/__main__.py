@@ -33,9 +33,18 @@ async def main(lifecycle: Lifecycle) -> None:
     limits = RateLimits(settings.rate_per_second, settings.rate_burst)
     counted = await asyncio.to_thread(store.load, settings.home_dir, founding.ledger_id)
     sessions = SessionCounts(settings.sessions_per_author_max, counted)
-    commands = Commands(founding, producer, ids[COMMANDS], limits, sessions, lifecycle.metrics)
+    commands = Commands(
+        founding,
+        producer,
+        ids[COMMANDS],
+        limits,
+        sessions,
+        lifecycle.metrics,
+        lifecycle.tracer,
+    )
     follower = Follower(founding, settings, commands, counted)
-    lifecycle.metrics.gauge("blocks_lag", "Blocks not yet taken").set_function(follower.lag)
+    lag = lifecycle.metrics.gauge("lag_blocks", "Blocks in the topic and not yet taken")
+    lag.set_function(follower.lag)
     servicer = CommandServicer(commands, settings)
     server = await serve(
         settings.listen,

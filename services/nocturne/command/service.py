@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 import structlog
 from confluent_kafka import Message
+from google.rpc import code_pb2
 from pydantic import Field
 
 from nocturne.command import replies, store
@@ -35,7 +36,7 @@ from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import Hash, format_hash, format_id
-from nocturne.core.receipts import decode_receipt
+from nocturne.core.receipts import decode_receipt, decode_receipt_header
 from nocturne.core.topics import (
     BLOCKS,
     COMMANDS,
@@ -54,6 +55,7 @@ from nocturne.runtime.kafka import (
     Start,
     Undelivered,
     consumer_config,
+    headers_of,
     partition_count,
     producer_config,
     topic_settings,
@@ -61,8 +63,16 @@ from nocturne.runtime.kafka import (
 )
 from nocturne.runtime.rpc import RpcServer
 from nocturne.runtime.settings import Founding, KafkaSettings
+from nocturne.runtime.spans import OFF, TRACED_PER_BATCH_MAX, Span, Tracer
 from nocturne.runtime.telemetry import Metrics
-from nocturne.runtime.tracing import RANDOM_BYTES, make_traceparent
+from nocturne.runtime.tracing import (
+    HEADER,
+    RANDOM_BYTES,
+    is_sampled,
+    make_traceparent,
+    trace_id_of,
+    unsampled,
+)
 
 CONSUMER_GROUP: Final = "nocturne-command"
 BLOCKS_BEFORE: Final = 64
@@ -77,6 +87,8 @@ INVALID_LOG_SECONDS: Final = 1.0
 counter counts them all.
 """
 EXPIRY_SECONDS: Final = 0.05
+OLDEST_SECONDS: Final = 1.0
+"""How often the oldest pending command is looked for, among all of them."""
 KEEP_SECONDS: Final = 10.0
 """Between two writings of the counts of sessions: after a crash so much of blocks is read again."""
 
@@ -121,8 +133,52 @@ class Batch:
     traceparent: bytes | None
 
 
-Tag = tuple[Caller, int, float, str]
-"""Of a pending command: its caller, the caller's number, when it came, its principal."""
+class Traced:
+    """The span of a command whose trace is recorded, and when the log was given it and had it."""
+
+    __slots__ = ("logged_ns", "published_ns", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.published_ns = 0
+        self.logged_ns = 0
+
+    def logged(self, position: tuple[int, int]) -> None:
+        """The log has the command."""
+        self.logged_ns = time.time_ns()
+        self.span.child(
+            "command.publish",
+            self.published_ns,
+            self.logged_ns,
+            {"nocturne.partition": position[0], "nocturne.offset": position[1]},
+        )
+
+    def answered(self, outcome: Outcome) -> None:
+        """The caller has its answer."""
+        now = time.time_ns()
+        if self.logged_ns:
+            self.span.child("command.wait", self.logged_ns, now)
+        told: dict[str, str | int | bool] = {"nocturne.level": outcome.level.name.lower()}
+        if outcome.decision is not None:
+            told["nocturne.height"] = outcome.decision.block.height
+            told["nocturne.outcome"] = outcome_name(outcome)
+        self.span.set(told)
+        self.span.end(ended_ns=now)
+
+
+Tag = tuple[Caller, int, float, str, Traced | None]
+"""Of a pending command: its caller, the caller's number, when it came, its principal, its span."""
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """In metrics and traces: `events`, the reason of a receipt, or `undecided`."""
+    if outcome.repeated:
+        return "repeated"
+    if outcome.decision is None:
+        return "undecided"
+    if outcome.decision.receipt is None:
+        return "events"
+    return decode_receipt_header(outcome.decision.receipt).reason.name.lower()
 
 
 class Counters:
@@ -130,14 +186,26 @@ class Counters:
 
     def __init__(self, metrics: Metrics, pending: Callable[[], float]) -> None:
         self.published = metrics.counter("commands_published", "Commands given to Kafka")
-        self.refused = metrics.counter("commands_refused", "Refused at admission", ["code"])
-        self.answered = metrics.counter("commands_answered", "Answered, by level", ["level"])
-        self.by_level = {level: self.answered.labels(level.name.lower()) for level in Level}
+        refused = metrics.counter(
+            "commands_refused", "Refused at admission, by google.rpc code", ["code"]
+        )
+        self.refused = {code: refused.labels(name) for name, code in code_pb2.Code.items()}
+        self.answered = metrics.counter(
+            "commands_answered",
+            "Answered, by the level reached and by the outcome: events, undecided, or the reason "
+            "of the receipt",
+            ["level", "outcome"],
+        )
         self.expired = metrics.counter("commands_expired", "Answered at their deadline")
         self.invalid = metrics.counter(
             "records_invalid", "Skipped as not their writer's", ["topic"]
         )
+        for topic in (BLOCKS, SEALS, RECEIPTS):
+            self.invalid.labels(topic)
         metrics.gauge("commands_pending", "Waiting for their outcome").set_function(pending)
+        self.oldest = metrics.gauge(
+            "oldest_pending_seconds", "How long the oldest command waits for its outcome"
+        )
         self.seconds = metrics.histogram("outcome_seconds", "From admission to the answer")
 
 
@@ -152,10 +220,12 @@ class Commands:
         limits: RateLimits,
         sessions: SessionCounts,
         metrics: Metrics,
+        tracer: Tracer = OFF,
     ) -> None:
         genesis = founding.genesis
         self._source = f"nocturne:{format_hash(founding.ledger_id)}"
         self._producer = producer
+        self._tracer = tracer
         self._schema_id = schema_id
         self._limits = limits
         self.sessions = sessions
@@ -182,24 +252,39 @@ class Commands:
         if not self._producer.reachable:
             self._refuse_all(caller, batch, replies.away("no broker answers"))
             return []
-        traceparent = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
+        plain = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
+        spans_left = 0
+        if self._tracer.on:
+            # Those of this batch that get no span of their own are recorded by nobody after.
+            plain = unsampled(plain)
+            spans_left = TRACED_PER_BATCH_MAX
+            if is_sampled(batch.traceparent):
+                self._tracer.dropped(len(batch.commands) - spans_left)
         touched: set[Outbox] = set()
         waiting: list[Pending] = []
         for correlation, data in batch.commands:
+            traced, traceparent = None, plain
+            if spans_left:
+                span = self._tracer.begin("command.submit", batch.traceparent, "SERVER")
+                if span is not None:
+                    spans_left -= 1
+                    traced, traceparent = Traced(span), span.traceparent
             try:
                 admitted = admit(data, self._record_bytes_max)
             except Malformed as fault:
-                self._refuse(caller, correlation, replies.malformed(str(fault)))
+                self._refuse(caller, correlation, replies.malformed(str(fault)), traced)
                 continue
             if admitted.opener is not None and self._is_over(admitted.opener, admitted):
                 refused = replies.sessions_spent(self.sessions.per_author_max)
-                self._refuse(caller, correlation, refused)
+                self._refuse(caller, correlation, refused, traced)
                 continue
-            tag = (caller, correlation, now, principal)
+            tag = (caller, correlation, now, principal, traced)
             pending = self._register(admitted.command_hash, tag, batch, now)
             if pending is None:
-                self._refuse(caller, correlation, replies.full(len(self.table)))
+                self._refuse(caller, correlation, replies.full(len(self.table)), traced)
                 continue
+            if traced is not None:
+                _describe(traced, admitted)
             record = self._record(admitted, data, traceparent)
             outbox = self._outboxes[record.partition]
             outbox.put(record, pending)
@@ -242,19 +327,25 @@ class Commands:
     def answer(self, answered: Iterable[Pending]) -> None:
         """Call back whoever waits for these."""
         now = time.monotonic()
-        levels: dict[Level, int] = {}
+        counts: dict[tuple[Level, str], int] = {}
         for pending in answered:
-            caller, correlation, since, _ = pending.tag
+            caller, correlation, since, _, traced = pending.tag
             outcome = pending.outcome()
-            levels[outcome.level] = levels.get(outcome.level, 0) + 1
+            counted = (outcome.level, outcome_name(outcome))
+            counts[counted] = counts.get(counted, 0) + 1
             self.counters.seconds.observe(now - since)
             caller.answer(correlation, outcome)
-        for level, count in levels.items():
-            self.counters.by_level[level].inc(count)
+            if traced is not None:
+                traced.answered(outcome)
+        for (level, name), count in counts.items():
+            self.counters.answered.labels(level.name.lower(), name).inc(count)
 
     def forget(self, waiting: Iterable[Pending]) -> None:
         """Their caller has gone."""
         for pending in waiting:
+            traced = pending.tag[4]
+            if traced is not None and not pending.done:
+                traced.span.end("the caller has gone")
             self.table.forget(pending)
 
     def forget_caller(self, caller: Caller) -> None:
@@ -263,12 +354,21 @@ class Commands:
 
     async def expire(self) -> None:
         """Answer at deadlines, for as long as the service runs."""
+        look_at = 0.0
         while True:
             await asyncio.sleep(EXPIRY_SECONDS)
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + OLDEST_SECONDS
+                self.counters.oldest.set(self._oldest_seconds())
             expired = self.table.expire(time.monotonic())
             if expired:
                 self.counters.expired.inc(len(expired))
                 self.answer(expired)
+
+    def _oldest_seconds(self) -> float:
+        now = time.monotonic()
+        waiting = self.table.find(lambda _: True)
+        return max((now - one.tag[2] for one in waiting), default=0.0)
 
     def _delivered(self, waiting: Sequence[Pending], deliveries: Sequence[Delivery]) -> None:
         self._unlogged -= len(waiting)
@@ -277,9 +377,11 @@ class Commands:
             if isinstance(delivery, Undelivered):
                 if not pending.done:
                     self.table.forget(pending)
-                    caller, correlation, _, _ = pending.tag
-                    self._refuse(caller, correlation, replies.away(delivery.cause))
+                    caller, correlation, _, _, traced = pending.tag
+                    self._refuse(caller, correlation, replies.away(delivery.cause), traced)
                 continue
+            if pending.tag[4] is not None and not pending.done:
+                pending.tag[4].logged(delivery)
             if self._limits.limited:
                 self._note_sent(pending, *delivery)
             if self.table.placed(pending, *delivery):
@@ -306,13 +408,28 @@ class Commands:
         if decision is not None and is_punished(decision.receipt):
             self._limits.charge(principal, REFUSAL_TOKENS - 1, time.monotonic())
 
-    def _refuse(self, caller: Caller, correlation: int, refused: Refused) -> None:
-        self.counters.refused.labels(refused.code).inc()
+    def _refuse(
+        self, caller: Caller, correlation: int, refused: Refused, traced: Traced | None = None
+    ) -> None:
+        self.counters.refused[refused.code].inc()
+        if traced is not None:
+            traced.span.end(refused.message)
         caller.refuse(correlation, refused)
 
     def _refuse_all(self, caller: Caller, batch: Batch, refused: Refused) -> None:
         for correlation, _ in batch.commands:
             self._refuse(caller, correlation, refused)
+
+
+def _describe(traced: Traced, admitted: Admitted) -> None:
+    traced.published_ns = time.time_ns()
+    traced.span.set(
+        {
+            "nocturne.session": admitted.session.decode("ascii"),
+            "nocturne.command_id": format_id(admitted.command_id),
+            "nocturne.command_hash": format_hash(admitted.command_hash),
+        }
+    )
 
 
 class Follower:
@@ -448,7 +565,16 @@ def _log_invalid(message: Message, fault: Malformed) -> None:
         partition=message.partition(),
         offset=message.offset(),
         cause=str(fault),
+        **_trace_of(message),
     )
+
+
+def _trace_of(message: Message) -> dict[str, str]:
+    """For a log line: the trace that the record says it belongs to."""
+    for name, value in headers_of(message) or ():
+        if name == HEADER and (found := trace_id_of(value)) is not None:
+            return {"trace_id": found}
+    return {}
 
 
 async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) -> None:

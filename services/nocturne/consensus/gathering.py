@@ -109,6 +109,10 @@ class Gathering:
         """Records that wait to be executed."""
         return self._records
 
+    def waiting_in(self, partition: int) -> int:
+        """As `waiting`, of one partition."""
+        return len(self._waiting[partition].records)
+
     @property
     def is_full(self) -> bool:
         """Whether more should stay in the log for now."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,13 +31,15 @@ from nocturne.consensus.control_servicer import Asked, ControlDesk, ControlServi
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.published import Published, TopicCheck
 from nocturne.consensus.store import Abandoned, Recovered, Store
+from nocturne.consensus.traces import BlockTraces, RecordTraces
 from nocturne.core import topics
-from nocturne.core.blocks import LogRecord, hash_record, headers_bytes
+from nocturne.core.blocks import Block, LogRecord, RecordDisposition, hash_record, headers_bytes
 from nocturne.core.errors import Halt, Malformed, Unavailable
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Signer, key_id
+from nocturne.core.receipts import decode_receipt_header
 from nocturne.core.record_headers import Headers
 from nocturne.runtime import journal, kafka
 from nocturne.runtime.home import CannotStart, held_alone
@@ -81,6 +84,7 @@ WATCH_SECONDS: Final = 1.0
 TOPIC_CHECK_SECONDS: Final = 10.0
 """How long records of a topic that was made anew while this process ran, and grew past its position
 before the next fetch, could be taken for the old one's. Any other way it shows at once."""
+SNAPSHOT_BUCKETS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0)
 CONSUMER_GROUP: Final = "nocturne-consensus"
 UNREADABLE_HEADERS: Final[Headers] = (("\ufffd", None),)
 
@@ -149,13 +153,14 @@ async def _observe(lifecycle: Lifecycle, home: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A block that is made, when the first of its records arrived (monotonic seconds), and the
-    control record that it carries.
+    """A block that is made, when the first of its records arrived (monotonic seconds), the control
+    record that it carries, and its records whose traces are recorded.
     """
 
     made: Made
     since: float
     asked: Asked | None
+    traces: BlockTraces | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +178,56 @@ class _Measures:
         self.height = metrics.gauge("height", "Newest block made")
         self.published = metrics.gauge("published_height", "Newest block the broker acknowledged")
         self.records = metrics.counter("records", "Offsets disposed of")
+        self.last_block = metrics.gauge(
+            "last_block_timestamp_seconds", "Time in the newest block made, since 1970; 0: none"
+        )
         self.lag = metrics.gauge("lag_records", "Records in the log that no block has")
+        self.partition_lag = metrics.gauge(
+            "partition_lag_records", "The same, of each partition", ("partition",)
+        )
+        self.dispositions = metrics.counter(
+            "dispositions",
+            "Offsets disposed of, by outcome: events, gap, or the reason of the receipt",
+            ("outcome",),
+        )
         self.block_records = metrics.histogram(
             "block_records", "Offsets in a block", buckets=BATCH_BUCKETS
         )
         self.block_seconds = metrics.histogram(
             "block_seconds", "From a block's first record to its acknowledgement"
         )
+        self.execute_seconds = metrics.histogram(
+            "execute_seconds", "Executing and certifying a block"
+        )
         self.fsync_seconds = metrics.histogram("fsync_seconds", "Journal append and fsync")
+        self.snapshot_seconds = metrics.histogram(
+            "snapshot_seconds", "Writing a snapshot", buckets=SNAPSHOT_BUCKETS_S
+        )
         self.ignored = metrics.counter(
             "foreign_block_records", "Records of the blocks topic that are no committed block"
         )
         self.journal_bytes = metrics.gauge(
             "journal_bytes_since_snapshot", "What a start would execute again"
         )
+
+    def made(self, block: Block) -> None:
+        """A block was certified."""
+        header = block.header
+        self.height.set(header.height)
+        self.last_block.set(header.time / 1000)
+        self.records.inc(header.record_count)
+        self.block_records.observe(header.record_count)
+        outcomes = Counter(map(_outcome_of, block.records))
+        for outcome, count in outcomes.items():
+            self.dispositions.labels(outcome).inc(count)
+
+
+def _outcome_of(record: RecordDisposition) -> str:
+    if record.events:
+        return "events"
+    if record.receipt is None:
+        return "gap"
+    return decode_receipt_header(record.receipt).reason.name.lower()
 
 
 class Validator:
@@ -211,6 +252,8 @@ class Validator:
         self._signer = signer
         self._store = store
         self._measures = _Measures(lifecycle.metrics)
+        self._tracer = lifecycle.tracer
+        self._traces = RecordTraces(lifecycle.tracer)
         self._source = f"nocturne:{format_hash(founding.ledger_id)}"
         self._disk = ThreadPoolExecutor(1, "journal")
         self._made: asyncio.Queue[_Waiting] = asyncio.Queue(BLOCKS_WAITING_MAX)
@@ -391,6 +434,8 @@ class Validator:
                 gathering.compare(partition, offset, record_hash)
             else:
                 gathering.admit(partition, offset, prepare(context, partition, record))
+                if self._tracer.on:
+                    self._traces.arrived(partition, offset, record.headers)
 
     async def _propose(self) -> None:
         while True:
@@ -400,22 +445,24 @@ class Validator:
             if asked is None and not self._gathering.has_offsets:
                 self._gathered.clear()
                 continue
+            started_ns = time.time_ns()
+            started = time.monotonic()
             made = self._chain.extend(
                 self._gathering.batches(),
                 time.time_ns() // 1_000_000,
                 () if asked is None else (asked.record,),
             )
+            self._measures.execute_seconds.observe(time.monotonic() - started)
             header = made.block.header
+            traces = self._traces.taken(made.block, started_ns) if self._tracer.on else None
             self._gathering.taken(header.ranges)
             self._room.set()
             if not self._gathering.has_offsets:
                 self._first_arrival = None
                 if not self._desk.is_waited_at:
                     self._gathered.clear()
-            self._measures.height.set(header.height)
-            self._measures.records.inc(header.record_count)
-            self._measures.block_records.observe(header.record_count)
-            await self._made.put(_Waiting(made, since, asked))
+            self._measures.made(made.block)
+            await self._made.put(_Waiting(made, since, asked, traces))
             await asyncio.sleep(
                 min(
                     PAUSE_SECONDS_MAX,
@@ -440,9 +487,12 @@ class Validator:
             while not self._made.empty():
                 waiting.append(self._made.get_nowait())
             started = time.monotonic()
+            started_ns = time.time_ns()
             await self._on_disk(partial(self._store.keep, [one.made for one in waiting]))
             self._measures.fsync_seconds.observe(time.monotonic() - started)
             for one in waiting:
+                if one.traces is not None:
+                    one.traces.durable(started_ns)
                 record = self._record_of(one.made.block.header.height, one.made.encoded)
                 await self._sent.put(_Sent(one, producer.deliver([record])))
 
@@ -460,6 +510,8 @@ class Validator:
                 sent.waiting.asked.published(made.block)
             self._measures.block_seconds.observe(time.monotonic() - sent.waiting.since)
             self._measures.published.set(height)
+            if sent.waiting.traces is not None:
+                sent.waiting.traces.published()
             if delivery[1] >= 0:
                 self._published = Published(height, delivery[1])
                 self._store.note_published(self._published)
@@ -483,6 +535,9 @@ class Validator:
     async def _watch(self, consumer: BatchConsumer) -> None:
         while True:
             self._measures.lag.set(consumer.lag() + self._gathering.waiting)
+            for (_, partition), lag in consumer.lags().items():
+                waiting = self._gathering.waiting_in(partition)
+                self._measures.partition_lag.labels(str(partition)).set(lag + waiting)
             self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
             if self._snapshot is not None and self._snapshot.done():
                 self._snapshot.result()
@@ -509,7 +564,9 @@ class Validator:
         )
         # Every block up to here is acknowledged: the broker has them, and the snapshot the rest.
         await self._on_disk(partial(self._store.forget_before, header.height))
-        log.info("snapshot", height=header.height, seconds=round(time.monotonic() - started, 3))
+        seconds = time.monotonic() - started
+        self._measures.snapshot_seconds.observe(seconds)
+        log.info("snapshot", height=header.height, seconds=round(seconds, 3))
 
     async def _close(self, producer: AckedProducer, consumer: BatchConsumer | None) -> None:
         self._abandon.set()

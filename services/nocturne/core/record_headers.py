@@ -12,6 +12,9 @@ from nocturne.core.errors import Malformed
 Headers = tuple[tuple[str, bytes | None], ...]
 
 _LENGTH_BYTES: Final = 4
+_TRACEPARENT: Final = b"\x00\x00\x00\x0btraceparent\x01\x00\x00\x007"
+"""How the headers have it: the name's length and bytes, a value, its length of 55."""
+_TRACEPARENT_BYTES: Final = 55
 
 
 def parse_headers(data: bytes) -> Headers:
@@ -34,6 +37,18 @@ def parse_headers(data: bytes) -> Headers:
     if position != len(data):
         raise Malformed(f"record headers: expected {position} bytes, got {len(data)}")
     return tuple(headers)
+
+
+def traceparent_of(headers: bytes) -> bytes | None:
+    """The first `traceparent` in a record's encoded headers, without reading the others. It is
+    carried, never believed: bytes that only look like one, within another header, are as good as
+    any.
+    """
+    start = headers.find(_TRACEPARENT)
+    if start < 0:
+        return None
+    start += len(_TRACEPARENT)
+    return headers[start : start + _TRACEPARENT_BYTES]
 
 
 def _number(data: bytes, position: int) -> tuple[int, int]:

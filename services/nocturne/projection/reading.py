@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import Message
 
 from nocturne.core import topics
+from nocturne.core.blocks import Block
 from nocturne.core.identifiers import Hash
 from nocturne.projection.chain import Chain
 from nocturne.projection.collector import Collector, SignatureRecord, low_waters
@@ -63,6 +64,8 @@ class Reading:
         self._consumers: dict[str, BatchConsumer] = {}
         self.changed = asyncio.Event()
         """Something was read, or there is room for more."""
+        self.when_read: Callable[[Block], None] | None = None
+        """Told of each block of the chain, in height order."""
 
     def open(self) -> None:
         """Begin to fetch."""
@@ -159,6 +162,8 @@ class Reading:
                 self.collector.refuse(topics.BLOCKS, 0, offset)
             for block in folded:
                 self.collector.offer_block(block)
+                if self.when_read is not None:
+                    self.when_read(block.block)
 
     def _take_seals(self, messages: Sequence[Message]) -> None:
         for message in messages:

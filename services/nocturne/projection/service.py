@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import structlog
 
-from nocturne.projection.collector import Collector
+from nocturne.projection.collector import Cause, Collector
 from nocturne.projection.fold import FirstState
 from nocturne.projection.reading import CONSUMER_GROUP, TICK_SECONDS, Reading
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
+from nocturne.projection.traces import BlockTraces
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
 from nocturne.runtime.settings import KafkaSettings, PostgresSettings, read_founding
@@ -88,6 +89,10 @@ class Projection:
         self._applied = (standing.height, bytes(standing.digest), standing.time)
         self._reading = Reading(settings.cluster, CONSUMER_GROUP, first_state, standing)
         self._metrics = _ProjectionMetrics(lifecycle.metrics)
+        self._tracer = lifecycle.tracer
+        self._traces = BlockTraces(lifecycle.tracer)
+        if self._tracer.on:
+            self._reading.when_read = self._traces.read
 
     async def run(self, health: HealthServer) -> None:
         """Read, write, judge and watch until stopped."""
@@ -109,6 +114,8 @@ class Projection:
                 self._reading.changed.clear()
                 await self._reading.changed.wait()
                 continue
+            if self._tracer.on:
+                self._traces.writing()
             # Room was made: whoever waits for it goes on while the transaction runs.
             self._reading.changed.set()
             height, digest, _ = self._applied
@@ -118,6 +125,8 @@ class Projection:
                 )
             self._applied = (batch.height, batch.digest, batch.time)
             self._metrics.written(batch)
+            if self._tracer.on:
+                self._traces.committed(batch.height)
 
     def _next_batch(self) -> Batch | None:
         blocks = self._reading.collector.take(TRANSACTION_RECORDS_MAX)
@@ -142,12 +151,18 @@ class Projection:
 class _ProjectionMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._height = metrics.gauge("applied_height", "Height of the last block in PostgreSQL")
+        self._time = metrics.gauge(
+            "applied_timestamp_seconds", "Time in the last block in PostgreSQL, since 1970"
+        )
+        self._rows = metrics.counter("rows", "Rows copied into a table", ("table",))
         self._events = metrics.counter("events", "Events written")
         self._receipts = metrics.counter("receipts", "Receipts written")
         self._blocks = metrics.counter("blocks", "Blocks written")
         self._refused = metrics.counter(
-            "refused_records", "Records that are not their writers'", ("cause",)
+            "refused_records", "Records that are not their writers', by topic and cause", ("cause",)
         )
+        for cause in Cause:
+            self._refused.labels(cause.value)
         self._lag = metrics.gauge("lag_records", "Records known and not read", ("topic",))
         self._waiting = metrics.gauge(
             "waiting_blocks", "Blocks read whose signatures are not all here"
@@ -163,6 +178,9 @@ class _ProjectionMetrics:
     def written(self, batch: Batch) -> None:
         """A batch was committed."""
         self._height.set(batch.height)
+        self._time.set(batch.time / 1000)
+        for table, rows in batch.copied.items():
+            self._rows.labels(table).inc(len(rows))
         self._events.inc(batch.events)
         self._receipts.inc(batch.receipts)
         self._blocks.inc(batch.blocks)

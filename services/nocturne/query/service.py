@@ -7,6 +7,7 @@ write: its role can only SELECT, its transactions are read-only, it knows no bro
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeVar
@@ -35,7 +36,9 @@ from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import RpcServer, RpcService, serve
 from nocturne.runtime.settings import Founding, PostgresSettings, read_founding
+from nocturne.runtime.spans import OFF, Span, Tracer
 from nocturne.runtime.telemetry import Metrics
+from nocturne.runtime.tracing import HEADER, parse_traceparent, trace_id_of
 from nocturne.wire.query.v1 import query_pb2 as pb
 from nocturne.wire.query.v1 import query_pb2_grpc
 
@@ -63,7 +66,7 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     store = Store(settings.database, founding.ledger_id)
     feed = Feed(settings.database, store)
     states = States(store, installed_kinds().of(founding.genesis), FoldCache())
-    query = Query(founding, store, feed, states, lifecycle.metrics)
+    query = Query(founding, store, feed, states, lifecycle.metrics, lifecycle.tracer)
     service = RpcService(
         FULL_NAME,
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
@@ -82,12 +85,16 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
 async def _watch(server: RpcServer, store: Store, feed: Feed, metrics: Metrics) -> None:
     """Health follows whether the read model answers."""
     height = metrics.gauge("applied_height", "Height of the last block in the read model")
+    applied_time = metrics.gauge(
+        "applied_timestamp_seconds", "Time in the last block in the read model, since 1970"
+    )
     followers = metrics.gauge("followers", "Streams that follow a session")
     serving = False
     while True:
         try:
             applied = await store.ask(_applied_of)
             height.set(applied.height)
+            applied_time.set(applied.time / 1000)
         except Unavailable as fault:
             if serving:
                 log.warning("not_serving", cause=str(fault))
@@ -106,15 +113,21 @@ class Query(query_pb2_grpc.QueryServiceServicer):
     """Every call of the contract. `Refused` becomes its status, `Unavailable` UNAVAILABLE."""
 
     def __init__(
-        self, founding: Founding, store: Store, feed: Feed, states: States, metrics: Metrics
+        self,
+        founding: Founding,
+        store: Store,
+        feed: Feed,
+        states: States,
+        metrics: Metrics,
+        tracer: Tracer = OFF,
     ) -> None:
         self._founding = founding
         self._store = store
         self._feed = feed
         self._states = states
         self._exporter = Exporter(store, StateTrees(store), founding)
-        self._seconds = metrics.histogram("answer_seconds", "Time of an answer", ("call",))
-        self._refused = metrics.counter("refused_questions", "Refused questions", ("code",))
+        self._tracer = tracer
+        self._measures = _Measures(metrics)
 
     async def GetSession(  # noqa: N802
         self, request: pb.GetSessionRequest, context: Context
@@ -132,7 +145,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         self, request: pb.ListEventsRequest, context: Context
     ) -> AsyncIterator[pb.ListEventsResponse]:
         """The past, then with `follow` what comes."""
-        async for response in self._stream(context, self._events(request)):
+        async for response in self._stream("ListEvents", context, self._events(request)):
             yield response
 
     async def ListReceipts(  # noqa: N802
@@ -163,7 +176,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         self, request: pb.ExportSessionRequest, context: Context
     ) -> AsyncIterator[pb.ExportSessionResponse]:
         """A session's export in chunks of whole lines."""
-        async for response in self._stream(context, self._export(request)):
+        async for response in self._stream("ExportSession", context, self._export(request)):
             yield response
 
     async def GetStatus(  # noqa: N802
@@ -329,26 +342,97 @@ class Query(query_pb2_grpc.QueryServiceServicer):
     async def _answer(
         self, call: str, context: Context, question: Callable[[], Awaitable[Response]]
     ) -> Response:
-        try:
-            with self._seconds.labels(call).time():
-                return await question()
-        except (Refused, Malformed, Unavailable) as fault:
-            await self._abort(context, fault)
+        with self._call(call, context) as asked:
+            try:
+                answer = await question()
+            except (Refused, Malformed, Unavailable) as fault:
+                await self._abort(context, asked, fault)
+            asked.answered()
+            asked.ended()
+            return answer
 
     async def _stream(
-        self, context: Context, responses: AsyncGenerator[Response, None]
+        self, call: str, context: Context, responses: AsyncGenerator[Response, None]
     ) -> AsyncGenerator[Response, None]:
-        try:
-            async with aclosing(responses):
-                async for response in responses:
-                    yield response
-        except (Refused, Malformed, Unavailable) as fault:
-            await self._abort(context, fault)
+        with self._call(call, context) as asked:
+            try:
+                async with aclosing(responses):
+                    async for response in responses:
+                        asked.answered()
+                        yield response
+            except (Refused, Malformed, Unavailable) as fault:
+                await self._abort(context, asked, fault)
+            asked.ended()
 
-    async def _abort(self, context: Context, fault: Exception) -> NoReturn:
+    def _call(self, call: str, context: Context) -> _Call:
+        traceparent = None
+        for name, value in context.invocation_metadata() or ():
+            if name == HEADER:
+                traceparent = parse_traceparent(value)
+        span = None
+        if self._tracer.on:
+            span = self._tracer.begin(f"query.{call}", traceparent, "SERVER")
+        return _Call(self._measures, call, traceparent, span)
+
+    async def _abort(self, context: Context, asked: _Call, fault: Exception) -> NoReturn:
         refused = _refused(fault)
-        self._refused.labels(refused.code.name).inc()
+        asked.ended(refused.code.name, refused.message)
         await context.abort(refused.code, refused.message, refused.trailing_metadata())
+
+
+class _Measures:
+    """What is counted of calls."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.seconds = metrics.histogram(
+            "answer_seconds", "Time to an answer; of a stream, to its first message", ("method",)
+        )
+        self.requests = metrics.counter(
+            "requests", "Calls that ended, by method and gRPC code", ("method", "code")
+        )
+
+
+class _Call:
+    """One call that is being answered: how long it took, how it ended, its span.
+
+    A call that ends without `ended` was cancelled by its caller, or failed as it never should.
+    """
+
+    def __init__(
+        self, measures: _Measures, method: str, traceparent: bytes | None, span: Span | None
+    ) -> None:
+        self._measures = measures
+        self._method = method
+        self._trace_id = trace_id_of(traceparent if span is None else span.traceparent)
+        self._span = span
+        self._started = time.monotonic()
+        self._is_answered = self._is_ended = False
+
+    def __enter__(self) -> _Call:
+        if self._trace_id is not None:
+            structlog.contextvars.bind_contextvars(trace_id=self._trace_id)
+        return self
+
+    def answered(self) -> None:
+        """The first message of the answer is there."""
+        if not self._is_answered:
+            self._is_answered = True
+            seconds = time.monotonic() - self._started
+            self._measures.seconds.labels(self._method).observe(seconds)
+
+    def ended(self, code: str = "OK", error: str = "") -> None:
+        """It ended with this code."""
+        self._is_ended = True
+        self._measures.requests.labels(self._method, code).inc()
+        if self._span is not None:
+            self._span.set({"rpc.grpc.status": code})
+            self._span.end(error)
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: object) -> None:
+        if self._is_ended:
+            return
+        left = kind is None or issubclass(kind, asyncio.CancelledError | GeneratorExit)
+        self.ended("CANCELLED" if left else "UNKNOWN", "" if left else "failed")
 
 
 def _refused(fault: Exception) -> Refused:

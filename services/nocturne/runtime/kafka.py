@@ -465,6 +465,10 @@ class BatchConsumer:
         """
         return sum(max(0, high - self._next[key]) for key, high in self._ends.items())
 
+    def lags(self) -> dict[tuple[str, int], int]:
+        """As `lag`, for each partition."""
+        return {key: max(0, high - self._next[key]) for key, high in self._ends.items()}
+
     def group_metadata(self) -> object:
         """For `Consumed`: whose positions a transaction commits."""
         return self._group_metadata

@@ -26,6 +26,7 @@ from setproctitle import setproctitle
 from nocturne.core.errors import Halt, NocturneError
 from nocturne.runtime.http_server import HttpServer
 from nocturne.runtime.settings import PREFIX, ProcessSettings
+from nocturne.runtime.spans import OFF, Tracer, tracer_of
 from nocturne.runtime.telemetry import Metrics, ProcessMetrics, configure_logs
 from nocturne.runtime.vitals import Vitals
 
@@ -55,12 +56,18 @@ class Lifecycle:
     """What a service's main gets: the signal to stop, its metrics, and its way to run its parts."""
 
     def __init__(
-        self, name: str, settings: ProcessSettings, metrics: Metrics, vitals: Vitals
+        self,
+        name: str,
+        settings: ProcessSettings,
+        metrics: Metrics,
+        vitals: Vitals,
+        tracer: Tracer = OFF,
     ) -> None:
         self.name = name
         self.settings = settings
         self.metrics = metrics
         self.vitals = vitals
+        self.tracer = tracer
         self.stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -111,14 +118,17 @@ def run(name: str, main: Callable[[Lifecycle], Awaitable[None]]) -> int:
     metrics, vitals = Metrics(name), Vitals()
     measures = ProcessMetrics(metrics, name, vitals)
     server = None
+    tracer = OFF
     try:
         if settings.metrics_listen is not None:
             server = HttpServer(metrics.registry, vitals, settings.metrics_listen)
-        return _run(Lifecycle(name, settings, metrics, vitals), main, measures)
+        tracer = tracer_of(name, settings.otlp_endpoint, settings.trace_ratio, measures)
+        return _run(Lifecycle(name, settings, metrics, vitals, tracer), main, measures)
     except NocturneError as error:
         log.error("failed", error=str(error), kind=type(error).__name__)
         return EXIT_FAILED
     finally:
+        tracer.close()
         if server is not None:
             server.close()
 

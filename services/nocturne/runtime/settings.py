@@ -41,6 +41,18 @@ Address = Annotated[str, AfterValidator(_is_address)]
 """`host:port`; port 0 asks the system for a free one."""
 
 
+def _is_collector(text: str) -> str:
+    scheme, separator, address = text.partition("://")
+    if scheme not in ("http", "https") or not separator:
+        raise ValueError(f"expected http://host:port or https://host:port, got {text[:80]!r}")
+    _is_address(address)
+    return text
+
+
+CollectorAddress = Annotated[str, AfterValidator(_is_collector)]
+"""Of an OTLP collector's gRPC: `http://host:port`, or `https://…` with TLS."""
+
+
 def _is_registry(text: str) -> str:
     if not registry.is_address(text):
         # It may hold a password: it is not shown.
@@ -66,6 +78,12 @@ class ProcessSettings(_Frozen):
     log_level: LogLevel = "info"
     metrics_listen: Address | None = None
     """Where Prometheus reads the metrics and probes ask; None: nowhere."""
+    otlp_endpoint: CollectorAddress | None = None
+    """Where spans of traces go; None: none are made."""
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    """Of the traces that begin here, the share that is recorded; those that a caller began are as
+    the caller says.
+    """
     on_halt: Literal["exit", "stay"] = "exit"
     """What a halted process does: end with its exit code at once, or stay, not ready and without
     work, until it is told to stop, so that an orchestrator does not start it for ever.

@@ -28,6 +28,8 @@ def configure_logs(service: str, level: str) -> None:
     """JSON lines on stderr from structlog and from libraries that use `logging`."""
     stderr = cast("TextIO", _Stderr())
     shared: list[structlog.typing.Processor] = [
+        # The trace_id of what is being done, where there is one.
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -130,3 +132,28 @@ class ProcessMetrics:
             registry=metrics.registry,
         )
         self.loop_delay = delay.labels(component)
+        exported = Counter(
+            "nocturne_process_spans_exported",
+            "Spans of traces that the collector has taken",
+            ("component",),
+            registry=metrics.registry,
+        )
+        self._exported = exported.labels(component)
+        dropped = Counter(
+            "nocturne_process_spans_dropped",
+            "Spans of traces that were lost: the queue was full, no collector took them before the "
+            "end, or a batch had more than it may",
+            ("component", "cause"),
+            registry=metrics.registry,
+        )
+        self._dropped = {
+            cause: dropped.labels(component, cause) for cause in ("queue", "export", "batch")
+        }
+
+    def exported(self, spans: int) -> None:
+        """The collector has taken so many more."""
+        self._exported.inc(spans)
+
+    def dropped(self, cause: str, spans: int) -> None:
+        """So many more are lost, by `spans.Counts`'s causes."""
+        self._dropped[cause].inc(spans)

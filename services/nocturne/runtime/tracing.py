@@ -1,7 +1,9 @@
 """W3C trace context (https://www.w3.org/TR/trace-context/): read it, make it.
 
-`traceparent` is carried from the caller's metadata through every topic, unchanged, so that one
-search in the logs finds a command, its block and its events.
+Rules: docs/guides/observability.md, traces. The command service takes a caller's `traceparent` from
+its metadata, or makes one, and writes it, or that of its own span, beside the command; from there
+it is carried through every topic unchanged, so that one trace, or one search in the logs, has a
+command, its block and its events.
 """
 
 from __future__ import annotations
@@ -34,3 +36,31 @@ def make_traceparent(random: bytes) -> bytes:
     trace = bytes((random[0] | 0x80,)) + random[1:16]
     span = bytes((random[16] | 0x80,)) + random[17:]
     return b"00-" + trace.hex().encode() + b"-" + span.hex().encode() + b"-00"
+
+
+_SAMPLED_DIGITS: Final = frozenset(b"13579bdf")
+_FLAG_DIGIT: Final = 54
+_TRACE_ID: Final = slice(3, 35)
+
+
+def is_sampled(traceparent: bytes | None) -> bool:
+    """Whether who began this trace records it: the lowest bit of the flags. Anything that is no
+    traceparent is not.
+    """
+    return (
+        traceparent is not None
+        and len(traceparent) == _FLAG_DIGIT + 1
+        and traceparent[_FLAG_DIGIT] in _SAMPLED_DIGITS
+        and _TRACEPARENT.match(traceparent) is not None
+    )
+
+
+def unsampled(traceparent: bytes) -> bytes:
+    """The same trace and parent, recorded by nobody after: flags 00."""
+    return traceparent[: _FLAG_DIGIT - 1] + b"00"
+
+
+def trace_id_of(traceparent: bytes | str | None) -> str | None:
+    """The trace's id as logs and trace stores have it; None without a valid traceparent."""
+    parsed = parse_traceparent(traceparent)
+    return None if parsed is None else parsed[_TRACE_ID].decode("ascii")

@@ -40,11 +40,13 @@ from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import RpcServer, serve
 from nocturne.runtime.settings import Founding, KafkaSettings, KeySettings, read_founding
+from nocturne.runtime.spans import TRACED_PER_BATCH_MAX
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
 from nocturne.signing import guard
 from nocturne.signing.guard import Head
 from nocturne.signing.signatures import BlockSigner, SignedRecord
 from nocturne.signing.store import Recorded, Resume, SigningStore
+from nocturne.signing.traces import BatchTraces, sampled_in
 
 CONSUMER_GROUP: Final = "nocturne-signing"
 TRANSACTIONAL_ID: Final = "nocturne-signing-v1"
@@ -89,15 +91,17 @@ class _Ready:
     checked: CheckedBlock
     resume: Resume
     since: float
+    read_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Signed records of some blocks, in order."""
+    """Signed records of some blocks, in order, and the traces among them that are recorded."""
 
     records: list[SignedRecord]
     resume: Resume
     since: float
+    traces: BatchTraces | None
 
 
 class _Measures:
@@ -118,6 +122,12 @@ class _Measures:
             "batch_seconds", "From a batch's first block to its commit"
         )
         self.store_seconds = metrics.histogram("store_seconds", "Recording a batch, synced")
+        self.sign_seconds = metrics.histogram(
+            "sign_seconds", "Making the signatures of a batch, the wait for its turns included"
+        )
+        self.publish_seconds = metrics.histogram(
+            "publish_seconds", "Publishing a batch in one Kafka transaction, attempts included"
+        )
 
 
 class Signing:
@@ -131,6 +141,7 @@ class Signing:
         self._founding = founding
         self._signer = signer
         self._measures = _Measures(lifecycle.metrics)
+        self._tracer = lifecycle.tracer
         self._disk = ThreadPoolExecutor(1, "signing-store")
         self._ready: deque[_Ready] = deque()
         self._ready_records = 0
@@ -252,9 +263,9 @@ class Signing:
             return
         following = self._resume.next_offset if intake.holds_blocks else offset + 1
         self._resume = Resume(given[-1].block.header.height, following, intake.positions)
-        now = time.monotonic()
+        now, read_ns = time.monotonic(), time.time_ns()
         for checked in given:
-            self._ready.append(_Ready(checked, self._resume, now))
+            self._ready.append(_Ready(checked, self._resume, now, read_ns))
             self._ready_records += len(checked.block.records)
         self._arrived.set()
 
@@ -263,12 +274,25 @@ class Signing:
             await self._arrived.wait()
             taken = self._take()
             blocks = [one.checked for one in taken]
+            traces = self._traces_of(taken) if self._tracer.on else None
             await self._on_disk(partial(self._record, blocks))
+            if traces is not None:
+                traces.recorded()
+            started = time.monotonic()
             records: list[SignedRecord] = []
             for checked in blocks:
                 records += self._block_signer.sign(checked)
                 await asyncio.sleep(0)
-            await self._batches.put(_Batch(records, taken[-1].resume, taken[0].since))
+            self._measures.sign_seconds.observe(time.monotonic() - started)
+            if traces is not None:
+                traces.signed()
+            await self._batches.put(_Batch(records, taken[-1].resume, taken[0].since, traces))
+
+    def _traces_of(self, taken: list[_Ready]) -> BatchTraces | None:
+        """Of the first sampled commands of a batch."""
+        found = [one for ready in taken for one in sampled_in(ready.checked.block, ready.read_ns)]
+        self._tracer.dropped(len(found) - TRACED_PER_BATCH_MAX)
+        return BatchTraces(self._tracer, found[:TRACED_PER_BATCH_MAX]) if found else None
 
     def _take(self) -> list[_Ready]:
         """Blocks at hand, at least one; those that came with one record of the topic stay together,
@@ -321,12 +345,18 @@ class Signing:
     async def _publish(self, producer: TransactionalProducer) -> None:
         while True:
             batch = await self._batches.get()
+            started = time.monotonic()
+            if batch.traces is not None:
+                batch.traces.publishing()
             await producer.publish(
                 [
                     ProducedRecord(one.topic, one.partition, one.key, one.value, one.headers)
                     for one in batch.records
                 ]
             )
+            self._measures.publish_seconds.observe(time.monotonic() - started)
+            if batch.traces is not None:
+                batch.traces.published()
             self._published = batch.resume
             self._measures.height.set(batch.resume.published_height)
             self._measures.signed.inc(len(batch.records))

@@ -23,14 +23,11 @@ from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, format_hash, for
 from nocturne.core.intake import evidence_of
 from nocturne.core.keys import Signatures, Signer
 from nocturne.core.receipts import decode_receipt_header, encode_receipt, sign_receipt
+from nocturne.core.record_headers import traceparent_of
 from nocturne.signing.guard import event_id_of, session_of
 
 HEIGHT_HEADER: Final = "nocturne-height"
 SEALS_PARTITION: Final = 0
-
-_TRACEPARENT: Final = b"\x00\x00\x00\x0btraceparent\x01\x00\x00\x007"
-"""How a record's headers have it: the name's length and bytes, a value, its length of 55."""
-_TRACEPARENT_BYTES: Final = 55
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +164,3 @@ class BlockSigner:
         headers.append((HEIGHT_HEADER, b"%d" % height))
         framed = topics.frame(self._schema_ids[topic], value)
         return SignedRecord(topic, partition, key, framed, headers)
-
-
-def traceparent_of(headers: bytes) -> bytes | None:
-    """The first `traceparent` in a record's encoded headers. It is carried, never believed: bytes
-    that only look like one, within another header, are as good as any.
-    """
-    start = headers.find(_TRACEPARENT)
-    if start < 0:
-        return None
-    start += len(_TRACEPARENT)
-    return headers[start : start + _TRACEPARENT_BYTES]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nocturne.core.blocks import headers_bytes
 from nocturne.core.errors import Malformed
-from nocturne.core.record_headers import parse_headers
+from nocturne.core.record_headers import parse_headers, traceparent_of
 
 HEADERS = st.lists(
     st.tuples(st.text(st.characters(codec="utf-8"), max_size=8), st.none() | st.binary(max_size=8)),
@@ -37,3 +37,20 @@ def test_whatever_parses_is_what_is_printed(data: bytes) -> None:
     except Malformed:
         return
     assert headers_bytes(headers) == data
+
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_the_first_trace_is_found_without_reading_the_other_headers() -> None:
+    other = TRACE.replace(b"4", b"5")
+    headers = (("x", None), ("traceparent", TRACE), ("traceparent", other))
+    assert traceparent_of(headers_bytes(headers)) == TRACE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [(), (("traceparent", None),), (("traceparent", b"short"),), (("Traceparent", TRACE),)],
+)
+def test_headers_without_a_trace_have_none(headers: tuple[tuple[str, bytes | None], ...]) -> None:
+    assert traceparent_of(headers_bytes(headers)) is None

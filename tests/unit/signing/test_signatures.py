@@ -12,7 +12,7 @@ from nocturne.core.events import decode_event, event_signed
 from nocturne.core.identifiers import format_hash, format_id
 from nocturne.core.keys import Signatures
 from nocturne.core.receipts import Reason, decode_receipt, receipt_signed
-from nocturne.signing.signatures import BlockSigner, SignedRecord, traceparent_of
+from nocturne.signing.signatures import BlockSigner, SignedRecord
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -105,11 +105,6 @@ def test_the_trace_of_the_command_is_carried_to_its_events_and_receipts() -> Non
         if record.topic != topics.EVENTS or record.key == b"b"
     }
     assert traces == {b"b": TRACE, b"a": TRACE, b"~ledger": None, b"1": None}
-
-
-def test_a_trace_is_taken_from_its_header_only() -> None:
-    assert traceparent_of(b"") is None
-    assert traceparent_of(b"\x00\x00\x00\x00") is None
 
 
 def test_signing_again_gives_the_same_bytes() -> None:
