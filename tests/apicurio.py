@@ -36,7 +36,8 @@ JVM_OPTIONS: Final = ("-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
     """The address of a registry that has nothing yet; its log is in `folder`."""
-    port = free_ports("registry")["registry"]
+    free = free_ports("registry", "management")
+    port = free["registry"]
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     process = Process(
         name="registry",
@@ -45,6 +46,9 @@ def running(folder: Path) -> Iterator[str]:
             "PATH": os.environ["PATH"],
             "QUARKUS_HTTP_HOST": "127.0.0.1",
             "QUARKUS_HTTP_PORT": str(port),
+            # Left to itself it listens on port 9000 of every address.
+            "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",
+            "QUARKUS_MANAGEMENT_PORT": str(free["management"]),
         },
         port=port,
         healthy=lambda: _answers(url),

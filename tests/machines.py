@@ -3,6 +3,7 @@
 `with started(process, log):` runs one; `until(condition, seconds, what)` waits for a condition.
 """
 
+import atexit
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from nocturne.embedded.processes import Process, launched
 START_SECONDS_MAX = 60.0
 # Kept while the tests run: neither a ledger nor another worker's tests take them in between.
 RESERVED = reservations.Reservations()
+atexit.register(RESERVED.close)
 
 
 def make_broker(folder: Path) -> Broker:

@@ -92,7 +92,7 @@ def test_kept_it_runs_on_and_the_commands_it_names_work(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (home,) = places.iterdir()
+    (home,) = places.glob("nocturne-demo-*")
     try:
         told = done.stdout.split("It still runs")[1]
         lines = [line.strip().split("    #")[0] for line in told.splitlines()[1:] if line.strip()]

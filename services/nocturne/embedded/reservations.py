@@ -5,6 +5,7 @@ starts just then would take it, and each would ask the other's process for its h
 chooses ports holds a lock (flock) on one empty file a port, for as long as its process lives.
 """
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from nocturne.embedded import ports
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.lock import take
+
+ATTEMPTS_MAX = 10
+"""Each is lost only to another process that ends in the very moment."""
 
 
 def usual_folder() -> Path:
@@ -33,31 +37,55 @@ class Reservations:
         """
         if port in self._held or not ports.is_free(port):
             return False
-        descriptor = self._open(port)
-        if not take(descriptor):
-            os.close(descriptor)
-            return False
-        self._held[port] = descriptor
-        return True
-
-    def close(self) -> None:
-        """Let all of them go."""
-        while self._held:
-            os.close(self._held.popitem()[1])
-
-    def _open(self, port: int) -> int:
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            found = self._folder.lstat()
-            if found.st_uid != os.getuid():
-                raise EmbeddedError(
-                    f"{self._folder} belongs to another user: remove it, or set TMPDIR to a folder "
-                    "of your own."
-                )
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            return os.open(self._folder / str(port), flags, 0o600)
+            descriptor = self._locked(port)
         except OSError as error:
             raise EmbeddedError(
                 f"Ports cannot be reserved in {self._folder} ({error.strerror}): set TMPDIR to a "
                 "folder that can be written."
             ) from error
+        if descriptor is None:
+            return False
+        self._held[port] = descriptor
+        return True
+
+    def close(self) -> None:
+        """Let all of them go, and leave nothing behind that nobody else uses."""
+        while self._held:
+            port, descriptor = self._held.popitem()
+            # While it is locked: whoever has it open by now sees that it is gone.
+            (self._folder / str(port)).unlink(missing_ok=True)
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _locked(self, port: int) -> int | None:
+        """The descriptor of the port's file, locked; None when another has it."""
+        path = self._folder / str(port)
+        for _ in range(ATTEMPTS_MAX):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if self._folder.lstat().st_uid != os.getuid():
+                raise EmbeddedError(
+                    f"{self._folder} belongs to another user: remove it, or set TMPDIR to a folder "
+                    "of your own."
+                )
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                # Whoever left last took the folder away in between.
+                continue
+            if not take(descriptor):
+                os.close(descriptor)
+                return None
+            if _is_still(path, descriptor):
+                return descriptor
+            os.close(descriptor)
+        return None
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`: not one that its holder has removed."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

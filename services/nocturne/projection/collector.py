@@ -372,8 +372,7 @@ class Collector:
         pending.judged = True
         for slot, record in enumerate(pending.records):
             if record is not None and self._refuse_unless_signed(record):
-                pending.records[slot] = None
-                pending.missing += 1
+                self._empty(pending, slot)
 
     def _forget(self, height: int, pending: _Pending) -> None:
         del self._pending[height]
@@ -412,6 +411,10 @@ class Collector:
             self._fill(pending, slot, record)
         elif found.value != record.value:
             self._replace(pending, slot, found, record)
+        elif self._refuse_unless_signed(record):
+            # The same bytes twice, and a stranger's: so was the first.
+            self._refuse_unless_signed(found)
+            self._empty(pending, slot)
 
     def _fill(self, pending: _Pending, slot: int, record: SignatureRecord) -> None:
         try:
@@ -435,9 +438,13 @@ class Collector:
         if self._refuse_unless_signed(record):
             return
         self._refuse_unless_signed(found)
+        self._empty(pending, slot)
+        self._fill(pending, slot, record)
+
+    def _empty(self, pending: _Pending, slot: int) -> None:
+        """The slot waits for another record."""
         pending.records[slot] = None
         pending.missing += 1
-        self._fill(pending, slot, record)
 
     def _hold(self, record: SignatureRecord) -> None:
         bucket = self._held.get(record.height)

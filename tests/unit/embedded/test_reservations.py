@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nocturne.embedded import reservations
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.reservations import Reservations
 
@@ -75,3 +76,33 @@ def test_a_link_in_the_place_of_a_ports_file_is_not_followed(tmp_path: Path) -> 
     with pytest.raises(EmbeddedError, match="cannot be reserved"):
         Reservations(tmp_path / "ports").take(port)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
+    mine, yours = Reservations(tmp_path / "ports"), Reservations(tmp_path / "ports")
+    ports = [free_port(), free_port()]
+    assert mine.take(ports[0])
+    assert yours.take(ports[1])
+    mine.close()
+    assert not mine.take(ports[1])
+    yours.close()
+    assert not (tmp_path / "ports").exists()
+
+
+def test_a_file_that_its_holder_removed_reserves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder ends between another's opening of the file and its locking it."""
+    port = free_port()
+    first, second, third = (Reservations(tmp_path / "ports") for _ in range(3))
+    assert first.take(port)
+    real = reservations.take
+
+    def after_the_first_ended(descriptor: int) -> bool:
+        first.close()
+        return real(descriptor)
+
+    monkeypatch.setattr(reservations, "take", after_the_first_ended)
+    assert second.take(port)
+    assert not third.take(port)
+    second.close()
