@@ -43,8 +43,7 @@ async def main(lifecycle: Lifecycle) -> None:
         lifecycle.tracer,
     )
     follower = Follower(founding, settings, commands, counted)
-    lag = lifecycle.metrics.gauge("lag_blocks", "Blocks in the topic and not yet taken")
-    lag.set_function(follower.lag)
+    commands.counters.lag.set_function(follower.lag)
     servicer = CommandServicer(commands, settings)
     server = await serve(
         settings.listen,

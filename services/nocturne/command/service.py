@@ -206,6 +206,7 @@ class Counters:
         self.oldest = metrics.gauge(
             "oldest_pending_seconds", "How long the oldest command waits for its outcome"
         )
+        self.lag = metrics.gauge("lag_blocks", "Blocks in the topic and not yet taken")
         self.seconds = metrics.histogram("outcome_seconds", "From admission to the answer")
 
 

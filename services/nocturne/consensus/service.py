@@ -171,7 +171,7 @@ class _Sent:
     delivery: asyncio.Future[list[Delivery]]
 
 
-class _Measures:
+class Measures:
     """The validator's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -251,7 +251,7 @@ class Validator:
         self._kinds = kinds
         self._signer = signer
         self._store = store
-        self._measures = _Measures(lifecycle.metrics)
+        self._measures = Measures(lifecycle.metrics)
         self._tracer = lifecycle.tracer
         self._traces = RecordTraces(lifecycle.tracer)
         self._source = f"nocturne:{format_hash(founding.ledger_id)}"
@@ -270,6 +270,8 @@ class Validator:
         """Recover, republish, then certify until told to stop."""
         recovered = await self._on_disk(self._recover)
         self._chain = recovered.chain
+        self._measures.height.set(self._chain.tip.height)
+        self._measures.last_block.set(self._chain.tip.time / 1000)
         self._schema_id = (await asyncio.to_thread(schema_ids, self._settings.registry_url))[
             topics.BLOCKS
         ]

@@ -88,7 +88,8 @@ class Projection:
         self._database = database
         self._applied = (standing.height, bytes(standing.digest), standing.time)
         self._reading = Reading(settings.cluster, CONSUMER_GROUP, first_state, standing)
-        self._metrics = _ProjectionMetrics(lifecycle.metrics)
+        self._metrics = Measures(lifecycle.metrics)
+        self._metrics.applied(standing.height, standing.time)
         self._tracer = lifecycle.tracer
         self._traces = BlockTraces(lifecycle.tracer)
         if self._tracer.on:
@@ -148,7 +149,9 @@ class Projection:
             self._metrics.stands(self._reading.collector, self._reading.lags())
 
 
-class _ProjectionMetrics:
+class Measures:
+    """The service's metrics."""
+
     def __init__(self, metrics: Metrics) -> None:
         self._height = metrics.gauge("applied_height", "Height of the last block in PostgreSQL")
         self._time = metrics.gauge(
@@ -175,10 +178,14 @@ class _ProjectionMetrics:
             "transaction_seconds", "Time of a transaction, attempts included"
         )
 
+    def applied(self, height: int, time: int) -> None:
+        """The read model has the blocks up to `height`, whose time is `time` ms."""
+        self._height.set(height)
+        self._time.set(time / 1000)
+
     def written(self, batch: Batch) -> None:
         """A batch was committed."""
-        self._height.set(batch.height)
-        self._time.set(batch.time / 1000)
+        self.applied(batch.height, batch.time)
         for table, rows in batch.copied.items():
             self._rows.labels(table).inc(len(rows))
         self._events.inc(batch.events)

@@ -66,7 +66,8 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     store = Store(settings.database, founding.ledger_id)
     feed = Feed(settings.database, store)
     states = States(store, installed_kinds().of(founding.genesis), FoldCache())
-    query = Query(founding, store, feed, states, lifecycle.metrics, lifecycle.tracer)
+    measures = Measures(lifecycle.metrics)
+    query = Query(founding, store, feed, states, measures, lifecycle.tracer)
     service = RpcService(
         FULL_NAME,
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
@@ -76,29 +77,24 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     )
     await store.open()
     try:
-        await lifecycle.until_stopped(feed.run(), _watch(server, store, feed, lifecycle.metrics))
+        await lifecycle.until_stopped(feed.run(), _watch(server, store, feed, measures))
     finally:
         await server.stop()
         await store.close()
 
 
-async def _watch(server: RpcServer, store: Store, feed: Feed, metrics: Metrics) -> None:
+async def _watch(server: RpcServer, store: Store, feed: Feed, measures: Measures) -> None:
     """Health follows whether the read model answers."""
-    height = metrics.gauge("applied_height", "Height of the last block in the read model")
-    applied_time = metrics.gauge(
-        "applied_timestamp_seconds", "Time in the last block in the read model, since 1970"
-    )
-    followers = metrics.gauge("followers", "Streams that follow a session")
     serving = False
     while True:
         try:
             applied = await store.ask(_applied_of)
-            height.set(applied.height)
-            applied_time.set(applied.time / 1000)
+            measures.height.set(applied.height)
+            measures.applied_time.set(applied.time / 1000)
         except Unavailable as fault:
             if serving:
                 log.warning("not_serving", cause=str(fault))
-        followers.set(feed.followers)
+        measures.followers.set(feed.followers)
         if store.reachable != serving:
             serving = store.reachable
             await server.set_serving(serving, "the read model does not answer")
@@ -118,7 +114,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         store: Store,
         feed: Feed,
         states: States,
-        metrics: Metrics,
+        measures: Measures,
         tracer: Tracer = OFF,
     ) -> None:
         self._founding = founding
@@ -127,7 +123,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         self._states = states
         self._exporter = Exporter(store, StateTrees(store), founding)
         self._tracer = tracer
-        self._measures = _Measures(metrics)
+        self._measures = measures
 
     async def GetSession(  # noqa: N802
         self, request: pb.GetSessionRequest, context: Context
@@ -380,10 +376,15 @@ class Query(query_pb2_grpc.QueryServiceServicer):
         await context.abort(refused.code, refused.message, refused.trailing_metadata())
 
 
-class _Measures:
-    """What is counted of calls."""
+class Measures:
+    """The service's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self.height = metrics.gauge("applied_height", "Height of the last block in the read model")
+        self.applied_time = metrics.gauge(
+            "applied_timestamp_seconds", "Time in the last block in the read model, since 1970"
+        )
+        self.followers = metrics.gauge("followers", "Streams that follow a session")
         self.seconds = metrics.histogram(
             "answer_seconds", "Time to an answer; of a stream, to its first message", ("method",)
         )
@@ -399,7 +400,7 @@ class _Call:
     """
 
     def __init__(
-        self, measures: _Measures, method: str, traceparent: bytes | None, span: Span | None
+        self, measures: Measures, method: str, traceparent: bytes | None, span: Span | None
     ) -> None:
         self._measures = measures
         self._method = method

@@ -104,7 +104,7 @@ class _Batch:
     traces: BatchTraces | None
 
 
-class _Measures:
+class Measures:
     """The service's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -140,7 +140,7 @@ class Signing:
         self._lifecycle = lifecycle
         self._founding = founding
         self._signer = signer
-        self._measures = _Measures(lifecycle.metrics)
+        self._measures = Measures(lifecycle.metrics)
         self._tracer = lifecycle.tracer
         self._disk = ThreadPoolExecutor(1, "signing-store")
         self._ready: deque[_Ready] = deque()
@@ -156,6 +156,7 @@ class Signing:
         """Resume, then sign until told to stop."""
         store = self._store = await self._on_disk(self._open_store)
         resume = store.resume()
+        self._measures.height.set(resume.published_height)
         self._last_height = store.last_height()
         self._intake = self._intake_from(resume)
         cluster = self._settings.cluster

@@ -1,0 +1,122 @@
+"""Every metric that the services register, asked from the registries themselves.
+
+`python -m tests.metrics` prints the tables of docs/guides/metrics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from nocturne.command.service import Counters
+from nocturne.consensus.service import Measures as ConsensusMeasures
+from nocturne.projection.service import Measures as ProjectionMeasures
+from nocturne.query.service import Measures as QueryMeasures
+from nocturne.runtime.telemetry import Metrics, ProcessMetrics
+from nocturne.runtime.vitals import Vitals
+from nocturne.signing.service import Measures as SigningMeasures
+
+SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+}
+SCRAPED = frozenset({"job", "instance"})
+"""Labels that whoever scrapes adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric as it is registered. `name` as documents have it: a counter's with `_total`."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names that it has in expressions."""
+        base = self.name.removesuffix("_total") if self.kind == "counter" else self.name
+        return tuple(base + suffix for suffix in SUFFIXES[self.kind])
+
+
+def registered() -> dict[str, list[Metric]]:
+    """The metrics of each service, and of every process under `process`."""
+    command = Metrics("command")
+    Counters(command, lambda: 0.0)
+    consensus, signing = Metrics("consensus"), Metrics("signing")
+    ConsensusMeasures(consensus)
+    SigningMeasures(signing)
+    projection, query, process = Metrics("projection"), Metrics("query"), Metrics("any")
+    ProjectionMeasures(projection)
+    QueryMeasures(query)
+    ProcessMetrics(process, "any", Vitals())
+    return {
+        "process": _metrics(process.registry),
+        "command": _metrics(command.registry),
+        "consensus": _metrics(consensus.registry),
+        "signing": _metrics(signing.registry),
+        "projection": _metrics(projection.registry),
+        "query": _metrics(query.registry),
+    }
+
+
+def all_series() -> dict[str, frozenset[str]]:
+    """Every name that an expression may use, with the labels that it has there."""
+    found: dict[str, frozenset[str]] = {
+        # Of prometheus_client's ProcessCollector, and of Prometheus itself.
+        **dict.fromkeys(PROCESS, SCRAPED),
+        "up": SCRAPED,
+    }
+    for metrics in registered().values():
+        for metric in metrics:
+            for name in metric.series:
+                le = {"le"} if name.endswith("_bucket") else set()
+                found[name] = SCRAPED | le | set(metric.labels)
+    return found
+
+
+PROCESS = (
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+)
+
+
+def table(metrics: list[Metric]) -> str:
+    """As the document has it."""
+    rows = [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} "
+        f"| {one.text} |"
+        for one in metrics
+    ]
+    head = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def _metrics(registry: CollectorRegistry) -> list[Metric]:
+    collectors: list[Any] = list(registry._collector_to_names)
+    return sorted(
+        (
+            Metric(
+                one._name + ("_total" if one._type == "counter" else ""),
+                one._type,
+                tuple(one._labelnames),
+                one._documentation,
+            )
+            for one in collectors
+            if hasattr(one, "_labelnames")
+        ),
+        key=lambda metric: metric.name,
+    )
+
+
+if __name__ == "__main__":
+    for service, metrics in registered().items():
+        print(f"\n## {service}\n\n{table(metrics)}", end="")
