@@ -15,31 +15,36 @@ import shutil
 import signal
 import sys
 import tempfile
-from importlib import resources
 from pathlib import Path
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
-from nocturne.cli.failures import ExitCode, as_failure
+from nocturne.cli.failures import ExitCode
 from nocturne.core.errors import NocturneError
-from nocturne.embedded import ports, services, up
-from nocturne.embedded.demo import report
+from nocturne.embedded import ports, postgres, services, up
 from nocturne.embedded.demo.findings import Findings
 from nocturne.embedded.demo.purchase import order_session
 from nocturne.embedded.demo.scenario import COMMANDS_MIN
 from nocturne.embedded.demo.screen import Screen
-from nocturne.embedded.demo.show import Options, Phases, show
+from nocturne.embedded.demo.show import (
+    COMMANDS,
+    SEED,
+    Options,
+    Phases,
+    Place,
+    failed,
+    interrupt,
+    show,
+    write_report,
+)
 from nocturne.embedded.home import Home
 from nocturne.embedded.status import Status
 
-COMMANDS: Final = 5_000
-SEED: Final = 20261121
 REPORT: Final = Path("demo") / "report.html"
 
 
 def main() -> int:
     """Run the demonstration and say how it ended."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     options = _options()
     screen = Screen.standard()
     home = Home(Path(tempfile.mkdtemp(prefix="nocturne-demo-")))
@@ -64,10 +69,8 @@ def _run(screen: Screen, home: Home, options: Options) -> Findings:
     phases = Phases()
     screen.title("Nocturne: a signed event ledger, shown end to end")
     status = _start(screen, phases, home)
-    findings = asyncio.run(show(screen, phases, home, status, options))
-    template = resources.files(__package__).joinpath("report.html").read_text("utf-8")
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(report.render(findings, template), "utf-8")
+    findings = asyncio.run(show(screen, phases, _place(home, status), options))
+    write_report(findings, options.report)
     screen.summary(findings, options.report)
     return findings
 
@@ -80,6 +83,19 @@ def _start(screen: Screen, phases: Phases, home: Home) -> Status:
         screen.done("started", f"{len(status.services)} processes on this machine", seconds())
     screen.note("home", str(home.root))
     return status
+
+
+def _place(home: Home, status: Status) -> Place:
+    port = status.service("postgres").port
+    server = postgres.Server(home.postgres / "data", port, home.keys("postgres"))
+    return Place(
+        status.address("command"),
+        status.address("query"),
+        (home.root / "genesis.avro").read_bytes(),
+        {"bootstrap.servers": status.address("kafka")},
+        server.dsn(postgres.OWNER),
+        home,
+    )
 
 
 def _take_spare_ports(home: Home) -> None:
@@ -105,25 +121,14 @@ def _options() -> Options:
     return Options(chosen.commands, chosen.seed, chosen.report, keep)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the demonstration as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 def _fail(screen: Screen, home: Home, error: Exception) -> int:
-    """One sentence, the lines below it, and where the logs of what ran are kept."""
-    first: Exception = error
-    while isinstance(first, ExceptionGroup):
-        first = first.exceptions[0]
-    failure = as_failure(first)
-    screen.failed("failed", str(failure))
-    for line in failure.details:
-        screen.note("", line)
+    """What happened, and where the logs of what ran are kept."""
+    code = failed(screen, error)
     if home.logs.is_dir():
         kept = Path(tempfile.mkdtemp(prefix="nocturne-demo-logs-"))
         shutil.copytree(home.logs, kept, dirs_exist_ok=True)
         screen.note("logs", str(kept))
-    return failure.code
+    return code
 
 
 def _leave(screen: Screen, home: Home) -> None:

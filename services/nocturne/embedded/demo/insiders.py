@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import psycopg
@@ -138,14 +138,14 @@ async def curious_operator(stage: Stage) -> Verdict:
 
 def _places_with(stage: Stage, word: bytes) -> int:
     """Records of all topics and rows of all tables that hold `word`."""
-    records = sum(word in value for value in _values(stage.bootstrap))
+    records = sum(word in value for value in _values(stage.kafka))
     return records + _rows_with(stage.dsn, word)
 
 
-def _values(bootstrap: str) -> Iterator[bytes]:
+def _values(kafka: Mapping[str, str]) -> Iterator[bytes]:
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **kafka,
             "group.id": "nocturne-demo-operator",
             "enable.auto.commit": False,
             "enable.partition.eof": False,

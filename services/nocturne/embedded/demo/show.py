@@ -6,15 +6,18 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from nocturne.cli import authors
 from nocturne.cli.connection import connect
+from nocturne.cli.failures import ExitCode, as_failure
 from nocturne.cli.importing import Written
 from nocturne.client import Author, Client
 from nocturne.client.transport import channel
@@ -22,8 +25,15 @@ from nocturne.core.exports import BlockLine, EventsLine, parse_line
 from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, format_hash
 from nocturne.core.keys import Ed25519Signer, Signer
-from nocturne.embedded import postgres
-from nocturne.embedded.demo import attacks, auditing, business, proof, scenario, tampering
+from nocturne.embedded.demo import (
+    attacks,
+    auditing,
+    business,
+    proof,
+    report,
+    scenario,
+    tampering,
+)
 from nocturne.embedded.demo.findings import (
     Audit,
     Counts,
@@ -39,10 +49,11 @@ from nocturne.embedded.demo.screen import Screen, latency_text, number
 from nocturne.embedded.demo.stage import DEADLINE_SECONDS, Stage
 from nocturne.embedded.demo.steps import Department
 from nocturne.embedded.home import Home
-from nocturne.embedded.status import Status
 from nocturne.imports import git, git_import, git_log
 from nocturne.wire.query.v1 import query_pb2_grpc
 
+COMMANDS: Final = 5_000
+SEED: Final = 20261121
 COMMITS_MAX: Final = 5_000
 """A longer history would be most of the demonstration."""
 IMPORTER: Final = Department("engineering")
@@ -72,21 +83,34 @@ class Phases:
         self.done.append(Phase(name, time.perf_counter() - began))
 
 
-async def show(
-    screen: Screen, phases: Phases, home: Home, status: Status, options: Options
-) -> Findings:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the ledger runs. `kafka` (librdkafka's settings of a connection) and `dsn` may do
+    anything: the insiders' attacks are made with them. Without a `home` of its own the departments'
+    keys are nobody's to keep, and no git history is imported.
+    """
+
+    command: str
+    query: str
+    genesis_bytes: bytes
+    kafka: Mapping[str, str]
+    dsn: str
+    home: Home | None
+
+
+async def show(screen: Screen, phases: Phases, place: Place, options: Options) -> Findings:
     """Business case, git history, attacks, audit."""
-    genesis_bytes = (home.root / "genesis.avro").read_bytes()
-    people = _people(home, ledger_id_of(genesis_bytes))
+    genesis_bytes = place.genesis_bytes
+    people = _people(place.home, ledger_id_of(genesis_bytes))
     plan = scenario.plan(options.seed, options.commands, people.authors)
     async with (
         Client(
-            status.address("command"),
-            status.address("query"),
+            place.command,
+            place.query,
             genesis=genesis_bytes,
             deadline_seconds=DEADLINE_SECONDS,
         ) as client,
-        channel(status.address("query"), None) as query,
+        channel(place.query, None) as query,
     ):
         stage = Stage(
             client,
@@ -94,13 +118,13 @@ async def show(
             people,
             plan,
             genesis_bytes,
-            status.address("kafka"),
-            _superuser(home, status),
+            place.kafka,
+            place.dsn,
             random.Random(options.seed),
         )
         ran, counts = await _business(screen, phases, stage)
         chain = await _proof(stage)
-        history = await _history(screen, phases, home, people.signers[IMPORTER])
+        history = await _history(screen, phases, place.home, people.signers[IMPORTER])
         verdicts = await _attacks(screen, phases, stage)
         audit = await _audit(screen, phases, stage)
     return Findings(
@@ -120,20 +144,40 @@ async def show(
     )
 
 
-def _people(home: Home, ledger_id: LedgerId) -> People:
+def write_report(findings: Findings, path: Path) -> None:
+    """The findings as one page."""
+    template = resources.files(__package__).joinpath("report.html").read_text("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report.render(findings, template), "utf-8")
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the demonstration as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def failed(screen: Screen, error: Exception) -> ExitCode:
+    """One sentence and the lines below it; the exit code."""
+    first: Exception = error
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    failure = as_failure(first)
+    screen.failed("failed", str(failure))
+    for line in failure.details:
+        screen.note("", line)
+    return failure.code
+
+
+def _people(home: Home | None, ledger_id: LedgerId) -> People:
     """A key for each department, kept in the home; the stranger's is nobody's to keep."""
-    signers: dict[Department, Signer] = {STRANGER: Ed25519Signer(os.urandom(32))}
+    signers: dict[Department, Signer] = {}
     for name in DEPARTMENTS:
-        if name != STRANGER:
+        if home is None or name == STRANGER:
+            signers[name] = Ed25519Signer(os.urandom(32))
+        else:
             authors.create(home, name)
             signers[name] = authors.load(home, name).signer
     return People(ledger_id, signers, os.urandom(32))
-
-
-def _superuser(home: Home, status: Status) -> str:
-    port = status.service("postgres").port
-    server = postgres.Server(home.postgres / "data", port, home.keys("postgres"))
-    return server.dsn(postgres.OWNER)
 
 
 async def _business(screen: Screen, phases: Phases, stage: Stage) -> tuple[business.Ran, Counts]:
@@ -177,7 +221,12 @@ async def _proof(stage: Stage) -> Proof:
     raise business.NotAsPlanned(f"the export of {step.session} has no {RELEASED}")
 
 
-async def _history(screen: Screen, phases: Phases, home: Home, author: Signer) -> History | None:
+async def _history(
+    screen: Screen, phases: Phases, home: Home | None, author: Signer
+) -> History | None:
+    if home is None:
+        screen.note("git history", "left out: there is no folder of a project here")
+        return None
     folder = Path.cwd()
     try:
         branch = git_log.open_branch(folder, None, os.environ)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,14 +38,16 @@ _PRODUCE_SECONDS_MAX: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One running ledger under attack. `dsn` is the superuser's; `dice` choose all that is free."""
+    """One running ledger under attack. `kafka` are librdkafka's settings of a connection that may
+    do anything, `dsn` is the superuser's; `dice` choose all that is free.
+    """
 
     client: Client
     query: query_pb2_grpc.QueryServiceAsyncStub
     people: People
     plan: Plan
     genesis_bytes: bytes
-    bootstrap: str
+    kafka: Mapping[str, str]
     dsn: str
     dice: random.Random
 
@@ -97,7 +99,7 @@ class Stage:
 
     async def produce(self, records: Sequence[ForgedRecord]) -> None:
         """Append records to the topics, as anyone with access to the broker could."""
-        await asyncio.to_thread(_produce, self.bootstrap, records)
+        await asyncio.to_thread(_produce, self.kafka, records)
 
 
 def new_causes(topic: str, before: Status, after: Status) -> list[str]:
@@ -110,8 +112,8 @@ def new_causes(topic: str, before: Status, after: Status) -> list[str]:
     ]
 
 
-def _produce(bootstrap: str, records: Sequence[ForgedRecord]) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+def _produce(kafka: Mapping[str, str], records: Sequence[ForgedRecord]) -> None:
+    producer = Producer({**kafka, "log_level": 0})
     faults: list[str] = []
 
     def delivered(error: object, _: Message) -> None:

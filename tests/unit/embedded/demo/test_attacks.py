@@ -58,7 +58,7 @@ def _stage(kind: type[Stage]) -> Stage:
         people=PEOPLE,
         plan=scenario.plan(1, 150, PEOPLE.authors),
         genesis_bytes=LEDGER.genesis_bytes,
-        bootstrap="",
+        kafka={},
         dsn="",
         dice=random.Random(1),
     )

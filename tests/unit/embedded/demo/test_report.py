@@ -178,6 +178,7 @@ def test_an_attack_that_nothing_caught_fails_the_demonstration(
 
     monkeypatch.setattr(demo, "show", shown)
     monkeypatch.setattr(demo, "_start", lambda *_: None)
+    monkeypatch.setattr(demo, "_place", lambda *_: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["demo", "--report", str(tmp_path / "out" / "page.html")])
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
