@@ -1,0 +1,382 @@
+"""What the compose files ask an engine for: nothing here needs one, and only one test needs Go."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from tests.compose import FILE, REPLICATED, Composition, NoImages, normalised
+
+from nocturne.command.service import CommandSettings
+from nocturne.consensus.service import Settings as ConsensusSettings
+from nocturne.deploy import database, genesis, secrets, topics
+from nocturne.deploy.access import access
+from nocturne.deploy.secrets import OWN, parse_request
+from nocturne.embedded.demo import elsewhere
+from nocturne.embedded.services import SERVICES as EMBEDDED
+from nocturne.projection.service import Settings as ProjectionSettings
+from nocturne.query.service import Settings as QuerySettings
+from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
+from nocturne.runtime.settings import PREFIX, ProcessSettings
+from nocturne.signing.service import Settings as SigningSettings
+
+Values = dict[str, Any]
+
+IMAGES = {
+    "kafka": "apache/kafka:4.3.1",
+    "postgres": "postgres:18",
+    "registry": "apicurio/apicurio-registry:3.3.3",
+    "store": "versity/versitygw:v1.8.0",
+}
+SERVICES = ("command", "consensus-0", "projection", "query", "signing")
+JOBS = ("database", "demo", "genesis", "schemas", "secrets", "topics")
+SETTINGS: dict[str, type[ProcessSettings]] = {
+    "command": CommandSettings,
+    "consensus-0": ConsensusSettings,
+    "database": database.Settings,
+    "demo": elsewhere.Settings,
+    "genesis": genesis.FoundSettings,
+    "projection": ProjectionSettings,
+    "query": QuerySettings,
+    "secrets": secrets.Settings,
+    "signing": SigningSettings,
+    "topics": topics.Settings,
+}
+HOME = "/var/lib/nocturne"
+KEYS = {"consensus-0": "keys-consensus-0", "signing": "keys-signing"}
+
+
+@pytest.fixture(scope="module")
+def file() -> Values:
+    """The file as YAML has it, anchors and merges applied."""
+    found: Values = yaml.safe_load(FILE.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def services(file: Values) -> dict[str, Values]:
+    found: dict[str, Values] = file["services"]
+    return found
+
+
+def mounts(service: Values) -> dict[str, tuple[str, bool]]:
+    """Volume → (target, whether it is read only)."""
+    found = {}
+    for one in service.get("volumes", ()):
+        source, target, *mode = one.split(":")
+        found[source] = (target, mode == ["ro"])
+    return found
+
+
+def networks(service: Values) -> set[str]:
+    return set(service.get("networks", ()))
+
+
+def settings_of(service: Values) -> dict[str, str]:
+    found: dict[str, str] = service.get("environment", {})
+    return found
+
+
+# Valid ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [FILE, REPLICATED], ids=lambda path: path.name)
+def test_the_file_is_one_by_the_compose_specification(path: Path) -> None:
+    # The schema that `check-jsonschema --builtin-schema vendor.compose-spec` takes.
+    spec = importlib.util.find_spec("check_jsonschema")
+    assert spec is not None
+    assert spec.origin is not None
+    bundled = Path(spec.origin).parent / "builtin_schemas/vendor/compose-spec.json"
+    schema = json.loads(bundled.read_text())
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"services": {"command": {"imagine": "nocturne"}}}, schema)
+
+
+@pytest.mark.parametrize("files", [(FILE,), (FILE, REPLICATED)], ids=["one broker", "three"])
+def test_compose_itself_reads_the_files(
+    files: tuple[Path, ...], services: dict[str, Values], tmp_path: Path
+) -> None:
+    model = normalised(*files)
+    assert set(services) <= set(model["services"])
+    read = Composition(model, tmp_path, NoImages(), "127.0.0")
+    for name, service in services.items():
+        assert read.services[name].image in service["image"]
+        assert set(settings_of(service)) <= set(read.services[name].environment)
+    assert set(read.order("demo")) == set(read.services) - {"store"}
+
+
+def test_every_service_and_job_of_a_ledger_is_in_it(services: dict[str, Values]) -> None:
+    assert {one.name for one in EMBEDDED} == set(SERVICES)
+    assert set(services) == {*SERVICES, *JOBS, *IMAGES}
+    for one in EMBEDDED:
+        assert services[one.name]["command"] == ["python", "-m", one.module]
+
+
+def test_every_image_of_others_has_its_release_in_its_name(services: dict[str, Values]) -> None:
+    assert {name: services[name]["image"] for name in IMAGES} == IMAGES
+    own = {services[name]["image"] for name in (*SERVICES, *JOBS)}
+    assert own == {"${NOCTURNE_IMAGE:-nocturne:0.1.0}"}
+
+
+def test_every_setting_is_one_that_its_reader_knows(services: dict[str, Values]) -> None:
+    """A name with a slip in it would be left unread without a word."""
+    for name, kind in SETTINGS.items():
+        known = {PREFIX + field.upper() for field in kind.model_fields}
+        assert set(settings_of(services[name])) - known == set(), name
+
+
+def test_every_volume_and_network_that_is_declared_is_used(
+    file: Values, services: dict[str, Values]
+) -> None:
+    used = {volume for service in services.values() for volume in mounts(service)}
+    assert used == set(file["volumes"])
+    assert {one for service in services.values() for one in networks(service)} == set(
+        file["networks"]
+    )
+
+
+# Secrets ----------------------------------------------------------------------------------------
+
+
+def handed_over(services: dict[str, Values]) -> dict[str, set[str]]:
+    """Volume → the secrets that the secrets job puts in it."""
+    job = services["secrets"]
+    places = {
+        target.removeprefix(f"{HOME}/places/"): volume
+        for volume, (target, _) in mounts(job).items()
+        if target.startswith(f"{HOME}/places/")
+    }
+    found: dict[str, set[str]] = {}
+    for request in map(parse_request, job["command"][3:]):
+        if request.name != OWN:
+            for place in request.places:
+                found.setdefault(places[place], set()).add(request.name)
+    return found
+
+
+def test_each_process_mounts_its_own_secrets_and_no_other_has_them(
+    services: dict[str, Values],
+) -> None:
+    readers: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for volume in mounts(service):
+            if name != "secrets" and volume.startswith("secrets"):
+                readers.setdefault(volume, set()).add(name)
+    assert all(len(names) == 1 for names in readers.values()), readers
+    assert set(readers) == set(handed_over(services))
+    for volume, names in readers.items():
+        assert names <= {volume.removeprefix("secrets-"), "consensus-0"}
+
+
+def test_a_process_is_handed_the_secrets_that_its_settings_name_and_no_more(
+    services: dict[str, Values],
+) -> None:
+    given = handed_over(services)
+    for name in (*SERVICES, "demo"):
+        files = {
+            Path(value).name
+            for setting, value in settings_of(services[name]).items()
+            if setting.endswith("PASSWORD_FILE")
+        }
+        assert given[f"secrets-{name.removesuffix('-0')}"] == files, name
+
+
+def test_the_jobs_that_make_users_and_roles_have_the_passwords_of_the_list(
+    services: dict[str, Values],
+) -> None:
+    given, listed = handed_over(services), access()
+    users = {one.secret for one in listed.principals if not one.optional}
+    assert given["secrets-topics"] == users
+    roles = {role.secret for role in listed.database.roles}
+    assert given["secrets-database"] == roles | {listed.database.owner_secret}
+
+
+def test_each_service_is_the_principal_and_the_role_of_its_name(
+    services: dict[str, Values],
+) -> None:
+    listed = access()
+    principals = {one.name: one for one in listed.principals}
+    for name in SERVICES:
+        settings, word = settings_of(services[name]), name.removesuffix("-0")
+        if name != "query":
+            assert settings["NOCTURNE_KAFKA_USER"] == word
+            file = Path(settings["NOCTURNE_KAFKA_PASSWORD_FILE"])
+            assert file.name == principals[word].secret
+        if name in ("projection", "query"):
+            role = listed.database.role_of(word)
+            assert settings["NOCTURNE_POSTGRES_DSN"].startswith(f"postgresql://{role.name}@")
+            assert Path(settings["NOCTURNE_POSTGRES_PASSWORD_FILE"]).name == role.secret
+
+
+def test_nobody_but_validators_and_signing_mounts_a_key_and_they_cannot_change_it(
+    services: dict[str, Values],
+) -> None:
+    for name, service in services.items():
+        keys = {volume: mode for volume, mode in mounts(service).items() if "keys" in volume}
+        if name in ("genesis", "secrets"):
+            continue
+        assert set(keys) == ({KEYS[name]} if name in KEYS else set()), name
+        for target, read_only in keys.values():
+            assert read_only
+            assert settings_of(service)["NOCTURNE_KEY_FILE"].startswith(f"{target}/")
+
+
+def test_secrets_and_genesis_are_read_only_to_all_who_did_not_make_them(
+    services: dict[str, Values],
+) -> None:
+    for name, service in services.items():
+        for volume, (_, read_only) in mounts(service).items():
+            if volume.startswith("secrets"):
+                assert read_only == (name != "secrets"), f"{name}: {volume}"
+            if volume == "genesis":
+                assert read_only == (name not in ("genesis", "secrets")), name
+
+
+def test_no_password_is_in_an_environment_or_in_an_address(services: dict[str, Values]) -> None:
+    for name, service in services.items():
+        for setting, value in settings_of(service).items():
+            if re.search("PASSWORD|SECRET|TOKEN", setting):
+                assert setting.endswith(("_FILE", "_DIR")), f"{name}: {setting}"
+                assert value.startswith(("/run/secrets/", HOME))
+            assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{name}: {setting}"
+
+
+def test_only_what_shows_the_attacks_of_insiders_has_master_passwords_beside_the_jobs(
+    services: dict[str, Values],
+) -> None:
+    masters = {"kafka-admin", access().database.owner_secret}
+    holders = {name for name, given in handed_over(services).items() if given & masters}
+    assert holders == {
+        f"secrets-{one}" for one in ("kafka", "postgres", *("topics", "database"), "demo")
+    }
+    assert services["demo"]["profiles"] == ["demo"]
+
+
+# Networks ---------------------------------------------------------------------------------------
+
+
+def test_query_reaches_neither_kafka_nor_command(services: dict[str, Values]) -> None:
+    for other in ("kafka", "command", "consensus-0", "signing", "registry"):
+        assert not networks(services["query"]) & networks(services[other]), other
+
+
+def test_command_and_consensus_and_signing_do_not_reach_the_database(
+    services: dict[str, Values],
+) -> None:
+    for name in ("command", "consensus-0", "signing", "kafka"):
+        assert not networks(services[name]) & networks(services["postgres"]), name
+
+
+def test_log_and_database_are_on_networks_without_a_way_out(
+    file: Values, services: dict[str, Values]
+) -> None:
+    for name in IMAGES:
+        for one in networks(services[name]):
+            assert file["networks"][one]["internal"] is True
+        assert "ports" not in services[name]
+
+
+def test_what_is_published_is_published_to_this_machine_alone(services: dict[str, Values]) -> None:
+    published = {name: one["ports"] for name, one in services.items() if "ports" in one}
+    assert set(published) == {"command", "query", "consensus-0"}
+    for ports in published.values():
+        assert all(one.startswith("127.0.0.1:") and one.endswith(":7400") for one in ports)
+
+
+# How it runs ------------------------------------------------------------------------------------
+
+
+def test_every_process_of_ours_is_locked_in(services: dict[str, Values]) -> None:
+    for name in (*SERVICES, *JOBS):
+        one = services[name]
+        assert one["read_only"] is True
+        assert one["user"] == ("0:0" if name == "secrets" else "10001:10001")
+        assert one["tmpfs"] == ["/tmp:mode=1777,size=64m"]
+
+
+def test_every_process_has_no_capability_and_bounds(services: dict[str, Values]) -> None:
+    for name, one in services.items():
+        assert one["cap_drop"] == ["ALL"], name
+        assert one["security_opt"] == ["no-new-privileges:true"], name
+        assert {"mem_limit", "pids_limit", "logging", "restart"} <= set(one), name
+        assert one.get("cap_add", []) == (["CHOWN"] if name == "secrets" else []), name
+        assert not {"privileged", "pid", "ipc", "devices"} & set(one), name
+
+
+def test_the_job_that_is_root_has_no_network(services: dict[str, Values]) -> None:
+    assert services["secrets"]["network_mode"] == "none"
+    assert services["genesis"]["network_mode"] == "none"
+
+
+def test_a_service_is_left_the_time_to_drain_before_it_is_killed(
+    services: dict[str, Values],
+) -> None:
+    for name in SERVICES:
+        grace = services[name]["stop_grace_period"]
+        assert float(grace.removesuffix("s")) > STOP_SECONDS_MAX + 1.0
+
+
+def test_services_come_back_and_jobs_do_not(services: dict[str, Values]) -> None:
+    for name, one in services.items():
+        wanted = {"demo": "no"}.get(name, "on-failure:5" if name in JOBS else "unless-stopped")
+        assert one["restart"] == wanted, name
+
+
+def test_everything_waits_for_the_health_or_the_end_of_what_it_needs(
+    services: dict[str, Values],
+) -> None:
+    for name, one in services.items():
+        for earlier, asked in one.get("depends_on", {}).items():
+            ends = earlier in JOBS
+            assert asked["condition"] == (
+                "service_completed_successfully" if ends else "service_healthy"
+            ), f"{name}: {earlier}"
+            assert ends == (services[earlier]["healthcheck"].get("disable") is True)
+
+
+def test_each_service_writes_into_a_volume_of_its_own(services: dict[str, Values]) -> None:
+    for name in SERVICES:
+        assert settings_of(services[name])["NOCTURNE_HOME_DIR"] == HOME
+        assert mounts(services[name])[name] == (HOME, False)
+
+
+# Durability -------------------------------------------------------------------------------------
+
+
+def test_one_broker_flushes_and_says_so(services: dict[str, Values]) -> None:
+    job = settings_of(services["topics"])
+    assert job["NOCTURNE_TOPIC_REPLICAS"] == "1"
+    commands = next(one for one in topics.plan(4, 1) if one.name == "nocturne.commands.v1")
+    assert commands.settings["flush.messages"] == "1"
+    assert settings_of(services["command"])["NOCTURNE_DURABILITY"] == "flushed"
+
+
+def test_three_brokers_hold_every_record_twice_before_it_is_accepted() -> None:
+    overlay = yaml.safe_load(REPLICATED.read_text())["services"]
+    job, broker = (settings_of(overlay[name]) for name in ("topics", "kafka-3"))
+    assert job["NOCTURNE_TOPIC_REPLICAS"] == "3"
+    assert job["NOCTURNE_TOPIC_MIN_INSYNC_REPLICAS"] == "2"
+    assert settings_of(overlay["command"])["NOCTURNE_DURABILITY"] == "replicated"
+    assert broker["KAFKA_MIN_INSYNC_REPLICAS"] == "2"
+    assert broker["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"] == "2"
+    assert broker["KAFKA_CONTROLLER_QUORUM_VOTERS"].count("@") == 3
+
+
+def test_kafka_asks_who_comes_and_grants_nothing_that_is_not_listed(
+    services: dict[str, Values],
+) -> None:
+    broker = settings_of(services["kafka"])
+    assert "PLAINTEXT:PLAINTEXT" not in broker["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"]
+    assert broker["KAFKA_AUTHORIZER_CLASS_NAME"].endswith(".StandardAuthorizer")
+    assert broker["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+    superusers = {one.name for one in access().principals if one.superuser}
+    listed = set(broker["KAFKA_SUPER_USERS"].replace("User:", "").split(";"))
+    assert listed == superusers | {"broker"}
+    assert broker["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
