@@ -1,0 +1,1 @@
+"""The chart helm/nocturne: rendered by Helm, read as what Kubernetes would be given."""
