@@ -60,7 +60,7 @@ from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
-from nocturne.deploy import access, contributions
+from nocturne.deploy import access, config_maps, contributions
 from nocturne.deploy.contributions import Contribution, Role
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
@@ -604,6 +604,17 @@ _files = (
         of_file(read_secret),
         text("word\n", "ein Wort"),
         (SecretFault,),
+    ),
+    Parser(
+        "deploy.config_maps.decode_config_map",
+        config_maps.decode_config_map,
+        text(
+            '{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "n-genesis", '
+            '"namespace": "ledger", "resourceVersion": "12", "managedFields": [{"fieldsV1": {}}]}, '
+            '"data": {"contribution.json": "{}"}, "binaryData": {"genesis.avro": "AAEC"}, '
+            '"immutable": true}'
+        ),
+        bytes_max=config_maps.BODY_BYTES_MAX,
     ),
     Parser("embedded.ports.load", of_file(ports.load), text('{"kafka": 19092}'), ()),
     Parser(

@@ -51,9 +51,8 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class TermsSettings(ProcessSettings):
-    """What the genesis is to say, and where it is written."""
+    """What the genesis is to say."""
 
-    genesis_file: Path
     validators: int = 1
     partitions: Positive = PARTITIONS
     """Of commands, events and receipts; a ledger cannot change it later."""
@@ -65,12 +64,14 @@ class FoundSettings(TermsSettings):
     """`found`."""
 
     home_dir: Path
+    genesis_file: Path
 
 
 class ComposeSettings(TermsSettings):
     """`compose`."""
 
     contributions_dir: Path
+    genesis_file: Path
 
 
 class MemberSettings(ProcessSettings):
@@ -123,7 +124,7 @@ def compose_genesis() -> str:
     """Make the genesis of the contributions; one that is there is only held against them."""
     settings = read_settings(ComposeSettings)
     check_validators(settings.validators)
-    contributions = _contributions(settings.contributions_dir)
+    contributions = contributions_in(settings.contributions_dir)
     validators = sum(one.role is Role.VALIDATOR for one in contributions)
     if validators != settings.validators:
         raise FoundingFault(
@@ -161,7 +162,8 @@ def terms_of(settings: TermsSettings) -> Terms:
     )
 
 
-def _contributions(folder: Path) -> list[Contribution]:
+def contributions_in(folder: Path) -> list[Contribution]:
+    """The contributions that were handed over as files. `FoundingFault` on one that is none."""
     try:
         paths = sorted(folder.glob("*.json"))
         if len(paths) > CONTRIBUTIONS_MAX:
