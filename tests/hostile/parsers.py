@@ -30,6 +30,8 @@ from nocturne.audit.verify import verify_disposition_proof, verify_export
 from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, policy, trust
 from nocturne.cli.failures import Failure
 from nocturne.client import checking, sharing, subject_store
+from nocturne.client.credentials import Credentials, host_and_port, load
+from nocturne.client.results import CredentialsFault
 from nocturne.client.sealing import make_subject_key
 from nocturne.command.admission import admit
 from nocturne.command.limits import COUNTS_BYTES_MAX, Counted, decode_counts, encode_counts
@@ -37,6 +39,7 @@ from nocturne.command.replies import Refused, deadline_of, level_of
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.core import (
+    access,
     blocks,
     certificates,
     commands,
@@ -60,7 +63,8 @@ from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
-from nocturne.deploy import access, config_maps, contributions
+from nocturne.deploy import access as deployed_access
+from nocturne.deploy import config_maps, contributions
 from nocturne.deploy.contributions import Contribution, Role
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
@@ -75,6 +79,13 @@ from nocturne.query import questions
 from nocturne.query.refusals import Refused as QuestionRefused
 from nocturne.query.service import Settings as QuerySettings
 from nocturne.runtime import journal
+from nocturne.runtime.certificates import (
+    PEM_BYTES_MAX,
+    CertificateFault,
+    read_authorities,
+    read_pair,
+)
+from nocturne.runtime.handshakes import cause_of
 from nocturne.runtime.keys import load_signer
 from nocturne.runtime.secrets import SecretFault, read_secret
 from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings
@@ -193,6 +204,7 @@ _setting_lines = text(
     "METRICS_LISTEN=[::1]:9\nREGISTRY_URL=http://127.0.0.1:1",
     "KAFKA_SECURITY_PROTOCOL=sasl_ssl\nKAFKA_USER=x\nKAFKA_PASSWORD_FILE=/p\nKAFKA_CA_FILE=/c",
     "POSTGRES_DSN=postgresql://x@h/d?sslmode=verify-full\nPOSTGRES_PASSWORD_FILE=/p",
+    "TLS_CERT_FILE=/a\nTLS_KEY_FILE=/b\nTLS_CLIENT_CA_FILE=/c\nACCESS_FILE=/d",
     "RATE_PER_SECOND=1.5\nRATE_BURST=3\nDEADLINE_MS=5\nDURABILITY=replicated",
 )
 
@@ -489,7 +501,6 @@ _json = (
     Parser("core.exports.split_proof", exports.split_proof, samples.proofs, print=b"".join),
     Parser("audit.verify.verify_export", _verified, samples.whole_exports, ()),
     Parser("audit.verify.verify_disposition_proof", _proved, samples.proofs, ()),
-    Parser("client.checking.genesis_of", checking.genesis_of, samples.lines),
     Parser("client.checking.result_of", _translated, samples.outcomes),
 )
 _texts = (
@@ -522,6 +533,60 @@ _texts = (
         parse_traceparent,
         text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         (),
+    ),
+    Parser(
+        "core.access.parse_access",
+        access.parse_access,
+        text(
+            '{"principals": []}',
+            '{"principals": [{"name": "shop", "roles": ["submit", "read"], '
+            f'"tokens": ["sha256-{"0f" * 32}"], "certificates": ["a.b", "spiffe://a/b"]}}]}}',
+        ),
+        bytes_max=access.ACCESS_BYTES_MAX,
+    ),
+    Parser(
+        "core.access.decide",
+        lambda data: access.decide(
+            samples.ACCESS, samples.METHOD, access.Shown((data, *data.splitlines()[1:]))
+        ),
+        text("Bearer a-token-of-somebody", "Bearer a-token\nBearer b-token"),
+        (),
+    ),
+    Parser(
+        "runtime.certificates.read_pair",
+        of_file(lambda path: read_pair(path, path)),
+        text(samples.PAIR),
+        (CertificateFault,),
+        bytes_max=PEM_BYTES_MAX,
+    ),
+    Parser(
+        "runtime.certificates.read_authorities",
+        of_file(read_authorities),
+        text(samples.PAIR),
+        (CertificateFault,),
+        bytes_max=PEM_BYTES_MAX,
+    ),
+    Parser(
+        "runtime.handshakes.cause_of",
+        cause_of,
+        text(
+            "I1126 20:57:56.158965 29794 ssl_transport_security.cc:2563] Handshake failed with "
+            "error SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+            "CERTIFICATE_VERIFY_FAILED: certificate has expired\n"
+        ),
+        (),
+    ),
+    Parser(
+        "client.credentials.load",
+        of_file(lambda path: load(Credentials(token_file=path))),
+        text("a-token-of-somebody\n"),
+        (CredentialsFault,),
+    ),
+    Parser(
+        "client.credentials.host_and_port",
+        of_text(host_and_port),
+        text("127.0.0.1:7400", "[::1]:7400", "command:7400"),
+        (CredentialsFault,),
     ),
     Parser(
         "embedded.downloads.parse_lock",
@@ -595,9 +660,9 @@ _files = (
     ),
     Parser(
         "deploy.access.parse_access",
-        access.parse_access,
-        text(resources.files("nocturne.deploy").joinpath(access.FILE).read_text()),
-        bytes_max=access.FILE_BYTES_MAX,
+        deployed_access.parse_access,
+        text(resources.files("nocturne.deploy").joinpath(deployed_access.FILE).read_text()),
+        bytes_max=deployed_access.FILE_BYTES_MAX,
     ),
     Parser(
         "runtime.secrets.read_secret",

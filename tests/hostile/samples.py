@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests import ledger_factory
@@ -18,10 +23,11 @@ from tests.unit.core.test_control import OPERATORS, control
 from tests.vectors.synthetic import example_ledger
 
 from nocturne.client import checking
-from nocturne.core import exports, sealing, snapshot, strict_json
+from nocturne.core import access, exports, sealing, snapshot, strict_json
 from nocturne.core.blocks import encode_disposition, headers_bytes
 from nocturne.core.commands import encode_signed_command
 from nocturne.core.control import sign_control
+from nocturne.core.encoding import sha256
 from nocturne.core.events import Position, encode_event, encode_event_header, header_of
 from nocturne.core.identifiers import Hash
 from nocturne.core.receipts import (
@@ -81,6 +87,42 @@ def text(*values: str) -> st.SearchStrategy[bytes]:
 def framed(data: bytes) -> bytes:
     """As it stands in a topic."""
     return frame(SCHEMA_ID, data)
+
+
+# Access ----------------------------------------------------------------------------------------
+
+METHOD: Final = "/nocturne.command.v1.CommandService/Submit"
+ACCESS: Final = access.Access.of(
+    [
+        access.Principal(
+            "shop",
+            frozenset({access.Role.SUBMIT}),
+            (Hash(sha256(b"a-token-of-somebody")),),
+            ("shop.example.com",),
+        )
+    ]
+)
+
+
+def _pair() -> str:
+    """A certificate and its key in PEM, the same in every run."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2126, 1, 1, tzinfo=UTC))
+        .sign(key, None)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode("ascii")
+
+
+PAIR: Final = _pair()
 
 
 # Records ---------------------------------------------------------------------------------------

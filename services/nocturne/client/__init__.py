@@ -2,10 +2,13 @@
 
 from nocturne.client.building import Author, Draft, data_payload, json_payload
 from nocturne.client.client import Client
+from nocturne.client.credentials import Credentials
 from nocturne.client.folding import Folded
 from nocturne.client.results import (
+    AccessDenied,
     AppliedThrough,
     Committed,
+    CredentialsFault,
     Level,
     NotConfigured,
     Place,
@@ -14,6 +17,7 @@ from nocturne.client.results import (
     Session,
     State,
     Status,
+    TlsRefused,
     Undecided,
 )
 from nocturne.client.sealing import (
@@ -33,11 +37,14 @@ from nocturne.core.errors import Malformed, NocturneError, Unavailable
 from nocturne.core.receipts import Reason
 
 __all__ = [
+    "AccessDenied",
     "AppliedThrough",
     "Author",
     "Client",
     "Closed",
     "Committed",
+    "Credentials",
+    "CredentialsFault",
     "Draft",
     "Folded",
     "KeyRing",
@@ -57,6 +64,7 @@ __all__ = [
     "SubjectKey",
     "SubjectStore",
     "SyncClient",
+    "TlsRefused",
     "TooLarge",
     "Unavailable",
     "Undecided",

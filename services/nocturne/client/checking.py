@@ -31,7 +31,6 @@ from nocturne.core.events import (
 from nocturne.core.exports import (
     BlockLine,
     EventsLine,
-    ExportLine,
     ReceiptLine,
     disposition_proof,
     parse_line,
@@ -229,14 +228,6 @@ def proved(ledger: Ledger, result: Committed | Refused, proof: bytes) -> Committ
     if place != result.place or hashes != decision_hashes(result):
         raise Malformed("proof: of another decision than the outcome")
     return replace(result, proof=proof)
-
-
-def genesis_of(line: bytes) -> bytes:
-    """The genesis in the first line of an export."""
-    parsed = parse_line(line)
-    if not isinstance(parsed, ExportLine):
-        raise Malformed("export: expected the genesis in its first line")
-    return parsed.genesis_bytes
 
 
 def decision_hashes(result: Committed | Refused) -> list[Hash]:

@@ -33,7 +33,9 @@ from nocturne.client.building import (
     json_payload,
 )
 from nocturne.client.checking import EventChain, Ledger
+from nocturne.client.credentials import Credentials
 from nocturne.client.folding import Folded, Folding
+from nocturne.client.link import Link
 from nocturne.client.pipeline import Commands, Pipeline
 from nocturne.client.results import (
     AppliedThrough,
@@ -82,20 +84,21 @@ class Client:
     """One author's view of one ledger. Use it in one event loop, as an async context manager.
 
     `ledger_id` is what is trusted: the genesis, given or fetched, must be its. Given a genesis
-    alone, that one is trusted. Who signs is `author`, or the author whose first key is `signer`;
-    without either it only reads and submits what others signed.
+    alone, that one is trusted. A service without an address is `NotConfigured`. Who signs is
+    `author`, or the author whose first key is `signer`; without either it only reads and submits
+    what others signed.
     """
 
     def __init__(
         self,
-        command_address: str,
+        command_address: str | None,
         query_address: str | None = None,
         *,
         ledger_id: LedgerId | None = None,
         genesis: bytes | None = None,
         signer: Signer | None = None,
         author: Author | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: Credentials | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random: Callable[[int], bytes] = os.urandom,
@@ -114,15 +117,16 @@ class Client:
         self._random = random
         self._ids = IdMint()
         self._windows: Windows | None = None
-        self._channels: list[grpc.aio.Channel] = []
-        self._command: Any = None
-        self._query: Any = None
+        self._command: Link | None = None
+        self._query: Link | None = None
 
     async def __aenter__(self) -> Client:
         command, query = self._addresses
-        self._command = command_pb2_grpc.CommandServiceStub(self._open(command))
+        own = self._credentials
+        if command is not None:
+            self._command = Link("command", command, command_pb2_grpc.CommandServiceStub, own)
         if query is not None:
-            self._query = query_pb2_grpc.QueryServiceStub(self._open(query))
+            self._query = Link("query", query, query_pb2_grpc.QueryServiceStub, own)
         return self
 
     async def __aexit__(
@@ -131,9 +135,10 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for one in self._channels:
-            await one.close()
-        self._channels.clear()
+        for one in (self._command, self._query):
+            if one is not None:
+                await one.close()
+        self._command = self._query = None
 
     async def ledger(self) -> Ledger:
         """The trusted ledger; its genesis is fetched and checked when only its id was given."""
@@ -248,7 +253,7 @@ class Client:
         ledger = await self.ledger()
         seconds = self._bounded(deadline_seconds)
         windows = self._window_of(ledger)
-        pipeline = Pipeline(self._command, windows, wait, seconds, in_flight_max)
+        pipeline = Pipeline(self._commanding(), windows, wait, seconds, in_flight_max)
         async with aclosing(pipeline.answers(commands)) as answers:
             async for signed, outcome in answers:
                 result = checking.result_of(ledger, signed, outcome)
@@ -260,6 +265,7 @@ class Client:
     ) -> command_pb2.Outcome | None:
         """The service's outcome; None when it did not answer in time."""
         data = encode_signed_command(signed)
+        link = self._commanding()
         attempt = 0
         while True:
             left = max(0.001, deadline - time.monotonic())
@@ -270,16 +276,17 @@ class Client:
                 with_proof=prove,
             )
             try:
-                answer = await self._command.Submit(request, timeout=left + MARGIN_SECONDS)
+                async with link.stub() as stub:
+                    answer = await stub.Submit(
+                        request, timeout=left + MARGIN_SECONDS, metadata=link.metadata
+                    )
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     return None
                 pause = transport.backoff_seconds(attempt, error)
-                passing = transport.is_passing(error)
+                passing = await link.passing(error)
                 if not passing or time.monotonic() + pause > deadline:
-                    raise transport.fault_of(
-                        "command", error.code(), error.details() or ""
-                    ) from error
+                    raise await link.fault_of(error) from error
                 await asyncio.sleep(pause)
                 attempt += 1
             else:
@@ -376,23 +383,19 @@ class Client:
             request = query_pb2.ListEventsRequest(
                 session_id=session, from_sequence=chain.next_sequence, follow=follow
             )
-            call = self._stub().ListEvents(request)
             try:
-                async for page in call:
-                    attempt = 0
-                    for data in page.events:
-                        event = decode_event(data)
-                        chain.take(event)
-                        yield event
+                async with aclosing(self._pages("ListEvents", request)) as pages:
+                    async for page in pages:
+                        attempt = 0
+                        for data in page.events:
+                            event = decode_event(data)
+                            chain.take(event)
+                            yield event
                 if not follow:
                     return
             except grpc.aio.AioRpcError as error:
-                if not follow or not transport.is_passing(error):
-                    raise transport.fault_of(
-                        "query", error.code(), error.details() or ""
-                    ) from error
-            finally:
-                call.cancel()
+                if not follow or not await self._querying().passing(error):
+                    raise await self._querying().fault_of(error) from error
             await asyncio.sleep(transport.backoff_seconds(attempt))
             attempt += 1
 
@@ -525,11 +528,6 @@ class Client:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _open(self, address: str) -> grpc.aio.Channel:
-        opened = transport.channel(address, self._credentials)
-        self._channels.append(opened)
-        return opened
-
     def _bounded(self, seconds: float | None) -> float:
         return min(seconds or self._deadline_seconds, DEADLINE_SECONDS_MAX)
 
@@ -538,10 +536,26 @@ class Client:
             self._windows = Windows(ledger.genesis.limits.id_window)
         return self._windows
 
-    def _stub(self) -> Any:
+    def _commanding(self) -> Link:
+        if self._command is None:
+            raise NotConfigured("command: the client was given no address of a command service")
+        return self._command
+
+    def _querying(self) -> Link:
         if self._query is None:
             raise NotConfigured("query: the client was given no address of a query service")
         return self._query
+
+    async def _pages(self, method: str, request: object) -> AsyncGenerator[Any, None]:
+        """What a streaming method of the query service sends."""
+        link = self._querying()
+        async with link.stub() as stub:
+            call = getattr(stub, method)(request, metadata=link.metadata)
+            try:
+                async for page in call:
+                    yield page
+            finally:
+                call.cancel()
 
     async def _asked(self, method: str, request: object) -> Any:
         answer = await self._ask(method, request)
@@ -551,20 +565,23 @@ class Client:
 
     async def _ask(self, method: str, request: object) -> Any:
         """The answer; None for NOT_FOUND. It is asked for again while the service is away."""
-        call = getattr(self._stub(), method)
+        link = self._querying()
         deadline = time.monotonic() + self._deadline_seconds
         attempt = 0
         while True:
             try:
-                return await call(request, timeout=max(0.001, deadline - time.monotonic()))
+                async with link.stub() as stub:
+                    return await getattr(stub, method)(
+                        request,
+                        timeout=max(0.001, deadline - time.monotonic()),
+                        metadata=link.metadata,
+                    )
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     return None
                 pause = transport.backoff_seconds(attempt, error)
-                if not transport.is_passing(error) or time.monotonic() + pause > deadline:
-                    raise transport.fault_of(
-                        "query", error.code(), error.details() or ""
-                    ) from error
+                if not await link.passing(error) or time.monotonic() + pause > deadline:
+                    raise await link.fault_of(error) from error
             await asyncio.sleep(pause)
             attempt += 1
 
@@ -579,29 +596,17 @@ class Client:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _export(self, session: str) -> AsyncIterator[bytes]:
-        call = self._stub().ExportSession(query_pb2.ExportSessionRequest(session_id=session))
+        request = query_pb2.ExportSessionRequest(session_id=session)
         try:
-            with transport.translated("query"):
-                async for piece in call:
+            async with aclosing(self._pages("ExportSession", request)) as pages:
+                async for piece in pages:
                     yield piece.lines
-        finally:
-            call.cancel()
+        except grpc.aio.AioRpcError as error:
+            raise await self._querying().fault_of(error) from error
 
     async def _fetch_genesis(self) -> bytes:
-        """Out of the first line of an export: that of the ledger's own session is always there."""
-        async with aclosing(self._first_line()) as lines:
-            async for line in lines:
-                return checking.genesis_of(line)
-        raise Malformed("query: an export without a line")
-
-    async def _first_line(self) -> AsyncGenerator[bytes, None]:
-        rest = b""
-        async for piece in self._export("~ledger"):
-            rest += piece
-            line, found, _ = rest.partition(b"\n")
-            if found:
-                yield line + found
-                return
+        answer = await self._asked("GetGenesis", query_pb2.GetGenesisRequest())
+        return bytes(answer.genesis)
 
 
 def _session_of(message: query_pb2.Session) -> Session:

@@ -7,11 +7,12 @@ once: the second time it is refused, for the next number is expected.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from nocturne.client.transport import channel, translated
+from nocturne.client.credentials import Credentials
+from nocturne.client.link import Link
 from nocturne.core.errors import Malformed
 from nocturne.core.genesis import OpenRule
 from nocturne.core.identifiers import AuthorId, Hash, KeyId, LedgerId
@@ -48,11 +49,10 @@ class OperatorClient:
     """A connection to one validator's ControlService; an async context manager."""
 
     def __init__(
-        self, address: str, ledger_id: LedgerId, credentials: grpc.ChannelCredentials | None = None
+        self, address: str, ledger_id: LedgerId, credentials: Credentials | None = None
     ) -> None:
         self._ledger_id = ledger_id
-        self._channel = channel(address, credentials)
-        self._stub = consensus_pb2_grpc.ControlServiceStub(self._channel)
+        self._link = Link("consensus", address, consensus_pb2_grpc.ControlServiceStub, credentials)
 
     async def __aenter__(self) -> OperatorClient:
         return self
@@ -63,14 +63,11 @@ class OperatorClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._channel.close()
+        await self._link.close()
 
     async def governance(self) -> Governance:
         """What was decided so far. `Unavailable` when the validator does not certify."""
-        with translated("consensus"):
-            answer = await self._stub.GetControl(
-                consensus_pb2.GetControlRequest(), timeout=ANSWER_SECONDS_MAX
-            )
+        answer = await self._ask("GetControl", consensus_pb2.GetControlRequest())
         if answer.ledger_id != self._ledger_id:
             raise Malformed("consensus: it serves another ledger")
         return Governance(
@@ -84,12 +81,19 @@ class OperatorClient:
 
     async def submit(self, signed_control: bytes) -> Governed:
         """Bring a control record into a block. `Malformed` says why none may carry it."""
-        with translated("consensus"):
-            answer = await self._stub.SubmitControl(
-                consensus_pb2.SubmitControlRequest(signed_control=signed_control),
-                timeout=ANSWER_SECONDS_MAX,
-            )
+        request = consensus_pb2.SubmitControlRequest(signed_control=signed_control)
+        answer = await self._ask("SubmitControl", request)
         return Governed(answer.height, Hash(answer.digest))
+
+    async def _ask(self, method: str, request: object) -> Any:
+        """Once: a record that was brought in before is refused when it is brought again."""
+        async with self._link.stub() as stub:
+            try:
+                return await getattr(stub, method)(
+                    request, timeout=ANSWER_SECONDS_MAX, metadata=self._link.metadata
+                )
+            except grpc.aio.AioRpcError as error:
+                raise await self._link.fault_of(error) from error
 
 
 def _rule(message: consensus_pb2.OpenRule) -> OpenRule:

@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from nocturne.client import transport
+from nocturne.client.link import Link
 from nocturne.client.results import Level
 from nocturne.client.windows import Windows
 from nocturne.core.commands import SignedCommand, encode_signed_command
@@ -32,13 +33,13 @@ class Pipeline:
 
     def __init__(
         self,
-        stub: Any,
+        link: Link,
         windows: Windows,
         wait: Level,
         deadline_seconds: float,
         in_flight_max: int,
     ) -> None:
-        self._stub = stub
+        self._link = link
         self._windows = windows
         self._wait = command_pb2.Level.ValueType(wait)
         self._deadline_seconds = deadline_seconds
@@ -71,8 +72,8 @@ class Pipeline:
                             attempt, answered_at = 0, loop.time()
                 except grpc.aio.AioRpcError as error:
                     broken = error
-                if broken is not None and not transport.is_passing(broken):
-                    raise transport.fault_of("command", broken.code(), broken.details() or "")
+                if broken is not None and not await self._link.passing(broken):
+                    raise await self._link.fault_of(broken)
                 if loop.time() - answered_at > self._deadline_seconds:
                     cause = "no answer" if broken is None else broken.details()
                     raise Unavailable(f"command: {cause}: submit the same commands again")
@@ -113,16 +114,17 @@ class Pipeline:
         """One stream, to its end. What it leaves unanswered is sent first by the next."""
         self._streams += 1
         self._again = deque(sorted(self._unanswered))
-        call = self._stub.SubmitStream(self._requests(self._streams))
-        try:
-            async for response in call:
-                for one in response.outcomes:
-                    answer = self._answer_of(one)
-                    if answer is not None:
-                        yield answer
-        finally:
-            call.cancel()
-            self._to_send.set()
+        async with self._link.stub() as stub:
+            call = stub.SubmitStream(self._requests(self._streams), metadata=self._link.metadata)
+            try:
+                async for response in call:
+                    for one in response.outcomes:
+                        answer = self._answer_of(one)
+                        if answer is not None:
+                            yield answer
+            finally:
+                call.cancel()
+                self._to_send.set()
 
     def _answer_of(self, one: command_pb2.StreamOutcome) -> Answer | None:
         refusal = one.refusal if one.WhichOneof("result") == "refusal" else None

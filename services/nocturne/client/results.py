@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nocturne.core.errors import NocturneError
+from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.core.events import EventHeader, Position
 from nocturne.core.identifiers import Hash, SessionId
 from nocturne.core.receipts import Reason, Receipt, ReceiptHeader
@@ -14,6 +14,18 @@ from nocturne.core.strict_json import JsonValue
 
 class NotConfigured(NocturneError):  # noqa: N818
     """The ledger has not what was asked for, a finality level or a service."""
+
+
+class CredentialsFault(NocturneError):  # noqa: N818
+    """A client's own files, or how they are to be used, are no good; the message says why."""
+
+
+class TlsRefused(Unavailable):
+    """The server's certificate, or the client's, is refused: trying again as it is is no use."""
+
+
+class AccessDenied(NocturneError):  # noqa: N818
+    """The service does not know who calls, or that one may not; the message names what lacks."""
 
 
 class Level(IntEnum):

@@ -10,7 +10,8 @@ from typing import Final
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from nocturne.client.results import NotConfigured
+from nocturne.client.credentials import PLAIN, Loaded
+from nocturne.client.results import AccessDenied, NotConfigured
 from nocturne.core.errors import Malformed, NocturneError, Unavailable
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -47,10 +48,16 @@ PASSING_NUMBERS: Final = frozenset(code.value[0] for code in _PASSING)
 """The same as google.rpc codes, as a stream's refusals carry them."""
 
 
-def channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """A channel to `address` (host:port); without credentials in plain text."""
-    if credentials is None:
+def channel(address: str, loaded: Loaded = PLAIN) -> grpc.aio.Channel:
+    """A channel to `address` (host:port); without authorities in plain text."""
+    if not loaded.is_tls:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    pair = loaded.pair
+    credentials = grpc.ssl_channel_credentials(
+        loaded.authorities,
+        None if pair is None else pair.key,
+        None if pair is None else pair.certificate,
+    )
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
@@ -81,6 +88,8 @@ def fault_of(service: str, code: grpc.StatusCode | None, details: str) -> Noctur
     words = f"{service}: {details or code}"
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return Malformed(words)
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return AccessDenied(words)
     if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
         return NotConfigured(words)
     if code in _PASSING or code is grpc.StatusCode.DEADLINE_EXCEEDED:

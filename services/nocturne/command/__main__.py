@@ -20,6 +20,7 @@ from nocturne.core.topics import COMMANDS
 from nocturne.runtime.lifecycle import Lifecycle, run
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import serve
+from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import read_founding, read_settings
 
 
@@ -50,6 +51,7 @@ async def main(lifecycle: Lifecycle) -> None:
         [rpc_service(servicer)],
         message_bytes_max=REQUEST_BYTES_MAX,
         vitals=lifecycle.vitals,
+        security=security_of(settings, lifecycle.metrics),
     )
     try:
         await lifecycle.until_stopped(

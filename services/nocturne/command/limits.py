@@ -36,11 +36,12 @@ are farthest from any limit.
 
 
 def principal_of(peer: str) -> str:
-    """Who is charged for what comes from this gRPC peer: its host, without the port, so that a new
-    connection is no new purse. All callers of one machine are one principal.
+    """Who is charged for what comes from this caller. Of a gRPC peer that is its host, without the
+    port, so that a new connection is no new purse: all callers of one machine are one principal.
+    An authenticated principal, whose name has no colon, is charged by that, wherever it calls from.
 
-    >>> principal_of("ipv4:127.0.0.1:40312")
-    'ipv4:127.0.0.1'
+    >>> principal_of("ipv4:127.0.0.1:40312"), principal_of("shop")
+    ('ipv4:127.0.0.1', 'shop')
     """
     host, separator, port = peer.rpartition(":")
     return host if separator and port.isdecimal() else peer

@@ -11,6 +11,7 @@ import grpc
 from nocturne.command.outcomes import Level, Outcome
 from nocturne.command.replies import Refused, deadline_of, level_of, outcome_message
 from nocturne.command.service import Batch, Commands, CommandSettings
+from nocturne.runtime.guard import caller_of
 from nocturne.runtime.rpc import RpcService
 from nocturne.runtime.tracing import HEADER, parse_traceparent
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
@@ -46,7 +47,7 @@ class CommandServicer(command_pb2_grpc.CommandServiceServicer):
         batch = Batch(
             [(0, request.signed_command)], wait, seconds, request.with_proof, _trace_of(context)
         )
-        waiting = self._commands.submit(caller, context.peer(), batch)
+        waiting = self._commands.submit(caller, caller_of(context), batch)
         try:
             answer = await caller.answered
         finally:
@@ -90,7 +91,7 @@ class CommandServicer(command_pb2_grpc.CommandServiceServicer):
                 continue
             wait, seconds = asked
             batch = Batch(part, wait, seconds, False, trace)
-            self._commands.submit(stream, context.peer(), batch)
+            self._commands.submit(stream, caller_of(context), batch)
 
     def _asked(
         self, wait: int, deadline_ms: int, context: Context

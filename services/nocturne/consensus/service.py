@@ -57,6 +57,7 @@ from nocturne.runtime.kinds import InstalledKinds, check_kinds, installed_kinds
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import RpcServer, serve
+from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import Founding, KafkaSettings, KeySettings, read_founding
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
 
@@ -106,7 +107,10 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     with held_alone(settings.home_dir):
         desk = ControlDesk()
         server = await serve(
-            settings.listen, [ControlServicer(desk).rpc_service()], vitals=lifecycle.vitals
+            settings.listen,
+            [ControlServicer(desk).rpc_service()],
+            vitals=lifecycle.vitals,
+            security=security_of(settings, lifecycle.metrics),
         )
         try:
             store = _store_of(settings.home_dir, founding.ledger_id, signer)

@@ -73,6 +73,11 @@ class Fields:
         if others:
             raise Malformed(f"{self._where}: expected no member {shown(others[0])}")
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all members."""
+        return frozenset(self._members)
+
     def has(self, name: str) -> bool:
         """There is such a member."""
         return name in self._members

@@ -23,6 +23,7 @@ from nocturne.projection.store import Standing, Store
 from nocturne.projection.traces import BlockTraces
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
+from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import KafkaSettings, PostgresSettings, read_founding
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
 
@@ -40,7 +41,9 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run until stopped. `Halt` on contradictions in what is certified or stored."""
     ledger = read_founding(settings.genesis_file)
     first_state = await asyncio.to_thread(FirstState.of, ledger.data)
-    health = HealthServer(settings.listen, lifecycle.vitals)
+    health = HealthServer(
+        settings.listen, lifecycle.vitals, security_of(settings, lifecycle.metrics)
+    )
     await health.start()
     closing = threading.Event()
     store = Store(settings.database, closing)

@@ -35,6 +35,7 @@ from nocturne.query.store import Applied, BlockRow, SessionRow, Snapshot, Store
 from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import RpcServer, RpcService, serve
+from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import Founding, PostgresSettings, read_founding
 from nocturne.runtime.spans import OFF, Span, Tracer
 from nocturne.runtime.telemetry import Metrics
@@ -73,7 +74,11 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
     )
     server = await serve(
-        settings.listen, [service], message_bytes_max=MESSAGE_BYTES_MAX, vitals=lifecycle.vitals
+        settings.listen,
+        [service],
+        message_bytes_max=MESSAGE_BYTES_MAX,
+        vitals=lifecycle.vitals,
+        security=security_of(settings, lifecycle.metrics),
     )
     await store.open()
     try:
@@ -180,6 +185,12 @@ class Query(query_pb2_grpc.QueryServiceServicer):
     ) -> pb.GetStatusResponse:
         """What there is in all, and what was refused."""
         return await self._answer("GetStatus", context, self._status)
+
+    async def GetGenesis(  # noqa: N802
+        self, request: pb.GetGenesisRequest, context: Context
+    ) -> pb.GetGenesisResponse:
+        """What the ledger was founded with; it never changes, and is read nowhere."""
+        return pb.GetGenesisResponse(genesis=self._founding.data)
 
     # Answers ------------------------------------------------------------------------------------
 

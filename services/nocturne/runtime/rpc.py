@@ -16,6 +16,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nocturne.core.errors import Unavailable
+from nocturne.runtime.handlers import shape_of
+from nocturne.runtime.security import CONNECTION_SECONDS_MAX, GRACE_SECONDS, Security
 from nocturne.runtime.vitals import STARTING, Vitals
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -31,6 +33,10 @@ _SERVER_OPTIONS: Final = (
     # A taken port is an error, never shared with whoever took it.
     ("grpc.so_reuseport", 0),
 )
+_TLS_OPTIONS: Final = (
+    ("grpc.max_connection_age_ms", CONNECTION_SECONDS_MAX * 1000),
+    ("grpc.max_connection_age_grace_ms", GRACE_SECONDS * 1000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class RpcService:
 class RpcServer:
     """A gRPC server with health and reflection beside the services given. NOT_SERVING at first,
     and from the moment on that the process of `vitals` is told to stop.
+
+    With `security` it speaks TLS and asks who calls, as that says; without, it does neither.
     """
 
     def __init__(
@@ -52,18 +60,25 @@ class RpcServer:
         services: Sequence[RpcService],
         message_bytes_max: int,
         vitals: Vitals | None = None,
+        security: Security | None = None,
     ) -> None:
         self._vitals = Vitals() if vitals is None else vitals
         self._leaving: asyncio.Task[None] | None = None
         self._names = tuple(service.full_name for service in services)
+        self._security = security
+        self._watching: asyncio.Task[None] | None = None
+        tls = None if security is None else security.tls
+        guard = None if security is None else security.guard
         self._server = grpc.aio.server(
             options=[
                 *_SERVER_OPTIONS,
+                *(() if tls is None else _TLS_OPTIONS),
                 ("grpc.max_receive_message_length", message_bytes_max),
                 # What is sent is bounded by the one who builds it.
                 ("grpc.max_send_message_length", -1),
             ],
-            interceptors=[_RefuseUndecodable()],
+            # The guard first: what a stranger sends is not even decoded.
+            interceptors=[*(() if guard is None else (guard,)), _RefuseUndecodable()],
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -73,7 +88,10 @@ class RpcServer:
             (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
         try:
-            self.port = self._server.add_insecure_port(listen)
+            if tls is None:
+                self.port = self._server.add_insecure_port(listen)
+            else:
+                self.port = self._server.add_secure_port(listen, tls.credentials())
         except RuntimeError as fault:
             raise Unavailable(f"address {listen}: cannot listen there, is it taken?") from fault
 
@@ -82,6 +100,8 @@ class RpcServer:
         await self.set_serving(False, STARTING)
         await self._server.start()
         self._vitals.when_stopping(self._leave)
+        if self._security is not None:
+            self._watching = asyncio.ensure_future(self._security.watch())
 
     async def set_serving(self, serving: bool, why: str = "") -> None:
         """What health, and with it `/readyz`, says of the process and of every service in it; `why`
@@ -98,6 +118,8 @@ class RpcServer:
 
     async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> None:
         """Say NOT_SERVING, take no new call, and let the others end, at most `seconds_max`."""
+        if self._watching is not None:
+            self._watching.cancel()
         self._leave()
         assert self._leaving is not None
         await self._leaving
@@ -139,7 +161,7 @@ class _RefuseUndecodable(grpc.aio.ServerInterceptor):
 
 def _checked(handler: Any) -> Any:
     """The handler with its requests looked at before it sees them."""
-    make, behaviour = _shape_of(handler)
+    make, behaviour = shape_of(handler)
 
     def decode(data: bytes) -> Any:
         try:
@@ -173,19 +195,6 @@ def _checked(handler: Any) -> Any:
     )
 
 
-def _shape_of(handler: Any) -> tuple[Callable[..., Any], Any]:
-    """How such a handler is made, and what it calls."""
-    match handler.request_streaming, handler.response_streaming:
-        case False, False:
-            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        case False, True:
-            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
-        case True, False:
-            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
-        case _:
-            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
-
-
 async def _refuse_undecodable(request: object, context: Any) -> None:
     if not isinstance(request, _Undecodable):
         return
@@ -200,8 +209,10 @@ async def _refuse_undecodable(request: object, context: Any) -> None:
 class HealthServer(RpcServer):
     """Health alone, for a service without calls of its own."""
 
-    def __init__(self, listen: str, vitals: Vitals | None = None) -> None:
-        super().__init__(listen, (), MESSAGE_BYTES_MAX, vitals)
+    def __init__(
+        self, listen: str, vitals: Vitals | None = None, security: Security | None = None
+    ) -> None:
+        super().__init__(listen, (), MESSAGE_BYTES_MAX, vitals, security)
 
 
 async def serve(
@@ -210,8 +221,9 @@ async def serve(
     *,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
     vitals: Vitals | None = None,
+    security: Security | None = None,
 ) -> RpcServer:
     """A started server at `listen`; the caller says when it is serving, and stops it."""
-    server = RpcServer(listen, services, message_bytes_max, vitals)
+    server = RpcServer(listen, services, message_bytes_max, vitals, security)
     await server.start()
     return server

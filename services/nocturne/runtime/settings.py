@@ -98,6 +98,23 @@ class ServiceSettings(ProcessSettings):
     listen: Address
     registry_url: RegistryAddress | None = None
     """Schema registry (Confluent's API); None: the fixed ids of `topics.FIXED_SCHEMA_IDS`."""
+    tls_cert_file: Path | None = None
+    """The server's certificate with its chain (PEM), read again when it changes; None: no TLS."""
+    tls_key_file: Path | None = Field(None, validate_default=True)
+    tls_client_ca_file: Path | None = None
+    """Authorities of client certificates (PEM): only clients with one come in; None: any client."""
+    access_file: Path | None = None
+    """Who may call what (`core.access`), read again when it changes; None: whoever comes."""
+
+    @field_validator("tls_key_file", "tls_client_ca_file")
+    @classmethod
+    def _beside_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert_file")
+        if value is not None and certificate is None:
+            raise ValueError("expected NOCTURNE_TLS_CERT_FILE beside it, got none")
+        if value is None and certificate is not None and info.field_name == "tls_key_file":
+            raise ValueError("expected the key of NOCTURNE_TLS_CERT_FILE, got none")
+        return value
 
 
 class ClusterSettings(_Frozen):

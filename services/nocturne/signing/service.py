@@ -39,6 +39,7 @@ from nocturne.runtime.keys import load_signer
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import RpcServer, serve
+from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import Founding, KafkaSettings, KeySettings, read_founding
 from nocturne.runtime.spans import TRACED_PER_BATCH_MAX
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
@@ -77,7 +78,11 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             f"which is {format_hash(key_id(authority))}"
         )
     with held_alone(settings.home_dir):
-        server = await serve(settings.listen, vitals=lifecycle.vitals)
+        server = await serve(
+            settings.listen,
+            vitals=lifecycle.vitals,
+            security=security_of(settings, lifecycle.metrics),
+        )
         try:
             await Signing(settings, lifecycle, founding, signer).run(server)
         finally:

@@ -273,6 +273,9 @@ class FakeQuery(query_pb2_grpc.QueryServiceServicer):
     async def GetBlock(self, request: Any, context: Any) -> Any:  # noqa: N802
         await context.abort(grpc.StatusCode.NOT_FOUND, "nothing")
 
+    async def GetGenesis(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return query_pb2.GetGenesisResponse(genesis=self.ledger.ledger.genesis_bytes)
+
     async def ExportSession(self, request: Any, context: Any) -> Any:  # noqa: N802
         for number, line in enumerate(self.ledger.ledger.export(request.session_id)):
             yield query_pb2.ExportSessionResponse(lines=self.alter(number, line))

@@ -110,7 +110,7 @@ async def show(screen: Screen, phases: Phases, place: Place, options: Options) -
             genesis=genesis_bytes,
             deadline_seconds=DEADLINE_SECONDS,
         ) as client,
-        channel(place.query, None) as query,
+        channel(place.query) as query,
     ):
         stage = Stage(
             client,

@@ -80,6 +80,11 @@ class QueryServiceStub:
                 request_serializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.GetGenesis = channel.unary_unary(
+                '/nocturne.query.v1.QueryService/GetGenesis',
+                request_serializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisRequest.SerializeToString,
+                response_deserializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -146,6 +151,13 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetGenesis(self, request, context):
+        """What the ledger was founded with: whoever trusts its id needs it, and can check it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +205,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.FromString,
                     response_serializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'GetGenesis': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGenesis,
+                    request_deserializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisRequest.FromString,
+                    response_serializer=nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -439,6 +456,33 @@ class QueryService:
             '/nocturne.query.v1.QueryService/GetStatus',
             nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.SerializeToString,
             nocturne_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGenesis(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nocturne.query.v1.QueryService/GetGenesis',
+            nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisRequest.SerializeToString,
+            nocturne_dot_query_dot_v1_dot_query__pb2.GetGenesisResponse.FromString,
             options,
             channel_credentials,
             insecure,

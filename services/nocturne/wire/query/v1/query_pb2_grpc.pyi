@@ -48,6 +48,8 @@ class QueryServiceStub:
     ExportSession: _grpc.UnaryStreamMultiCallable[_query_pb2.ExportSessionRequest, _query_pb2.ExportSessionResponse]
     """A session's export, line by line (docs/spec/exports.md)."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetStatusRequest, _query_pb2.GetStatusResponse]
+    GetGenesis: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetGenesisRequest, _query_pb2.GetGenesisResponse]
+    """What the ledger was founded with: whoever trusts its id needs it, and can check it."""
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -69,6 +71,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     ExportSession: _aio.UnaryStreamMultiCallable[_query_pb2.ExportSessionRequest, _query_pb2.ExportSessionResponse]  # type: ignore[assignment]
     """A session's export, line by line (docs/spec/exports.md)."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_query_pb2.GetStatusRequest, _query_pb2.GetStatusResponse]  # type: ignore[assignment]
+    GetGenesis: _aio.UnaryUnaryMultiCallable[_query_pb2.GetGenesisRequest, _query_pb2.GetGenesisResponse]  # type: ignore[assignment]
+    """What the ledger was founded with: whoever trusts its id needs it, and can check it."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads sessions, events, receipts, states and proofs. It can change nothing."""
@@ -141,5 +145,13 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.GetStatusResponse, _abc.Awaitable[_query_pb2.GetStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetGenesis(
+        self,
+        request: _query_pb2.GetGenesisRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.GetGenesisResponse, _abc.Awaitable[_query_pb2.GetGenesisResponse]]:
+        """What the ledger was founded with: whoever trusts its id needs it, and can check it."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
