@@ -1,5 +1,5 @@
-"""A process that serves every gRPC service of Nocturne, each method with an empty answer, behind
-the real doors: `python -m tests.secure_server`, with the settings of any service.
+"""A process that serves every gRPC service of Nocturne, each method with an answer that says
+little, behind the real doors: `python -m tests.secure_server`, with the settings of any service.
 
 What it is for is what stands before a method: TLS, the access file, their rotation.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -18,7 +19,7 @@ from nocturne.runtime.guard import caller_of
 from nocturne.runtime.lifecycle import Lifecycle, run
 from nocturne.runtime.rpc import RpcService, serve
 from nocturne.runtime.security import security_of
-from nocturne.runtime.settings import ServiceSettings, read_settings
+from nocturne.runtime.settings import ServiceSettings, read_founding, read_settings
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.consensus.v1 import consensus_pb2
 from nocturne.wire.query.v1 import query_pb2
@@ -39,16 +40,25 @@ def methods() -> Iterator[tuple[str, Any]]:
             yield f"/{service.full_name}/{method.name}", method
 
 
-def empty_service(service: Any) -> RpcService:
-    """All methods of a service, each with one empty answer to each request."""
-    handlers = {method.name: _handler(method) for method in service.methods}
+def empty_service(
+    service: Any, answers: Mapping[str, Message] = MappingProxyType({})
+) -> RpcService:
+    """All methods of a service, each with one answer to each request: an empty one, or the one of
+    `answers`.
+    """
+    handlers = {
+        method.name: _handler(method, answers.get(method.name)) for method in service.methods
+    }
     generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
     return RpcService(service.full_name, lambda server: server.add_generic_rpc_handlers((generic,)))
 
 
-def _handler(method: Any) -> Any:
-    request, answer = method.input_type._concrete_class, method.output_type._concrete_class
+def _handler(method: Any, given: Message | None) -> Any:
+    request, kind = method.input_type._concrete_class, method.output_type._concrete_class
     make: Callable[..., Any]
+
+    def answer() -> Any:
+        return kind() if given is None else given
 
     async def one(_: Message, context: Any) -> Any:
         context.set_trailing_metadata(((CALLER, caller_of(context)),))
@@ -78,16 +88,22 @@ def _handler(method: Any) -> Any:
     return make(
         behaviour,
         request_deserializer=request.FromString,
-        response_serializer=answer.SerializeToString,
+        response_serializer=kind.SerializeToString,
     )
 
 
 async def main(lifecycle: Lifecycle) -> None:
     """Serve until told to stop."""
     settings = read_settings(ServiceSettings)
+    founding = read_founding(settings.genesis_file)
+    answers = {
+        "GetStatus": query_pb2.GetStatusResponse(ledger_id=founding.ledger_id, events=7),
+        "GetGenesis": query_pb2.GetGenesisResponse(genesis=founding.data),
+        "GetControl": consensus_pb2.GetControlResponse(ledger_id=founding.ledger_id, number=3),
+    }
     server = await serve(
         settings.listen,
-        [empty_service(one) for one in SERVICES],
+        [empty_service(one, answers) for one in SERVICES],
         security=security_of(settings, lifecycle.metrics),
     )
     await server.set_serving(True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,37 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.certificates import CLIENT, DAY, SERVER, Authority, Made
+from tests.integration.test_command_service import FACTS, CommandStand
 from tests.machines import free_ports, until
 from tests.secure_server import CALLER, methods
+from tests.stand import Running, fresh_topics
 from tests.vectors.synthetic import SyntheticLedger
 
-from nocturne.client import AccessDenied, Client, Credentials, CredentialsFault, TlsRefused
+from nocturne.client import (
+    AccessDenied,
+    Client,
+    Committed,
+    Credentials,
+    CredentialsFault,
+    Level,
+    Result,
+    TlsRefused,
+)
 from nocturne.client.credentials import load
 from nocturne.client.operating import OperatorClient
 from nocturne.client.transport import channel
 from nocturne.core.access import METHODS, Role
-from nocturne.core.identifiers import LedgerId
+from nocturne.core.commands import SignedCommand
+from nocturne.core.genesis import ledger_id_of
+from nocturne.core.identifiers import format_hash
+from nocturne.embedded.kafka import Broker
 from nocturne.embedded.processes import launched
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 HOST = "127.0.0.1"
 GENESIS = SyntheticLedger(partitions=1).genesis_bytes
 
@@ -77,13 +92,18 @@ class Server:
         self.ca_file = self.authority.write(self.folder / "ca.crt")
         self.access_file = self.folder / "access.json"
 
+    @property
+    def genesis_file(self) -> Path:
+        return self.folder / "genesis"
+
     def start(self, *, access: Sequence[object] | None = None, **environment: str) -> Server:
+        self.genesis_file.write_bytes(GENESIS)
         ports = free_ports("grpc", "metrics")
         self.address = f"{HOST}:{ports['grpc']}"
         self.metrics = f"http://{HOST}:{ports['metrics']}/metrics"
         settings = {
             "HOME_DIR": str(self.folder / "home"),
-            "GENESIS_FILE": str(self.folder / "genesis"),
+            "GENESIS_FILE": str(self.genesis_file),
             "LISTEN": self.address,
             "METRICS_LISTEN": f"{HOST}:{ports['metrics']}",
             **environment,
@@ -305,9 +325,11 @@ def test_files_that_are_no_good_at_the_start_are_named(tmp_path: Path) -> None:
 
 
 def _ended(folder: Path, given: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    genesis_file = folder / "genesis"
+    genesis_file.write_bytes(GENESIS)
     settings = {
         "HOME_DIR": str(folder / "home"),
-        "GENESIS_FILE": str(folder / "genesis"),
+        "GENESIS_FILE": str(genesis_file),
         "LISTEN": f"{HOST}:0",
         **given,
     }
@@ -645,8 +667,8 @@ def test_the_operators_client_says_the_same(server: Server) -> None:
     server.start(access=access, **server.tls(good(server)))
 
     async def asked(own: Credentials) -> None:
-        async with OperatorClient(server.address, LedgerId(b""), own) as client:
-            assert (await client.governance()).height == 0
+        async with OperatorClient(server.address, ledger_id_of(GENESIS), own) as client:
+            assert (await client.governance()).number == 3
 
     asyncio.run(asked(server.credentials(token=token_of("op"))))
     with pytest.raises(AccessDenied, match="shop lacks the role audit or operate, which Control"):
@@ -654,3 +676,189 @@ def test_the_operators_client_says_the_same(server: Server) -> None:
     server.ca_file.write_bytes(Authority("stranger").certificate)
     with pytest.raises(TlsRefused, match="of no authority that is trusted here"):
         asyncio.run(asked(server.credentials(token=token_of("op"))))
+
+
+# The command line -------------------------------------------------------------------------------
+
+
+def nocturne(
+    server: Server, own: Credentials, *words: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line, told of the server by its environment."""
+    files = {
+        "CA_FILE": own.ca_file,
+        "CLIENT_CERT_FILE": own.cert_file,
+        "CLIENT_KEY_FILE": own.key_file,
+        "TOKEN_FILE": own.token_file,
+    }
+    given = {
+        "HOME": str(server.folder / "own-home"),
+        "COMMAND_ADDRESS": server.address,
+        "QUERY_ADDRESS": server.address,
+        "CONTROL_ADDRESS": server.address,
+        "LEDGER": format_hash(ledger_id_of(GENESIS)),
+        **{name: str(path) for name, path in files.items() if path is not None},
+        **more,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "nocturne.cli", *words],
+        env={**os.environ, **{f"NOCTURNE_{name}": value for name, value in given.items()}},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+def test_the_command_line_reads_from_a_deployment_that_the_environment_names(
+    server: Server,
+) -> None:
+    access = [principal("desk", "read", "audit")]
+    server.start(access=access, **server.tls(good(server), mutual=True))
+    own = server.credentials(server.authority.make("desk", use=CLIENT), token_of("desk"))
+    found = nocturne(server, own, "status", "--json")
+    assert found.returncode == 0, found.stderr
+    seen = json.loads(found.stdout)
+    assert [(one["name"], one["health"]) for one in seen["services"]] == [
+        ("command", "serving"),
+        ("query", "serving"),
+        ("consensus", "serving"),
+    ]
+    assert seen["ready"] is True
+    assert seen["events"] == 7
+    assert seen["ledgerId"] == format_hash(ledger_id_of(GENESIS))
+    assert "serving" in nocturne(server, own, "status").stdout
+    assert json.loads(nocturne(server, own, "policy", "show", "--json").stdout)["number"] == 3
+    # By its id the genesis is fetched and checked; by its file it is not even asked for.
+    for ledger in (format_hash(ledger_id_of(GENESIS)), str(server.genesis_file)):
+        listed = nocturne(server, own, "sessions", LEDGER=ledger)
+        assert listed.returncode == 0, listed.stderr
+    other = nocturne(server, own, "sessions", LEDGER=f"sha256-{'0' * 64}")
+    assert other.returncode == 1
+    assert "not of the one that is trusted" in other.stderr
+
+
+def test_the_command_line_says_in_one_sentence_why_it_is_refused(server: Server) -> None:
+    access = [principal("desk", "read"), principal("op", "operate")]
+    server.start(access=access, **server.tls(good(server), mutual=True))
+    make = server.authority.make
+    good_one = server.credentials(make("desk", use=CLIENT), token_of("desk"))
+    stranger = Authority("stranger").write(server.folder / "stranger.crt")
+    for own, words, code, sentence in (
+        (good_one, ("policy", "show"), 1, "desk lacks the role audit or operate"),
+        (good_one, ("export", "a", "x.export"), 1, "desk lacks the role audit, which"),
+        (replace(good_one, token_file=None), ("sessions",), 1, "is not one that the service knows"),
+        (replace(good_one, ca_file=stranger), ("sessions",), 3, "of no authority that is trusted"),
+        (
+            replace(good_one, cert_file=None, key_file=None),
+            ("sessions",),
+            3,
+            "the server demands a client certificate, and none was given",
+        ),
+        (Credentials(), ("sessions",), 3, "the server speaks TLS: name the file"),
+    ):
+        found = nocturne(server, own, *words)
+        assert found.returncode == code, found.stderr
+        assert sentence in " ".join(found.stderr.split())
+        assert "Traceback" not in found.stderr
+    unreachable = nocturne(server, replace(good_one, ca_file=stranger), "status", "--json")
+    assert unreachable.returncode == 3
+    assert {one["health"] for one in json.loads(unreachable.stdout)["services"]} == {"unreachable"}
+
+
+def test_the_command_line_names_what_is_missing_in_its_environment(server: Server) -> None:
+    server.start()
+    plain = Credentials()
+    for more, words, sentence in (
+        ({"LEDGER": ""}, ("sessions",), "set NOCTURNE_LEDGER to its id"),
+        ({"LEDGER": "nowhere"}, ("sessions",), "NOCTURNE_LEDGER takes a ledger id"),
+        ({"QUERY_ADDRESS": ""}, ("sessions",), "set NOCTURNE_QUERY_ADDRESS"),
+        ({"QUERY_ADDRESS": "here"}, ("sessions",), "NOCTURNE_QUERY_ADDRESS is no address"),
+        ({"CONTROL_ADDRESS": ""}, ("policy", "show"), "set NOCTURNE_CONTROL_ADDRESS"),
+        ({"COMMAND_ADDRESS": ""}, ("submit", "a", "B", "{}"), "set NOCTURNE_COMMAND_ADDRESS"),
+        ({"CLIENT_CERT_FILE": "x"}, ("sessions",), "a client certificate and its key go together"),
+    ):
+        found = nocturne(server, plain, *words, **more)
+        assert found.returncode == 2, (more, found.stderr)
+        assert sentence in " ".join(found.stderr.split())
+
+
+# The command service ----------------------------------------------------------------------------
+
+
+def test_no_command_is_lost_while_certificates_and_principals_are_replaced(
+    kafka_broker: Broker, tmp_path: Path
+) -> None:
+    """A real command service, validator and authority; commands over one stream and one by one."""
+    stand = CommandStand(tmp_path / "stand", kafka_broker.bootstrap)
+    fresh_topics(kafka_broker.bootstrap, stand.partitions)
+    doors = Server(tmp_path / "doors")
+    shop = principal("shop", "submit")
+    doors.grant([shop])
+    settings = doors.tls(good(doors), mutual=True) | {"ACCESS_FILE": str(doors.access_file)}
+    own = doors.credentials(doors.authority.make("shop", use=CLIENT), token_of("shop"))
+    try:
+        stand.start("consensus")
+        stand.start("signing")
+        running = stand.start_command(**{f"NOCTURNE_{n}": v for n, v in settings.items()})
+        asyncio.run(asyncio.wait_for(_replaced_while_submitting(stand, running, doors, own), 60))
+        lines = [json.loads(one) for one in running.said().splitlines()]
+        assert sum(one["event"] == "tls_taken" for one in lines) == 2
+        assert sum(one["event"] == "access_taken" for one in lines) == 2
+        assert not [one for one in lines if one["event"] == "call_refused"]
+        assert running.stop() == 0, running.said()
+    finally:
+        stand.stop_all()
+
+
+async def _replaced_while_submitting(
+    stand: CommandStand, running: Running, doors: Server, own: Credentials
+) -> None:
+    over = asyncio.Event()
+    results: list[Result] = []
+    numbers = itertools.count(1)
+
+    def counted(event: str) -> int:
+        return running.said().count(f'"{event}"')
+
+    async def commands() -> AsyncIterator[SignedCommand]:
+        while not over.is_set():
+            number = next(numbers)
+            yield stand.make(f"stream/{number}", number, opening=FACTS)
+            await asyncio.sleep(0.01)
+
+    async def over_one_stream(client: Client) -> None:
+        async for _, result in client.submit_many(commands(), wait=Level.CERTIFIED):
+            results.append(result)
+
+    async def one_by_one() -> None:
+        while not over.is_set():
+            async with Client(
+                running.address, genesis=stand.genesis_file.read_bytes(), credentials=own
+            ) as client:
+                for _ in range(5):
+                    number = next(numbers)
+                    signed = stand.make(f"single/{number}", number, opening=FACTS)
+                    results.append(await client.submit(signed, wait=Level.CERTIFIED))
+
+    async def go_on() -> None:
+        before = len(results)
+        await happens(lambda: len(results) > before + 30, "commands go on")
+
+    await happens(lambda: counted("serving") > 0, "the command service serves")
+    async with Client(
+        running.address, genesis=stand.genesis_file.read_bytes(), credentials=own
+    ) as client:
+        working = [asyncio.ensure_future(over_one_stream(client))]
+        working += [asyncio.ensure_future(one_by_one()) for _ in range(2)]
+        await go_on()
+        for number in (1, 2):
+            good(doors).write(doors.folder, "server")
+            doors.grant([principal(f"desk-{number}", "read"), principal("shop", "submit")])
+            await happens(lambda number=number: counted("tls_taken") == number, "certificate")  # type: ignore[misc]
+            await happens(lambda number=number: counted("access_taken") == number, "principals")  # type: ignore[misc]
+            await go_on()
+        over.set()
+        await asyncio.gather(*working)
+    assert len(results) == next(numbers) - 1
+    assert all(isinstance(one, Committed) for one in results)

@@ -28,7 +28,7 @@ def verify(
             "--trust",
             metavar="LEDGER_ID|FILE",
             help="The ledger you trust: its id, or its genesis file.",
-            show_default="the home's",
+            show_default="NOCTURNE_LEDGER's, or the home's",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -36,7 +36,7 @@ def verify(
 ) -> None:
     """Check an export offline: every signature, hash and proof, and that nothing was left out."""
     around = surroundings.of(context)
-    trusted = trust.trusted(trust_named, around.home(home))
+    trusted = trust.trusted(trust_named, around.home(home), around.environment)
     with file.open("rb") as export:
         verdict = verify_export(_lines(export), trusted)
     if as_json:

@@ -9,10 +9,21 @@ from typing import Final
 
 from nocturne.audit.verify import Verdict
 from nocturne.cli import trust
+from nocturne.cli.deployment import COMMAND, CONTROL, QUERY, Deployment, needed
 from nocturne.cli.ledger import Ledger, Operators
 from nocturne.cli.trust import Founding
-from nocturne.client import Client, Level, Result, Session, State, Status, Unavailable
-from nocturne.client.operating import OperatorClient
+from nocturne.client import (
+    AccessDenied,
+    Client,
+    Level,
+    Result,
+    Session,
+    State,
+    Status,
+    TlsRefused,
+    Unavailable,
+)
+from nocturne.client.operating import Governance, Governed, OperatorClient
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
@@ -51,15 +62,61 @@ async def operate(home: Home) -> AsyncGenerator[Operators, None]:
     if founding is None or lock.holder(home.lock) is None or not found.services:
         raise Unavailable(f"Nothing runs in {home.root}: 'nocturne up --detach' starts it.")
     async with OperatorClient(found.address(VALIDATOR), founding.ledger_id) as operators:
-        yield operators
+        yield RemoteOperators(operators)
+
+
+@asynccontextmanager
+async def connect_to(
+    deployment: Deployment, deadline_seconds: float
+) -> AsyncGenerator[Ledger, None]:
+    """The ledger of a deployment; its genesis is fetched when only its id is trusted."""
+    async with Client(
+        deployment.command,
+        needed(deployment.query, QUERY),
+        ledger_id=deployment.ledger_id,
+        genesis=deployment.genesis,
+        credentials=deployment.credentials,
+        deadline_seconds=deadline_seconds,
+    ) as client:
+        with _ways_out():
+            ledger = await client.ledger()
+        founding = Founding(ledger.genesis_bytes, ledger.genesis, ledger.ledger_id)
+        yield Remote(founding, client, writes=deployment.command is not None)
+
+
+@asynccontextmanager
+async def operate_on(deployment: Deployment) -> AsyncGenerator[Operators, None]:
+    """A validator of a deployment."""
+    async with OperatorClient(
+        needed(deployment.control, CONTROL), deployment.ledger_id, deployment.credentials
+    ) as operators:
+        yield RemoteOperators(operators)
+
+
+class RemoteOperators:
+    """`Operators` behind an SDK client."""
+
+    def __init__(self, client: OperatorClient) -> None:
+        self._client = client
+
+    async def governance(self) -> Governance:
+        """What was decided so far."""
+        with _ways_out():
+            return await self._client.governance()
+
+    async def submit(self, signed_control: bytes) -> Governed:
+        """Bring a control record into a block."""
+        with _ways_out():
+            return await self._client.submit(signed_control)
 
 
 class Remote:
-    """A `Ledger` behind an SDK client."""
+    """A `Ledger` behind an SDK client; `writes`: it has a command service."""
 
-    def __init__(self, founding: Founding, client: Client) -> None:
+    def __init__(self, founding: Founding, client: Client, *, writes: bool = True) -> None:
         self._founding = founding
         self._client = client
+        self._writes = writes
 
     @property
     def ledger_id(self) -> LedgerId:
@@ -73,6 +130,7 @@ class Remote:
 
     async def submit(self, signed: SignedCommand, wait: Level, deadline_seconds: float) -> Result:
         """Publish one command and wait for `wait`, at most `deadline_seconds`."""
+        self._check_writes()
         with _ways_out():
             return await self._client.submit(signed, wait=wait, deadline_seconds=deadline_seconds)
 
@@ -80,6 +138,7 @@ class Remote:
         self, commands: Iterable[SignedCommand], in_flight_max: int
     ) -> AsyncGenerator[Result, None]:
         """Publish in order; results once certified, in the order of the commands."""
+        self._check_writes()
         order = _Order(commands)
         results = self._client.submit_many(
             order.noted(), wait=Level.CERTIFIED, in_flight_max=in_flight_max
@@ -99,6 +158,7 @@ class Remote:
         self, commands: AsyncIterator[SignedCommand], in_flight_max: int
     ) -> AsyncGenerator[tuple[SignedCommand, Result], None]:
         """Publish in order; each command with its result, once certified, as they come."""
+        self._check_writes()
         results = self._client.submit_many(
             commands, wait=Level.CERTIFIED, in_flight_max=in_flight_max
         )
@@ -155,6 +215,10 @@ class Remote:
         with _ways_out():
             return await self._client.status()
 
+    def _check_writes(self) -> None:
+        if not self._writes:
+            needed(None, COMMAND)
+
 
 class _Order:
     """Brings results, which come as they are decided, into the order of their commands."""
@@ -186,6 +250,16 @@ def _ways_out() -> Iterator[None]:
     """An SDK says what failed; a person also wants to know what to do."""
     try:
         yield
+    except TlsRefused as fault:
+        raise TlsRefused(
+            f"No connection over TLS to {fault} (NOCTURNE_CA_FILE, NOCTURNE_CLIENT_CERT_FILE and "
+            "NOCTURNE_CLIENT_KEY_FILE say whom you trust and who you are)."
+        ) from fault
+    except AccessDenied as fault:
+        raise AccessDenied(
+            f"The service refuses the call ({fault}): NOCTURNE_TOKEN_FILE or "
+            "NOCTURNE_CLIENT_CERT_FILE say who you are, its access file what you may do."
+        ) from fault
     except Unavailable as fault:
         raise Unavailable(
             f"The ledger does not answer ({fault}): 'nocturne status' shows what runs."

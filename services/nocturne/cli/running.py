@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from rich.text import Text
 
 from nocturne.cli import surroundings, trust
 from nocturne.cli.asking import ask, within
+from nocturne.cli.deployment import Deployment, deployment_of
+from nocturne.cli.deployment_status import look
+from nocturne.cli.deployment_view import deployment_json, deployment_parts
 from nocturne.cli.failures import ExitCode, Failure, bad_use
 from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import HomeOption, JsonOption
@@ -83,6 +87,10 @@ def down(context: typer.Context, as_json: JsonOption = False, home: HomeOption =
 def status(context: typer.Context, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show what runs, how far it is, and what was refused."""
     around = surroundings.of(context)
+    deployment = deployment_of(around.environment)
+    if deployment is not None:
+        _deployment_status(around, deployment, as_json)
+        return
     seen = _look(around, home)
     if as_json:
         around.emit(status_json(seen))
@@ -95,6 +103,18 @@ def status(context: typer.Context, as_json: JsonOption = False, home: HomeOption
         )
     if seen.problem is not None:
         raise Failure(ExitCode.UNAVAILABLE, seen.problem, seen.status.details)
+
+
+def _deployment_status(around: Surroundings, deployment: Deployment, as_json: bool) -> None:
+    """Of a ledger that runs elsewhere: what its services say."""
+    found = asyncio.run(look(deployment, STATUS_SECONDS_MAX))
+    if as_json:
+        around.emit(deployment_json(found))
+    else:
+        for part in deployment_parts(found):
+            around.out.print(part)
+    if found.problem is not None:
+        raise Failure(ExitCode.UNAVAILABLE, found.problem)
 
 
 def _look(around: Surroundings, home: Path | None) -> Seen:

@@ -55,14 +55,14 @@ class Seen:
         return self.status.supervisor is not None
 
 
-def level_states(seen: Seen) -> dict[str, str]:
+def level_states(running: bool, totals: Totals | None) -> dict[str, str]:
     """Each finality level: `reached`, `nothing yet`, `unknown`, `not running`, `not configured`."""
-    if not seen.running:
+    if not running:
         state = "not running"
-    elif seen.totals is None:
+    elif totals is None:
         state = "unknown"
     else:
-        state = "reached" if seen.totals.applied_through.height > 0 else "nothing yet"
+        state = "reached" if totals.applied_through.height > 0 else "nothing yet"
     return {
         level.name.lower(): state if level in REACHABLE else "not configured"
         for level in Level
@@ -72,7 +72,6 @@ def level_states(seen: Seen) -> dict[str, str]:
 
 def status_json(seen: Seen) -> JsonValue:
     """The one object of `status --json`."""
-    totals = seen.totals
     return {
         "home": str(seen.home),
         "running": seen.running,
@@ -80,7 +79,14 @@ def status_json(seen: Seen) -> JsonValue:
         "problem": seen.problem,
         "services": _services_json(seen.status, seen.lag),
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
-        "levels": dict(level_states(seen)),
+        "levels": dict(level_states(seen.running, seen.totals)),
+        **totals_json(seen.totals),
+    }
+
+
+def totals_json(totals: Totals | None) -> dict[str, JsonValue]:
+    """What the read side holds."""
+    return {
         "appliedThrough": None if totals is None else _applied_json(totals.applied_through),
         "sessions": None if totals is None else totals.sessions,
         "events": None if totals is None else totals.events,
@@ -128,7 +134,13 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
         yield Text.assemble(("ledger ", "dim"), (format_hash(seen.ledger_id), "bold"))
     if seen.status.services:
         yield table(_SERVICES, (_service_row(seen, one) for one in seen.status.services))
-    totals = seen.totals
+    yield from totals_parts(seen.totals)
+    if seen.running:
+        yield levels_text(seen.running, seen.totals)
+
+
+def totals_parts(totals: Totals | None) -> Iterator[RenderableType]:
+    """What the read side holds, line by line."""
     if totals is not None:
         yield Text(
             f"{count_text(totals.events, 'event')} and {count_text(totals.receipts, 'receipt')} "
@@ -138,8 +150,6 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
         yield Text(_applied_text(totals.applied_through), style="dim")
         for cause, count in totals.refused_records:
             yield Text(f"{count_text(count, 'record')} refused: {plain(cause)}", style="yellow")
-    if seen.running:
-        yield Text.assemble(("levels  ", "dim"), _levels_text(seen))
 
 
 def _applied_text(applied: AppliedThrough) -> str:
@@ -161,13 +171,13 @@ def _service_row(seen: Seen, service: ServiceStatus) -> list[str | Cell]:
     ]
 
 
-def _levels_text(seen: Seen) -> Text:
-    """`accepted, certified, signed reached · logged, witnessed, anchored not configured`."""
+def levels_text(running: bool, totals: Totals | None) -> Text:
+    """`levels  accepted, certified, signed reached · logged, anchored not configured`."""
     grouped: dict[str, list[str]] = {}
-    for name, state in level_states(seen).items():
+    for name, state in level_states(running, totals).items():
         grouped.setdefault(state, []).append(name)
     parts = [f"{', '.join(names)} {state}" for state, names in grouped.items()]
-    return Text(" · ".join(parts))
+    return Text.assemble(("levels  ", "dim"), Text(" · ".join(parts)))
 
 
 def started_text(name: str, port: int, seconds: float) -> Text:

@@ -48,7 +48,7 @@ class Machine(Protocol):
 
 
 class Connect(Protocol):
-    """Reaches the ledger of a home."""
+    """Reaches the ledger of a home, or of the deployment that the environment names."""
 
     def __call__(self, home: Home, deadline_seconds: float) -> AbstractAsyncContextManager[Ledger]:
         """The ledger while the context lasts; `deadline_seconds` bounds each of its answers."""
@@ -125,15 +125,21 @@ def _embedded() -> Machine:
 
 
 def _connect(home: Home, deadline_seconds: float) -> AbstractAsyncContextManager[Ledger]:
-    from nocturne.cli.connection import connect
+    from nocturne.cli.connection import connect, connect_to
+    from nocturne.cli.deployment import deployment_of
 
+    deployment = deployment_of(os.environ)
+    if deployment is not None:
+        return connect_to(deployment, deadline_seconds)
     return connect(home, deadline_seconds)
 
 
 def _operate(home: Home) -> AbstractAsyncContextManager[Operators]:
-    from nocturne.cli.connection import operate
+    from nocturne.cli.connection import operate, operate_on
+    from nocturne.cli.deployment import deployment_of
 
-    return operate(home)
+    deployment = deployment_of(os.environ)
+    return operate(home) if deployment is None else operate_on(deployment)
 
 
 def _lag(home: Home) -> Mapping[str, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from nocturne.cli.failures import bad_use
@@ -13,6 +15,9 @@ from nocturne.core.identifiers import LedgerId, parse_hash
 from nocturne.embedded.home import Home
 
 GENESIS: Final = "genesis.avro"
+LEDGER: Final = "LEDGER"
+"""The variable, without its prefix, that names the trusted ledger of a deployment."""
+_PREFIX: Final = "NOCTURNE_"
 _HASH_PREFIX: Final = "sha256-"
 
 
@@ -38,25 +43,43 @@ def founding_of(home: Home) -> Founding | None:
         ) from fault
 
 
-def trusted(named: str | None, home: Home) -> LedgerId | None:
-    """The ledger of `--trust` (an id, or a genesis file), else the home's, else None."""
-    if named is None:
-        founding = founding_of(home)
-        return None if founding is None else founding.ledger_id
+def trusted(
+    named: str | None, home: Home, environment: Mapping[str, str] = MappingProxyType({})
+) -> LedgerId | None:
+    """The ledger of `--trust` (an id, or a genesis file), else of NOCTURNE_LEDGER, else the home's,
+    else None.
+    """
+    if named is not None:
+        return _named(named, "--trust")[0]
+    ledger = ledger_of(environment)
+    if ledger is not None:
+        return ledger[0]
+    founding = founding_of(home)
+    return None if founding is None else founding.ledger_id
+
+
+def ledger_of(environment: Mapping[str, str]) -> tuple[LedgerId, bytes | None] | None:
+    """The ledger of NOCTURNE_LEDGER, with its genesis when it names a file; None if not given."""
+    named = environment.get(_PREFIX + LEDGER)
+    return _named(named, _PREFIX + LEDGER) if named else None
+
+
+def _named(named: str, where: str) -> tuple[LedgerId, bytes | None]:
     if named.startswith(_HASH_PREFIX):
         try:
-            return LedgerId(parse_hash(named))
+            return LedgerId(parse_hash(named)), None
         except Malformed as fault:
-            raise bad_use(f"--trust takes a ledger id or a genesis file ({fault}).") from fault
+            raise bad_use(f"{where} takes a ledger id or a genesis file ({fault}).") from fault
     try:
-        return _read(Path(named)).ledger_id
+        founding = _read(Path(named))
     except (Malformed, OSError, ValueError) as fault:
         # `ValueError`: a name that no file can have.
         why = fault.strerror if isinstance(fault, OSError) else fault
         raise bad_use(
-            f"--trust takes a ledger id (sha256-…) or a genesis file, and {named[:140]!r} is "
+            f"{where} takes a ledger id (sha256-…) or a genesis file, and {named[:140]!r} is "
             f"neither ({why})."
         ) from fault
+    return founding.ledger_id, founding.data
 
 
 def _read(file: Path) -> Founding:

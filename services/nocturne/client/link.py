@@ -6,13 +6,13 @@ A call in flight keeps the connection that it was begun on; the next one takes t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
-import structlog
 
 from nocturne.client import transport
 from nocturne.client.credentials import Credentials, Loaded, is_loopback, load
@@ -24,7 +24,7 @@ LOOK_SECONDS: Final = 1.0
 
 Metadata = tuple[tuple[str, str], ...]
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 
 class _Line:
@@ -110,7 +110,7 @@ class Link:
         try:
             found = await asyncio.to_thread(load, self._credentials)
         except CredentialsFault as fault:
-            log.warning("credentials_kept", service=self._service, cause=str(fault))
+            log.warning("%s: the credentials stay as they were: %s", self._service, fault)
             return False
         before, self._loaded = self._loaded, found
         if not found.same_connection(before) and self._line is not None:

@@ -40,6 +40,16 @@ SERVICES = (
     Service("command", "nocturne.command", 17401, kafka=True),
 )
 METRICS_PORT_DISTANCE = 100
+# What a service has only if it is given it here; TLS and roles are for ledgers that others reach.
+NOT_INHERITED = (
+    "KAFKA_BOOTSTRAP",
+    "POSTGRES_DSN",
+    "KEY_FILE",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CLIENT_CA_FILE",
+    "ACCESS_FILE",
+)
 # As the services' lifecycle defines them (nocturne.runtime.lifecycle).
 FINAL_EXITS = {
     EXIT_SETTINGS: "its settings are wrong",
@@ -76,8 +86,8 @@ def environment(machine: Machine, service: Service) -> dict[str, str]:
         "NOCTURNE_LISTEN": f"{HOST}:{ports[service.name]}",
         "NOCTURNE_METRICS_LISTEN": f"{HOST}:{ports[f'{service.name}-metrics']}",
     }
-    for secret in ("NOCTURNE_KAFKA_BOOTSTRAP", "NOCTURNE_POSTGRES_DSN", "NOCTURNE_KEY_FILE"):
-        settings.pop(secret, None)
+    for name in NOT_INHERITED:
+        settings.pop(f"NOCTURNE_{name}", None)
     if service.kafka:
         settings["NOCTURNE_KAFKA_BOOTSTRAP"] = machine.broker.bootstrap
     if service.postgres_role is not None:

@@ -37,6 +37,9 @@ LEDGER_ID = LedgerId(bytes(32))
 @pytest.mark.parametrize(
     "peer, principal",
     [
+        # An authenticated principal, which has no port to be told apart by.
+        ("shop", "shop"),
+        ("7400", "7400"),
         ("ipv4:127.0.0.1:40312", HOST),
         ("ipv6:%5B::1%5D:40312", "ipv6:%5B::1%5D"),
         ("unix:", "unix:"),
