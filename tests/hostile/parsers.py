@@ -65,6 +65,7 @@ from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
 from nocturne.deploy import access as deployed_access
 from nocturne.deploy import config_maps, contributions
+from nocturne.deploy import secrets as deployed_secrets
 from nocturne.deploy.contributions import Contribution, Role
 from nocturne.embedded import downloads, ports, status
 from nocturne.embedded.errors import EmbeddedError
@@ -663,6 +664,13 @@ _files = (
         deployed_access.parse_access,
         text(resources.files("nocturne.deploy").joinpath(deployed_access.FILE).read_text()),
         bytes_max=deployed_access.FILE_BYTES_MAX,
+    ),
+    Parser(
+        "deploy.secrets.parse_request",
+        of_text(deployed_secrets.parse_request),
+        text("kafka-command:10001=command,topics", "own:0=genesis,keys/signing"),
+        (deployed_secrets.SecretsFault,),
+        bytes_max=deployed_secrets.REQUEST_BYTES_MAX,
     ),
     Parser(
         "runtime.secrets.read_secret",

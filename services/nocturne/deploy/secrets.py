@@ -31,6 +31,7 @@ from nocturne.runtime.settings import ProcessSettings, read_settings
 SECRET_BYTES: Final = 32
 """Random bytes of a secret: 43 characters of base64."""
 SECRET_FILE_BYTES_MAX: Final = 4096
+REQUEST_BYTES_MAX: Final = 4096
 OWN: Final = "own"
 
 _NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
@@ -63,6 +64,8 @@ class Settings(ProcessSettings):
 
 def parse_request(text: str) -> Request:
     """An argument as the head of this file shows it; `SecretsFault` for anything else."""
+    if len(os.fsencode(text)) > REQUEST_BYTES_MAX:
+        raise SecretsFault(f"request: expected at most {REQUEST_BYTES_MAX} bytes")
     found = _REQUEST.match(text)
     if found is None or int(found[2]) > 65535:
         raise SecretsFault(f"expected <secret>:<uid>=<folder>,… or own:…, got {text[:80]!r}")

@@ -49,6 +49,8 @@ def test_a_chain_and_a_key_in_one_file_are_read(tmp_path: Path) -> None:
         (GOOD.certificate.ljust(PEM_BYTES_MAX + 1), GOOD.key, "expected at most"),
         (GOOD.certificate, encrypted(GOOD).key, "the key is encrypted"),
     ],
+    # Named, for what is in them differs from run to run.
+    ids=["mismatch", "half", "half key", "no certificate", "empty", "der", "too long", "encrypted"],
 )
 def test_what_is_no_pair_is_refused_in_words(
     tmp_path: Path, certificate: bytes, key: bytes, sentence: str
@@ -96,6 +98,7 @@ def test_a_certificate_says_when_it_expires() -> None:
         (AUTHORITY.make("s", use=CLIENT), False, "is not for this use"),
         (AUTHORITY.make("s", use=SERVER), True, "is not for this use"),
     ],
+    ids=["expired", "expired client", "early", "client's", "server's"],
 )
 def test_a_certificate_that_a_peer_would_refuse_is_refused(
     made: Made, of_client: bool, sentence: str
