@@ -8,12 +8,16 @@ import asyncio
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from tests.collector import Collector, Seen, collecting
@@ -21,12 +25,14 @@ from tests.e2e.conftest import Running
 from tests.e2e.conftest import started as ledger_started
 from tests.e2e.driver import Author
 from tests.machines import free_ports, until
+from tests.metrics import registered
 
 from nocturne.core import topics
 from nocturne.core.commands import Opening, encode_signed_command
+from nocturne.deploy.contributions import PARTITIONS
 from nocturne.embedded import ports
-from nocturne.embedded.ceremony import PARTITIONS
 from nocturne.embedded.services import SERVICES
+from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
 from nocturne.runtime.tracing import HEADER, trace_id_of
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.query.v1 import query_pb2
@@ -243,6 +249,17 @@ def test_with_the_collector_away_the_ledger_works_and_what_is_lost_is_counted(
             assert traced.sample(service.name, name) == 0.0
 
 
+def test_a_running_service_has_the_metrics_that_the_document_has(traced: Traced) -> None:
+    documented = registered()
+    for service in SERVICES:
+        component = service.name.removesuffix("-0")
+        families = re.findall(r"^# TYPE (nocturne_\w+) ", traced.metrics(service.name), re.M)
+        expected = [*documented[component], *documented["process"]]
+        # Each family has a second one with the times at which its series began.
+        found = {one for one in families if not one.endswith("_created")}
+        assert found == {one.name for one in expected}, service.name
+
+
 def test_every_service_answers_its_probes(traced: Traced) -> None:
     for service in SERVICES:
         listen = traced.listen(service.name)
@@ -258,3 +275,29 @@ def test_every_service_answers_its_probes(traced: Traced) -> None:
             assert (done.returncode, done.stdout) == (0, f"{what}: yes\n"), service.name
         with urllib.request.urlopen(f"http://{listen}/readyz", timeout=10) as answer:
             assert json.load(answer) == {"ready": True}
+
+
+@pytest.mark.long
+def test_each_service_that_is_told_to_stop_ends_within_its_bound_and_comes_back(
+    traced: Traced,
+) -> None:
+    """The collector is away: what waits for it holds nobody up."""
+    for service in SERVICES:
+        before = traced.running.status.service(service.name)
+        assert before.pid is not None
+        process = psutil.Process(before.pid)
+        started = time.monotonic()
+        os.kill(before.pid, signal.SIGTERM)
+        process.wait(STOP_SECONDS_MAX + 2)
+        assert time.monotonic() - started < STOP_SECONDS_MAX + 2, service.name
+        until(
+            lambda name=service.name, pid=before.pid: _is_back(traced, name, pid),
+            60,
+            f"{service.name} is back",
+        )
+    asyncio.run(traced.submit("traces/6", None))
+
+
+def _is_back(traced: Traced, name: str, pid: int) -> bool:
+    now = traced.running.status.service(name)
+    return now.pid not in (None, pid) and traced.running.status.ready

@@ -46,8 +46,10 @@ EXPORT_SECONDS_MAX: Final = 5
 """For one request, its retries included."""
 RETRY_SECONDS_MAX: Final = 30.0
 """Between two tries while the collector is away: 1, 2, 4, … seconds."""
-FLUSH_SECONDS_MAX: Final = 2.0
-"""At the end of the process; what is not sent by then is lost."""
+FLUSH_SECONDS_MAX: Final = 0.8
+"""At the end of the process; what is not sent by then is lost. With lifecycle.STOP_SECONDS_MAX and
+its second for what hangs it stays within the ten seconds after which a supervisor kills.
+"""
 
 Attributes = Mapping[str, str | int | bool]
 
