@@ -336,3 +336,7 @@ def test_a_panel_can_be_read_without_seeing_every_colour(panel: dict[str, Any]) 
         assert panel["type"] in ("stat", "bargauge")
         for mapping in fields["defaults"]["mappings"]:
             assert all(state["text"] for state in mapping["options"].values())
+
+
+def test_the_chart_has_the_same_alerts_byte_for_byte() -> None:
+    assert (ROOT / "helm/nocturne/files/alerts.yml").read_bytes() == ALERTS.read_bytes()

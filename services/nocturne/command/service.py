@@ -36,7 +36,7 @@ from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import Hash, format_hash, format_id
-from nocturne.core.receipts import decode_receipt, decode_receipt_header
+from nocturne.core.receipts import decode_receipt, reason_of
 from nocturne.core.topics import (
     BLOCKS,
     COMMANDS,
@@ -178,7 +178,7 @@ def outcome_name(outcome: Outcome) -> str:
         return "undecided"
     if outcome.decision.receipt is None:
         return "events"
-    return decode_receipt_header(outcome.decision.receipt).reason.name.lower()
+    return reason_of(outcome.decision.receipt).name.lower()
 
 
 class Counters:

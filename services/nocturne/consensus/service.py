@@ -39,7 +39,7 @@ from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Signer, key_id
-from nocturne.core.receipts import decode_receipt_header
+from nocturne.core.receipts import reason_of
 from nocturne.core.record_headers import Headers
 from nocturne.runtime import journal, kafka
 from nocturne.runtime.home import CannotStart, held_alone
@@ -231,7 +231,7 @@ def _outcome_of(record: RecordDisposition) -> str:
         return "events"
     if record.receipt is None:
         return "gap"
-    return decode_receipt_header(record.receipt).reason.name.lower()
+    return reason_of(record.receipt).name.lower()
 
 
 class Validator:

@@ -37,6 +37,7 @@ from nocturne.core.keys import (
 
 RECEIPT_BYTES_MAX: Final = 64 * 1024
 
+_REASON_AT: Final = 64
 _RECEIPT: Final = domain("nocturne/receipt/v1")
 _SIGNATURE: Final = domain("nocturne/receipt-signature/v1")
 _HEADER_CODEC: Final = Codec("receipt_header", RECEIPT_BYTES_MAX)
@@ -150,6 +151,14 @@ def encode_receipt_header(header: ReceiptHeader) -> bytes:
 def decode_receipt_header(data: bytes) -> ReceiptHeader:
     """The reverse of `encode_receipt_header`; `Malformed` on anything else."""
     return _header_from_avro(_HEADER_CODEC.decode(data))
+
+
+def reason_of(header_bytes: bytes) -> Reason:
+    """The reason in the header of a checked block's receipt, without decoding the rest: a hundredth
+    of the cost, for those who count.
+    """
+    # Two hashes, then an int below 64: one byte of zigzag.
+    return Reason(header_bytes[_REASON_AT] >> 1)
 
 
 def encode_position(position: Position) -> bytes:

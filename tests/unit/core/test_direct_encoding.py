@@ -55,6 +55,7 @@ from nocturne.core.receipts import (
     ReceiptHeader,
     encode_receipt,
     encode_receipt_header,
+    reason_of,
 )
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=200, print_blob=True)
@@ -306,6 +307,7 @@ def test_receipts_are_the_writers(
     }
     data = encode_receipt_header(header)
     assert data == by_writer("receipt_header", record)
+    assert reason_of(data) is header.reason
     assert encode_receipt(data, certified, height, timestamp) == by_writer(
         "receipt",
         {
