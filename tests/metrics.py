@@ -43,8 +43,8 @@ class Metric:
         return tuple(base + suffix for suffix in SUFFIXES[self.kind])
 
 
-def registered() -> dict[str, list[Metric]]:
-    """The metrics of each service, and of every process under `process`."""
+def registries() -> dict[str, CollectorRegistry]:
+    """The registry of each service, and what every process has beside it under `process`."""
     command = Metrics("command")
     Counters(command, lambda: 0.0)
     consensus, signing = Metrics("consensus"), Metrics("signing")
@@ -55,13 +55,18 @@ def registered() -> dict[str, list[Metric]]:
     QueryMeasures(query)
     ProcessMetrics(process, "any", Vitals())
     return {
-        "process": _metrics(process.registry),
-        "command": _metrics(command.registry),
-        "consensus": _metrics(consensus.registry),
-        "signing": _metrics(signing.registry),
-        "projection": _metrics(projection.registry),
-        "query": _metrics(query.registry),
+        "process": process.registry,
+        "command": command.registry,
+        "consensus": consensus.registry,
+        "signing": signing.registry,
+        "projection": projection.registry,
+        "query": query.registry,
     }
+
+
+def registered() -> dict[str, list[Metric]]:
+    """The metrics in each of them."""
+    return {name: _metrics(registry) for name, registry in registries().items()}
 
 
 def all_series() -> dict[str, frozenset[str]]:

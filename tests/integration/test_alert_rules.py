@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+from tests.metrics import registries
 
 from nocturne.embedded import downloads
 
@@ -52,12 +54,12 @@ def promtool() -> Path:
     return kept
 
 
-def ran(program: Path, *arguments: str) -> str:
+def ran(program: Path, *arguments: str, said: str = "") -> str:
     done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [program, *arguments], input=said, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_the_rules_and_the_configuration_are_prometheus_own(promtool: Path) -> None:
@@ -69,3 +71,8 @@ def test_each_alert_fires_when_it_must_and_not_before(promtool: Path, tmp_path: 
     cases = tmp_path / "alerts_test.yml"
     cases.write_text(RULES.read_text().replace("ALERTS", str(PROMETHEUS / "alerts.yml"), 2))
     ran(promtool, "test", "rules", str(cases))
+
+
+def test_every_metric_is_named_as_prometheus_linter_wants_it(promtool: Path) -> None:
+    for registry in registries().values():
+        assert ran(promtool, "check", "metrics", said=generate_latest(registry).decode()) == ""
