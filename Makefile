@@ -55,6 +55,7 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml
 	$$compile pyproject.toml --extra embedded --extra statistics --extra dev -o requirements/dev.lock; \
 	$$compile pyproject.toml --extra statistics -c requirements/dev.lock -o requirements/runtime.lock; \
 	$$compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
+	$$compile requirements/build.in -c requirements/dev.lock -o requirements/build.lock; \
 	$$compile requirements/go.in -o requirements/go.lock
 	@if grep -nE '(https?|file)://' requirements/*.lock; then $(call say_and_fail,A lock file names a download address.); fi
 
@@ -128,6 +129,10 @@ hostile: $(READY) ## Ten thousand hostile inputs at each entrance of a running l
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzz every parser for $(FUZZ_SECONDS) seconds; FUZZ_SEED and FUZZ_ONLY replay
 	@$(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ_SECONDS) --only "$(FUZZ_ONLY)" $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
+
+.PHONY: sbom
+sbom: $(READY) ## The container image's Python packages, with hashes and licences (CycloneDX)
+	@$(BIN)/python tools/sbom.py build/sbom.cdx.json
 
 # ---------------------------------------------------------------- running
 

@@ -48,6 +48,7 @@ IMAGE_FOLDERS: Final = ("/var/lib/nocturne",)
 """Folders of our image that nothing need be mounted at."""
 JOB_SECONDS_MAX: Final = 180.0
 LOOK_SECONDS: Final = 0.1
+DOWN_SECONDS_MAX: Final = 10.0
 SAID_CHARACTERS_MAX: Final = 4_000
 
 Values = dict[str, Any]
@@ -279,12 +280,13 @@ class Composition:
         return process.wait(_seconds(self.services[name].asked.get("stop_grace_period", "10s")))
 
     def down(self) -> None:
-        """End whatever still runs, the last started first."""
+        """End whatever still runs, the last started first; nobody needs any of it any more."""
         for name in reversed(self.running):
             process = self.running[name]
             if process.poll() is None:
+                process.terminate()
                 try:
-                    self.stop(name)
+                    process.wait(DOWN_SECONDS_MAX)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tests.compose import FILE, REPLICATED, Composition, NoImages, normalised
+from tests.compose import FILE, REPLICATED, ROOT, Composition, NoImages, normalised
 
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
@@ -33,6 +33,8 @@ IMAGES = {
     "postgres": "postgres:18",
     "registry": "apicurio/apicurio-registry:3.3.3",
     "store": "versity/versitygw:v1.8.0",
+    "prometheus": "prom/prometheus:v3.5.0",
+    "grafana": "grafana/grafana:12.1.0",
 }
 SERVICES = ("command", "consensus-0", "projection", "query", "signing")
 JOBS = ("database", "demo", "genesis", "schemas", "secrets", "topics")
@@ -66,11 +68,12 @@ def services(file: Values) -> dict[str, Values]:
 
 
 def mounts(service: Values) -> dict[str, tuple[str, bool]]:
-    """Volume → (target, whether it is read only)."""
+    """Volume → (target, whether it is read only); folders of the repository are left out."""
     found = {}
     for one in service.get("volumes", ()):
         source, target, *mode = one.split(":")
-        found[source] = (target, mode == ["ro"])
+        if not source.startswith("./"):
+            found[source] = (target, mode == ["ro"])
     return found
 
 
@@ -109,7 +112,8 @@ def test_compose_itself_reads_the_files(
     for name, service in services.items():
         assert read.services[name].image in service["image"]
         assert set(settings_of(service)) <= set(read.services[name].environment)
-    assert set(read.order("demo")) == set(read.services) - {"store"}
+    assert set(read.order("demo", "store", "observability")) == set(read.services)
+    assert set(services) - set(read.order()) == {"demo", "store", "prometheus", "grafana"}
 
 
 def test_every_service_and_job_of_a_ledger_is_in_it(services: dict[str, Values]) -> None:
@@ -277,7 +281,7 @@ def test_command_and_consensus_and_signing_do_not_reach_the_database(
 def test_log_and_database_are_on_networks_without_a_way_out(
     file: Values, services: dict[str, Values]
 ) -> None:
-    for name in IMAGES:
+    for name in ("kafka", "postgres", "registry", "store"):
         for one in networks(services[name]):
             assert file["networks"][one]["internal"] is True
         assert "ports" not in services[name]
@@ -285,9 +289,49 @@ def test_log_and_database_are_on_networks_without_a_way_out(
 
 def test_what_is_published_is_published_to_this_machine_alone(services: dict[str, Values]) -> None:
     published = {name: one["ports"] for name, one in services.items() if "ports" in one}
-    assert set(published) == {"command", "query", "consensus-0"}
-    for ports in published.values():
-        assert all(one.startswith("127.0.0.1:") and one.endswith(":7400") for one in ports)
+    assert set(published) == {"command", "query", "consensus-0", "grafana"}
+    for name, ports in published.items():
+        inside = ":3000" if name == "grafana" else ":7400"
+        assert all(one.startswith("127.0.0.1:") and one.endswith(inside) for one in ports)
+
+
+# What is watched --------------------------------------------------------------------------------
+
+
+def test_prometheus_reads_every_service_and_has_a_network_with_each(
+    services: dict[str, Values],
+) -> None:
+    settings = yaml.safe_load((ROOT / "grafana/prometheus/prometheus.yml").read_text())
+    (job,) = settings["scrape_configs"]
+    targets = {one for static in job["static_configs"] for one in static["targets"]}
+    assert targets == {f"{name}:7500" for name in SERVICES}
+    for name in SERVICES:
+        assert networks(services["prometheus"]) & networks(services[name]), name
+        assert settings_of(services[name])["NOCTURNE_METRICS_LISTEN"] == "0.0.0.0:7500"
+
+
+def test_what_is_provisioned_is_there_and_is_mounted_where_it_is_looked_for(
+    services: dict[str, Values],
+) -> None:
+    found: dict[str, str] = {}
+    for name in ("prometheus", "grafana"):
+        for one in services[name]["volumes"]:
+            source, target, *mode = one.split(":")
+            if source.startswith("./"):
+                assert (ROOT / source).is_dir()
+                assert mode == ["ro"]
+                found[target] = source
+    assert (ROOT / found["/etc/prometheus"] / "prometheus.yml").exists()
+    provider = yaml.safe_load(
+        (ROOT / found["/etc/grafana/provisioning"] / "dashboards/nocturne.yml").read_text()
+    )
+    dashboards = found[provider["providers"][0]["options"]["path"]]
+    assert list((ROOT / dashboards).glob("*.json"))
+    source = yaml.safe_load(
+        (ROOT / found["/etc/grafana/provisioning"] / "datasources/prometheus.yml").read_text()
+    )
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+    assert networks(services["prometheus"]) & networks(services["grafana"])
 
 
 # How it runs ------------------------------------------------------------------------------------
