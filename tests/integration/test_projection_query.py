@@ -81,6 +81,7 @@ def test_what_is_certified_and_signed_is_read_whole_and_proves_itself(stack: Sta
             assert verdict.holds, verdict.sentence
             assert verdict.events == count
 
+        assert stub.GetGenesis(pb.GetGenesisRequest()).genesis == ledger.genesis_bytes
         status = stub.GetStatus(pb.GetStatusRequest())
         assert status.ledger_id == ledger.ledger_id
         assert (status.sessions, status.events) == (2, 7)

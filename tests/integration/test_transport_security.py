@@ -42,7 +42,7 @@ from nocturne.client import (
     Result,
     TlsRefused,
 )
-from nocturne.client.credentials import load
+from nocturne.client.credentials import Loaded, load
 from nocturne.client.operating import OperatorClient
 from nocturne.client.transport import channel
 from nocturne.core.access import METHODS, Role
@@ -51,6 +51,7 @@ from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import format_hash
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.processes import launched
+from nocturne.runtime.certificates import Pair
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 pytestmark = pytest.mark.integration
@@ -475,6 +476,24 @@ def test_what_is_wrong_with_credentials_is_said_to_the_caller(server: Server) ->
     assert ask(server, server.credentials(shop, token_of("desk"))) is not None
 
 
+def test_a_stream_of_commands_without_the_role_is_refused_with_the_reason(server: Server) -> None:
+    """Each time, though gRPC's client may say INTERNAL when it is refused while it writes."""
+    server.start(access=[principal("desk", "read")])
+    (server.folder / "token").write_text(token_of("desk"))
+    own = Credentials(token_file=server.folder / "token")
+    ledger = SyntheticLedger(partitions=1)
+    commands = [ledger.command("orders/1", b"{}") for _ in range(3)]
+
+    async def submitted() -> None:
+        async with Client(server.address, genesis=GENESIS, credentials=own) as client:
+            async for _ in client.submit_many(commands):
+                raise AssertionError("nothing was submitted")
+
+    for _ in range(5):
+        with pytest.raises(AccessDenied, match="desk lacks the role submit, which Command"):
+            asyncio.run(asyncio.wait_for(submitted(), SECONDS_MAX))
+
+
 def test_a_token_is_not_sent_in_plain_text_to_another_machine(server: Server) -> None:
     server.start(access=[principal("shop", "read")])
     (server.folder / "token").write_text(token_of("shop"))
@@ -487,17 +506,31 @@ def test_a_token_is_not_sent_in_plain_text_to_another_machine(server: Server) ->
 # Replaced while calls go on ---------------------------------------------------------------------
 
 
+@dataclass
+class Calls:
+    """How many calls were answered, and the client that keeps its connection."""
+
+    answered: int = 0
+    lasting: Client | None = None
+
+    def loaded(self) -> Loaded:
+        """What that client shows and trusts now."""
+        link = None if self.lasting is None else self.lasting._query
+        assert link is not None
+        return link._loaded
+
+
 @asynccontextmanager
-async def steady_calls(server: Server, own: Credentials, callers: int) -> AsyncIterator[list[int]]:
+async def steady_calls(server: Server, own: Credentials, callers: int) -> AsyncIterator[Calls]:
     """Calls one after the other from several callers, each now and then over a new connection;
     any that fails ends the test.
     """
-    answered = [0]
+    calls = Calls()
     over = asyncio.Event()
 
     async def call(client: Client) -> None:
         assert await client.session("orders/1") is not None
-        answered[0] += 1
+        calls.answered += 1
 
     async def keep_calling() -> None:
         while not over.is_set():
@@ -508,6 +541,7 @@ async def steady_calls(server: Server, own: Credentials, callers: int) -> AsyncI
 
     async def keep_one() -> None:
         async with Client(None, server.address, genesis=GENESIS, credentials=own) as client:
+            calls.lasting = client
             while not over.is_set():
                 await call(client)
                 await asyncio.sleep(0.005)
@@ -515,7 +549,7 @@ async def steady_calls(server: Server, own: Credentials, callers: int) -> AsyncI
     working = [asyncio.ensure_future(keep_calling()) for _ in range(callers)]
     working.append(asyncio.ensure_future(keep_one()))
     try:
-        yield answered
+        yield calls
         over.set()
         await asyncio.gather(*working)
     finally:
@@ -545,13 +579,13 @@ def test_a_server_certificate_is_replaced_under_calls_and_none_fails(server: Ser
     own = server.credentials(token=token)
 
     async def replaced() -> None:
-        async with steady_calls(server, own, 2) as answered:
-            await happens(lambda: answered[0] > 50, "calls before")
+        async with steady_calls(server, own, 2) as calls:
+            await happens(lambda: calls.answered > 50, "calls before")
             # The certificate first and its key later: a pair that does not belong together.
             (server.folder / "server.crt").write_bytes(second.certificate)
             await happens(lambda: len(server.said("tls_refused")) == 1, "the mismatch is said")
-            before = answered[0]
-            await happens(lambda: answered[0] > before + 50, "calls go on with the old pair")
+            before = calls.answered
+            await happens(lambda: calls.answered > before + 50, "calls go on with the old pair")
             assert first.certificate.strip() == (await served_serial(server)).strip()
             # Half of the certificate: the file is being written.
             half = second.certificate[: len(second.certificate) // 2]
@@ -559,8 +593,8 @@ def test_a_server_certificate_is_replaced_under_calls_and_none_fails(server: Ser
             await happens(lambda: len(server.said("tls_refused")) == 2, "the half one is said")
             second.write(server.folder, "server")
             await happens(lambda: len(server.said("tls_taken")) == 1, "the whole pair is taken")
-            before = answered[0]
-            await happens(lambda: answered[0] > before + 50, "calls go on with the new pair")
+            before = calls.answered
+            await happens(lambda: calls.answered > before + 50, "calls go on with the new pair")
             assert second.certificate.strip() == (await served_serial(server)).strip()
 
     asyncio.run(asyncio.wait_for(replaced(), 4 * SECONDS_MAX))
@@ -578,20 +612,23 @@ def test_authorities_and_client_certificates_are_replaced_under_calls_and_none_f
     both = server.authority.certificate + next_authority.certificate
 
     async def replaced() -> None:
-        async with steady_calls(server, own, 2) as answered:
+        async with steady_calls(server, own, 2) as calls:
 
             async def calls_go_on(what: str) -> None:
-                before = answered[0]
-                await happens(lambda: answered[0] > before + 50, what)
+                before = calls.answered
+                await happens(lambda: calls.answered > before + 50, what)
 
             await calls_go_on("before")
             server.ca_file.write_bytes(both)
             await happens(lambda: len(server.said("tls_taken")) == 1, "both are trusted")
-            next_authority.make("shop", use=CLIENT).write(server.folder / "client", "client")
+            fresh = next_authority.make("shop", use=CLIENT)
+            fresh.write(server.folder / "client", "client")
             next_authority.make("server", HOST, use=SERVER).write(server.folder, "server")
             await happens(lambda: len(server.said("tls_taken")) == 2, "the server changed over")
-            # Each client looks at its files at most a second after they were changed.
-            await asyncio.sleep(1.5)
+            await happens(
+                lambda: calls.loaded().pair == Pair(fresh.certificate, fresh.key),
+                "the client changed over",
+            )
             server.ca_file.write_bytes(next_authority.certificate)
             await happens(lambda: len(server.said("tls_taken")) == 3, "the old one is forgotten")
             await calls_go_on("after")
@@ -610,12 +647,12 @@ def test_the_access_file_is_replaced_under_calls_and_a_broken_one_changes_nothin
     own = Credentials(token_file=server.folder / "token")
 
     async def replaced() -> None:
-        async with steady_calls(server, own, 2) as answered:
-            await happens(lambda: answered[0] > 50, "calls before")
+        async with steady_calls(server, own, 2) as calls:
+            await happens(lambda: calls.answered > 50, "calls before")
             server.access_file.write_text('{"principals": [')
             await happens(lambda: len(server.said("access_refused")) == 1, "it is said")
-            before = answered[0]
-            await happens(lambda: answered[0] > before + 100, "calls go on with the old one")
+            before = calls.answered
+            await happens(lambda: calls.answered > before + 100, "calls go on with the old one")
             assert len(server.said("access_refused")) == 1, "and said once"
             server.grant([principal("desk", "read"), shop])
             await happens(lambda: len(server.said("access_taken")) == 1, "it is taken")
@@ -624,11 +661,13 @@ def test_the_access_file_is_replaced_under_calls_and_a_broken_one_changes_nothin
             server.grant([fresh])
             await happens(lambda: len(server.said("access_taken")) == 2, "both count")
             (server.folder / "token").write_text(token_of("next"))
-            await asyncio.sleep(1.5)
+            await happens(
+                lambda: calls.loaded().token == token_of("next"), "the client changed over"
+            )
             server.grant([dict(shop, tokens=[digest_of(token_of("next"))])])
             await happens(lambda: len(server.said("access_taken")) == 3, "the old one is gone")
-            before = answered[0]
-            await happens(lambda: answered[0] > before + 50, "calls go on with the new token")
+            before = calls.answered
+            await happens(lambda: calls.answered > before + 50, "calls go on with the new token")
 
     asyncio.run(asyncio.wait_for(replaced(), 4 * SECONDS_MAX))
     assert server.counted("access_reads", "refused") == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -212,9 +213,10 @@ def _guarded(guard: Guard, method: str, handler: Any) -> Any:
 
     async def generator(requests: Any, context: Any) -> AsyncIterator[Any]:
         standing, taken = await admitted(requests, context)
-        async for answer in behaviour(taken, context):
-            await standing.check()
-            yield answer
+        async with aclosing(behaviour(taken, context)) as answers:
+            async for answer in answers:
+                await standing.check()
+                yield answer
 
     async def coroutine(requests: Any, context: Any) -> Any:
         _, taken = await admitted(requests, context)

@@ -36,6 +36,18 @@ def test_query_is_given_no_way_to_write(machine: Machine, monkeypatch: pytest.Mo
     assert settings["NOCTURNE_POSTGRES_DSN"].startswith("postgresql://nocturne_query:")
 
 
+def test_no_embedded_service_takes_tls_or_an_access_file_from_the_environment(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would never become healthy, and nobody else reaches them."""
+    names = ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "ACCESS_FILE")
+    for name in names:
+        monkeypatch.setenv(f"NOCTURNE_{name}", "/somewhere")
+    for service in SERVICES:
+        settings = services.environment(machine, service)
+        assert not {f"NOCTURNE_{name}" for name in names} & settings.keys()
+
+
 def test_only_the_projection_and_query_are_given_a_password(machine: Machine) -> None:
     given = {
         s.name for s in SERVICES if "NOCTURNE_POSTGRES_DSN" in services.environment(machine, s)
