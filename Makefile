@@ -116,6 +116,10 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@$(BIN)/python tools/report_tests.py build/*.xml
 	@echo "Left for longer runs: make long, make kills, make hostile, make scale, make fuzz."
 
+.PHONY: tools
+tools: $(READY) ## Build the programs of others that tests ask: Helm, promtool, compose-go, versitygw (needs Go)
+	@$(BIN)/python -m tests.go_tools
+
 .PHONY: long
 long: $(READY) ## The tests that 'make test' has no room for
 	@mkdir -p build

@@ -30,7 +30,6 @@ from nocturne.runtime.keys import load_signer
 
 RELEASE = "ledger-nocturne"
 NAMESPACE = "audit"
-pytestmark = pytest.mark.timeout(900)  # The first test of a run may have to build Helm.
 
 
 class Clock:

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
+from tests.go_tools import PROMTOOL
 from tests.metrics import registries
-
-from nocturne.embedded import downloads
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "grafana/prometheus"
 RULES = Path(__file__).with_name("alerts_test.yml")
-VERSION = "v0.305.0"
-"""Of the Go module: Prometheus 3.5."""
-MODULE = "github.com/prometheus/prometheus"
-BUILD_SECONDS_MAX = 1500.0
-"""Once; it compiles about 1 300 packages."""
 
-pytestmark = [
-    pytest.mark.integration,
-    # Building it takes minutes the first time.
-    pytest.mark.long,
-    pytest.mark.timeout(BUILD_SECONDS_MAX + 60),
-    pytest.mark.skipif(
-        shutil.which("go") is None,
-        reason="needs Go 1.24 or later: install requirements/go.lock, or Go itself",
-    ),
-]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def promtool() -> Path:
-    """The program; built once, kept in NOCTURNE_CACHE."""
-    kept = downloads.cache_folder(os.environ) / f"promtool-{VERSION}"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            # `go install` refuses a module that replaces others; as a dependency it is as it is.
-            built = Path(scratch) / "promtool"
-            for line in (
-                ["go", "mod", "init", "promtool"],
-                ["go", "get", f"{MODULE}/cmd/promtool@{VERSION}"],
-                ["go", "build", "-o", str(built), f"{MODULE}/cmd/promtool"],
-            ):
-                subprocess.run(line, cwd=scratch, check=True, timeout=BUILD_SECONDS_MAX)
-            built.replace(kept)
-    return kept
+    """The program."""
+    return PROMTOOL.program()
 
 
 def ran(program: Path, *arguments: str, said: str = "") -> str:
