@@ -21,7 +21,14 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
@@ -66,7 +73,7 @@ from nocturne.runtime.secrets import Secret, read_secret
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 LIST: Access = access()
 ORDINARY = [one.name for one in LIST.principals if not one.superuser]
@@ -263,8 +270,11 @@ def let(attempt: Callable[[], object]) -> bool:
 
 
 def readable(place: Secured, user: str) -> set[str]:
-    """The topics that it can read: something was fetched, or the end was."""
-    found: dict[str, bool] = {}
+    """The topics that it can read: something was fetched, or the end was. A client does not even
+    try to fetch what it cannot see.
+    """
+    seen = AdminClient(settings_of(place, user)).list_topics(timeout=SECONDS_MAX).topics
+    found = {topic: False for topic in TOPICS if topic not in seen}
     consumer = Consumer(
         {
             **settings_of(place, user),
@@ -275,7 +285,7 @@ def readable(place: Secured, user: str) -> set[str]:
         }
     )
     try:
-        consumer.assign([TopicPartition(topic, 0, 0) for topic in TOPICS])
+        consumer.assign([TopicPartition(topic, 0, 0) for topic in TOPICS if topic in seen])
 
         def decided() -> bool:
             message = consumer.poll(1.0)
@@ -358,23 +368,22 @@ def test_a_principal_finds_its_own_groups_and_commits_in_none_that_is_not_its_ow
         for grant in one.grants
         if grant.resource is Resource.GROUP
     }
+    admin = AdminClient(settings_of(place, user))
     for group in (*sorted(groups), "of-nobody"):
-        consumer = Consumer({**settings_of(place, user), "group.id": group})
-        place_of = [TopicPartition(EVENTS, 0, 1)]
-        try:
-            found = let(lambda: consumer.committed(place_of, timeout=SECONDS_MAX))  # noqa: B023
-            assert found == may(user, Resource.GROUP, group, Operation.DESCRIBE), group
-            committed = let(lambda: _commit(consumer, place_of))  # noqa: B023
-            assert committed == (
-                may(user, Resource.GROUP, group, Operation.READ)
-                and may(user, Resource.TOPIC, EVENTS, Operation.READ)
-            ), group
-        finally:
-            consumer.close()
+        asking = ConsumerGroupTopicPartitions(group, [TopicPartition(EVENTS, 0)])
+        found = admin.list_consumer_group_offsets([asking])[group]
+        described = may(user, Resource.GROUP, group, Operation.DESCRIBE)
+        assert let(lambda: found.result(SECONDS_MAX)) == described, group  # noqa: B023
+        saying = ConsumerGroupTopicPartitions(group, [TopicPartition(EVENTS, 0, 1)])
+        committed = admin.alter_consumer_group_offsets([saying])[group]
+        may_commit = may(user, Resource.GROUP, group, Operation.READ) and may(
+            user, Resource.TOPIC, EVENTS, Operation.READ
+        )
+        assert let(lambda: _each(committed.result(SECONDS_MAX))) == may_commit, group  # noqa: B023
 
 
-def _commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
-    for one in consumer.commit(offsets=offsets, asynchronous=False) or ():
+def _each(answered: ConsumerGroupTopicPartitions) -> None:
+    for one in answered.topic_partitions:
         if one.error is not None:
             raise KafkaException(one.error)
 
@@ -407,7 +416,6 @@ def administrations(admin: AdminClient, fresh: str) -> dict[str, Callable[[], ob
         "alter": lambda: one(admin.incremental_alter_configs([altered])),
         "grow": lambda: one(admin.create_partitions([NewPartitions(fresh, 2)])),
         "grant": lambda: one(admin.create_acls([binding])),
-        "see rights": lambda: admin.describe_acls(anything).result(wait),
         "withdraw": lambda: one(admin.delete_acls([anything])),
         "make a user": lambda: one(admin.alter_user_scram_credentials([credential])),
         "delete records": lambda: one(
@@ -421,6 +429,18 @@ def test_the_admin_creates_alters_grants_and_deletes(place: Secured, stand: Stan
     done = administrations(AdminClient(admin_settings(place)), f"fresh-{uuid.uuid4().hex[:8]}")
     for what, attempt in done.items():
         assert let(lambda: _soon(attempt)), what  # noqa: B023
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+def test_nobody_else_sees_who_may_do_what(place: Secured, stand: Stand, user: str) -> None:
+    # The client hands an empty list on where the broker has refused.
+    assert seen_rights(place, LIST.superuser.name) != []
+    assert seen_rights(place, user) == []
+
+
+def seen_rights(place: Secured, user: str) -> list[AclBinding]:
+    admin = AdminClient(settings_of(place, user))
+    return list(admin.describe_acls(job.any_right()).result(SECONDS_MAX))
 
 
 def _soon(attempt: Callable[[], object]) -> None:
@@ -512,9 +532,23 @@ def test_a_role_does_with_each_table_what_the_list_says_and_nothing_else(
             "ALTER TABLE {} ADD COLUMN more integer",
             "ALTER TABLE {} OWNER TO CURRENT_USER",
             "CREATE INDEX ON {} ((1))",
-            "GRANT ALL ON {} TO PUBLIC",
         ):
             assert not permitted(database, sql.SQL(statement).format(name)), statement
+        assert not _can_pass_on(database, name), table
+
+
+def _can_pass_on(database: Database, table: sql.Identifier) -> bool:
+    """Whether its grant to everybody has an effect: without the right it is a warning."""
+    with database.connect() as connection:
+        connection.read_only = False
+        connection.execute(sql.SQL("GRANT ALL ON {} TO PUBLIC").format(table))
+        row = connection.execute(
+            "SELECT count(*) FROM pg_class, aclexplode(relacl) AS entry"
+            " WHERE pg_class.oid = %s::regclass AND entry.grantee = 0",
+            (table.as_string(),),
+        ).fetchone()
+        connection.rollback()
+    return row != (0,)
 
 
 def _first_column(place: Secured, table: str) -> str:
@@ -537,7 +571,7 @@ STRUCTURE = (
     "CREATE ROLE more",
     "ALTER ROLE nocturne_owner PASSWORD 'x'",
     "SET ROLE nocturne_owner",
-    "GRANT nocturne_owner TO CURRENT_USER",
+    "GRANT nocturne_owner TO nocturne_query",
     "COPY nocturne_v1.events TO PROGRAM 'true'",
 )
 
@@ -549,6 +583,35 @@ def test_no_service_changes_structures_roles_or_rights(
     for statement in STRUCTURE:
         assert not permitted(database_of(place, service), statement), statement
         assert permitted(owner_of(place), statement), statement
+
+
+def test_an_owner_without_attributes_suffices_where_others_made_database_and_roles(
+    place: Secured, stand: Stand, tmp_path: Path
+) -> None:
+    name = f"plain_{uuid.uuid4().hex}"
+    with owner_of(place).connect(autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'its-own'".encode())
+        owner.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    password = tmp_path / "password"
+    password.write_text("its-own")
+    given = {
+        "NOCTURNE_POSTGRES_DSN": f"postgresql://{name}@{HOST}:{place.server.port}/{name}",
+        "NOCTURNE_POSTGRES_PASSWORD_FILE": str(password),
+    }
+    done = run_job("database", given)
+    assert done.returncode == 0, done.stderr
+    assert "the schema is current" in done.stdout
+
+
+def test_a_role_that_is_more_than_a_services_role_is_refused(place: Secured, stand: Stand) -> None:
+    with owner_of(place).connect(autocommit=True) as owner:
+        owner.execute("ALTER ROLE nocturne_query CREATEDB")
+        try:
+            done = run_job("database", database_environment(place))
+        finally:
+            owner.execute("ALTER ROLE nocturne_query NOCREATEDB")
+    assert done.returncode == 1
+    assert "the role nocturne_query has attributes that let it do more" in done.stderr
 
 
 def test_querys_sessions_are_read_only_beside_its_rights(place: Secured, stand: Stand) -> None:

@@ -178,7 +178,7 @@ def wait_for(cluster: Cluster, brokers: int, seconds: float) -> None:
     not let us in.
     """
     doorkeeper = Doorkeeper(cluster)
-    hear: dict[str, Any] = {"error_cb": lambda error: doorkeeper.heard(error, None)}
+    hear: dict[str, Any] = {"error_cb": doorkeeper.heard}
     admin = AdminClient(admin_config(cluster) | hear)
     deadline = time.monotonic() + seconds
     while True:
@@ -381,7 +381,7 @@ _RESOURCE_TYPES: Final = {
 
 
 def _rights_present(admin: AdminClient) -> set[AclBinding]:
-    return set(admin.describe_acls(_any_right()).result(ADMIN_SECONDS_MAX))
+    return set(admin.describe_acls(any_right()).result(ADMIN_SECONDS_MAX))
 
 
 def _grant(admin: AdminClient, missing: set[AclBinding]) -> None:
@@ -403,7 +403,8 @@ def _withdraw(acl: AclBinding, admin: AdminClient) -> None:
         done.result(ADMIN_SECONDS_MAX)
 
 
-def _any_right() -> AclBindingFilter:
+def any_right() -> AclBindingFilter:
+    """Matches whatever anybody may or may not do."""
     sorts = (ResourceType.ANY, ResourcePatternType.ANY, AclOperation.ANY, AclPermissionType.ANY)
     nobody: Any = None
     return AclBindingFilter(sorts[0], nobody, sorts[1], nobody, nobody, sorts[2], sorts[3])

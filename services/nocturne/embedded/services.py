@@ -41,15 +41,7 @@ SERVICES = (
 )
 METRICS_PORT_DISTANCE = 100
 # What a service has only if it is given it here; TLS and roles are for ledgers that others reach.
-NOT_INHERITED = (
-    "KAFKA_BOOTSTRAP",
-    "POSTGRES_DSN",
-    "KEY_FILE",
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
-    "TLS_CLIENT_CA_FILE",
-    "ACCESS_FILE",
-)
+NOT_INHERITED = ("KAFKA_", "POSTGRES_", "KEY_FILE", "TLS_", "ACCESS_FILE")
 # As the services' lifecycle defines them (nocturne.runtime.lifecycle).
 FINAL_EXITS = {
     EXIT_SETTINGS: "its settings are wrong",
@@ -80,14 +72,12 @@ def environment(machine: Machine, service: Service) -> dict[str, str]:
     """The settings of one service, on top of the caller's own environment."""
     ports = machine.ports
     settings = {
-        **os.environ,
+        **_inherited(),
         "NOCTURNE_GENESIS_FILE": str(machine.genesis),
         "NOCTURNE_HOME_DIR": str(machine.home.data(service.name)),
         "NOCTURNE_LISTEN": f"{HOST}:{ports[service.name]}",
         "NOCTURNE_METRICS_LISTEN": f"{HOST}:{ports[f'{service.name}-metrics']}",
     }
-    for name in NOT_INHERITED:
-        settings.pop(f"NOCTURNE_{name}", None)
     if service.kafka:
         settings["NOCTURNE_KAFKA_BOOTSTRAP"] = machine.broker.bootstrap
     if service.postgres_role is not None:
@@ -110,7 +100,13 @@ def process(machine: Machine, service: Service) -> Process:
 
 
 def migrations_environment(server: Server) -> dict[str, str]:
-    return {**os.environ, "NOCTURNE_POSTGRES_DSN": server.dsn(postgres.OWNER)}
+    return {**_inherited(), "NOCTURNE_POSTGRES_DSN": server.dsn(postgres.OWNER)}
+
+
+def _inherited() -> dict[str, str]:
+    """The caller's environment without what is for other ledgers, or for one service alone."""
+    others = tuple(f"NOCTURNE_{name}" for name in NOT_INHERITED)
+    return {name: value for name, value in os.environ.items() if not name.startswith(others)}
 
 
 def _grpc(address: str) -> Callable[[], bool]:

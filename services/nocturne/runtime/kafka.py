@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import random
 import threading
@@ -53,6 +54,8 @@ POLL_SECONDS: Final = 0.2
 ADMIN_SECONDS_MAX: Final = 10.0
 REFUSED_SECONDS_MAX: Final = 10.0
 """A user that was just made is known to every broker well before."""
+REFUSALS_APART_SECONDS_MAX: Final = 5.0
+"""Past this the cluster has let in silently: a client connects again every second."""
 DELIVERY_SECONDS_MAX: Final = 30.0
 """An embedded broker is back five seconds after a kill; past this a record is given up."""
 BATCHES_UNDER_WAY_MAX: Final = 4
@@ -200,40 +203,34 @@ class Doorkeeper:
     """Hears whether the cluster lets one client in, and tells it from a cluster that is away.
 
     librdkafka tries for ever, and says in its error callback alone why: whoever waits for a client
-    asks `check` now and then. Until then the password's file is read again at each refusal, so that
-    a password that was changed in both places is taken up. Called from librdkafka's threads.
+    asks `check` now and then. After a refusal the password's file is read again, so that a password
+    that was changed in both places is taken up.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._refused_since: float | None = None
+        self._since = self._last = -math.inf
         self._cause = ""
+        self._password_asked = False
 
-    def heard(self, error: KafkaError, client: Consumer | Producer | AdminClient | None) -> None:
+    def heard(self, error: KafkaError) -> None:
         """What the error callback was told."""
         if error.code() not in _REFUSALS:
             return
         self._cause = error.str()
-        if self._refused_since is None:
-            self._refused_since = time.monotonic()
-        if error.code() == KafkaError._AUTHENTICATION and client is not None:
-            self._give_password(client)
+        now = time.monotonic()
+        if now - self._last > REFUSALS_APART_SECONDS_MAX:
+            self._since = now
+        self._last = now
+        self._password_asked = error.code() == KafkaError._AUTHENTICATION
 
-    def let_in(self) -> None:
-        """The cluster has answered."""
-        self._refused_since = None
-
-    def check(self, seconds: float = REFUSED_SECONDS_MAX) -> None:
-        """`Unavailable` once the cluster has refused for so long without letting in."""
-        since = self._refused_since
-        if since is not None and time.monotonic() - since >= seconds:
-            cluster = self._cluster
-            raise Unavailable(
-                f"Kafka at {cluster.bootstrap} and {cluster.principal} do not accept each other: "
-                f"{self._cause}"
-            )
-
-    def _give_password(self, client: Consumer | Producer | AdminClient) -> None:
+    def give_password(self, client: Consumer | Producer) -> None:
+        """Give a client that was refused the password of this moment. Never from a callback:
+        confluent-kafka 2.16 ends the process when a client is called within its own callbacks.
+        """
+        if not self._password_asked:
+            return
+        self._password_asked = False
         try:
             settings = self._cluster.connection()
         except NocturneError as fault:
@@ -241,6 +238,21 @@ class Doorkeeper:
             return
         if "sasl.password" in settings:
             client.set_sasl_credentials(settings["sasl.username"], settings["sasl.password"])
+
+    def let_in(self) -> None:
+        """The cluster has answered."""
+        self._last = -math.inf
+
+    def check(self, seconds: float = REFUSED_SECONDS_MAX) -> None:
+        """`Unavailable` once the cluster has refused again and again for so long."""
+        now = time.monotonic()
+        lasts = now - self._last <= REFUSALS_APART_SECONDS_MAX
+        if lasts and now - self._since >= seconds:
+            cluster = self._cluster
+            raise Unavailable(
+                f"Kafka at {cluster.bootstrap} and {cluster.principal} do not accept each other: "
+                f"{self._cause}"
+            )
 
 
 _REFUSALS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
@@ -350,7 +362,7 @@ def asked(cluster: Cluster, question: Callable[[AdminClient], Result], what: str
     doorkeeper = Doorkeeper(cluster)
     while True:
         # The client must outlive its answer: one that is let go takes its open requests with it.
-        hear: dict[str, Any] = {"error_cb": lambda error: doorkeeper.heard(error, None)}
+        hear: dict[str, Any] = {"error_cb": doorkeeper.heard}
         admin = AdminClient(admin_config(cluster) | hear)
         try:
             return question(admin)
@@ -502,6 +514,7 @@ class BatchConsumer:
         # `consume` would wait its whole timeout for a full batch: wait for the first record only.
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
+            self._doorkeeper.give_password(self._consumer)
             self._doorkeeper.check()
             return None
         rest = self._consumer.consume(self._batch_records_max - 1, timeout=0)
@@ -523,7 +536,7 @@ class BatchConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         _log_error(error)
-        self._doorkeeper.heard(error, self._consumer)
+        self._doorkeeper.heard(error)
 
     def _note_watermarks(self) -> None:
         for topic, partition in self._next:
@@ -740,10 +753,11 @@ class AckedProducer:
     def _poll(self) -> None:
         while not self._closing.is_set():
             self._producer.poll(POLL_SECONDS)
+            self._doorkeeper.give_password(self._producer)
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("kafka_producer", error=error.str(), fatal=error.fatal())
-        self._doorkeeper.heard(error, self._producer)
+        self._doorkeeper.heard(error)
         if error.fatal():
             self._broken = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -834,7 +848,7 @@ class TransactionalProducer:
 
     def _on_error(self, error: KafkaError) -> None:
         _log_error(error)
-        self._doorkeeper.heard(error, self._producer)
+        self._doorkeeper.heard(error)
 
     def _repeated(self, step: Callable[[], object]) -> None:
         for attempt in range(TRANSACTION_ATTEMPTS_MAX):

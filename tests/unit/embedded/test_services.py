@@ -48,6 +48,16 @@ def test_no_embedded_service_takes_tls_or_an_access_file_from_the_environment(
         assert not {f"NOCTURNE_{name}" for name in names} & settings.keys()
 
 
+def test_how_another_broker_or_database_is_met_is_no_setting_of_this_machines(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KAFKA_SECURITY_PROTOCOL", "KAFKA_PASSWORD_FILE", "POSTGRES_PASSWORD_FILE"):
+        monkeypatch.setenv(f"NOCTURNE_{name}", "elsewhere")
+    given = [services.environment(machine, service) for service in SERVICES]
+    for settings in (*given, services.migrations_environment(machine.server)):
+        assert "elsewhere" not in settings.values()
+
+
 def test_only_the_projection_and_query_are_given_a_password(machine: Machine) -> None:
     given = {
         s.name for s in SERVICES if "NOCTURNE_POSTGRES_DSN" in services.environment(machine, s)

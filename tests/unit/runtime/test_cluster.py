@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError
 from pydantic import ValidationError
 
 from nocturne.core.errors import NocturneError, Unavailable
+from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import Doorkeeper, consumer_config, producer_config
 from nocturne.runtime.postgres import Database, check_dsn
@@ -158,15 +159,31 @@ def test_a_refusal_is_said_once_it_has_lasted_and_names_who_asked(password_file:
     cluster = Cluster("b:1", "sasl_plaintext", user="command", password_file=password_file)
     doorkeeper = Doorkeeper(cluster)
     doorkeeper.check(0)
-    doorkeeper.heard(KafkaError(KafkaError._TRANSPORT, "away"), None)
+    doorkeeper.heard(KafkaError(KafkaError._TRANSPORT, "away"))
     doorkeeper.check(0)
-    doorkeeper.heard(KafkaError(KafkaError._AUTHENTICATION, "invalid credentials"), None)
+    doorkeeper.heard(KafkaError(KafkaError._AUTHENTICATION, "invalid credentials"))
     doorkeeper.check(60)
     with pytest.raises(Unavailable, match=r"b:1 and the user 'command' .*: invalid cred") as fault:
         doorkeeper.check(0)
     assert PASSWORD not in str(fault.value)
     doorkeeper.let_in()
     doorkeeper.check(0)
+
+
+def test_a_refusal_that_did_not_come_again_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is let in and has nothing to read hears nothing more."""
+    now = 100.0
+    monkeypatch.setattr(kafka.time, "monotonic", lambda: now)
+    doorkeeper = Doorkeeper(Cluster("b:1", "ssl"))
+    doorkeeper.check()
+    doorkeeper.heard(KafkaError(KafkaError._SSL, "handshake failed"))
+    now += kafka.REFUSED_SECONDS_MAX
+    doorkeeper.check()
+    for _ in range(int(kafka.REFUSED_SECONDS_MAX) + 1):
+        doorkeeper.heard(KafkaError(KafkaError._SSL, "handshake failed"))
+        now += 1.0
+    with pytest.raises(Unavailable, match="a client without a name do not accept each other"):
+        doorkeeper.check()
 
 
 def test_after_a_refusal_the_client_is_given_the_password_of_the_moment(
@@ -176,10 +193,15 @@ def test_after_a_refusal_the_client_is_given_the_password_of_the_moment(
     client, refused = Client(), KafkaError(KafkaError._AUTHENTICATION, "invalid credentials")
     doorkeeper = Doorkeeper(cluster)
     password_file.write_text("changed")
-    doorkeeper.heard(refused, client)  # type: ignore[arg-type]
+    doorkeeper.give_password(client)  # type: ignore[arg-type]
+    assert client.given == []
+    doorkeeper.heard(refused)
+    doorkeeper.give_password(client)  # type: ignore[arg-type]
+    doorkeeper.give_password(client)  # type: ignore[arg-type]
     assert client.given == [("command", "changed")]
     password_file.unlink()
-    doorkeeper.heard(refused, client)  # type: ignore[arg-type]
+    doorkeeper.heard(refused)
+    doorkeeper.give_password(client)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="kafka-command cannot be read"):
         doorkeeper.check(0)
 
