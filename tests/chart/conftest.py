@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests import helm
+from tests.chart.cases import rendered
 from tests.helm import Object
 
-
-@pytest.fixture(scope="session")
-def trial() -> list[Object]:
-    """The chart as it stands."""
-    return helm.objects(helm.template())
+BUILD_SECONDS_MAX = 1000
 
 
-@pytest.fixture(scope="session")
-def production() -> list[Object]:
-    """The example for production."""
-    return helm.objects(helm.template(helm.CHART / "examples" / "production.yaml"))
+@pytest.fixture(scope="session", autouse=True)
+def _helm() -> None:
+    """Every test here needs Helm; without it each is skipped, with the way to enable it."""
+    helm.program()
 
 
 @pytest.fixture
-def values(tmp_path: Path) -> Path:
-    """Where a test writes values of its own."""
-    return tmp_path / "values.yaml"
+def trial() -> tuple[Object, ...]:
+    """The chart as it stands."""
+    return rendered("trial")
+
+
+@pytest.fixture
+def production() -> tuple[Object, ...]:
+    """The example for production."""
+    return rendered("production")

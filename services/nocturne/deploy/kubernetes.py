@@ -67,7 +67,7 @@ API_PORT_USUAL: Final = 443
 Found = TypeVar("Found")
 
 
-class ClusterSettings(ProcessSettings):
+class CeremonySettings(ProcessSettings):
     """Where the ceremony takes place."""
 
     release: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -78,14 +78,14 @@ class ClusterSettings(ProcessSettings):
     """How long one waits for the others."""
 
 
-class JoinSettings(ClusterSettings, MemberSettings):
+class JoinSettings(CeremonySettings, MemberSettings):
     """`join`."""
 
     home_dir: Path
     genesis_file: Path
 
 
-class ComposeSettings(ClusterSettings, TermsSettings):
+class ComposeSettings(CeremonySettings, TermsSettings):
     """`compose`: exactly one of the two."""
 
     contributions_dir: Path | None = None
@@ -341,7 +341,7 @@ class Patience:
             time.sleep(LOOK_SECONDS * (1 + self._dice.random()))
 
 
-def _api(settings: ClusterSettings) -> ConfigMaps:
+def _api(settings: CeremonySettings) -> ConfigMaps:
     """The API server, whose address every container is given by Kubernetes itself."""
     host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", str(API_PORT_USUAL))
