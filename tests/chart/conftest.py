@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests import helm
 from tests.chart.cases import rendered
+from tests.go_tools import HELM
 from tests.helm import Object
-
-BUILD_SECONDS_MAX = 1000
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _helm() -> None:
     """Every test here needs Helm; without it each is skipped, with the way to enable it."""
-    helm.program()
+    HELM.program()
 
 
 @pytest.fixture
