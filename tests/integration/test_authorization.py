@@ -60,6 +60,7 @@ from nocturne.deploy import topics as job
 from nocturne.deploy.access import Access, Operation, Resource, Right, access
 from nocturne.deploy.topics import Acls
 from nocturne.embedded.kafka import HOST
+from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import (
     BatchConsumer,
@@ -84,8 +85,12 @@ REFUSALS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    # Of a topic that it may not see, a client finds no leader to ask.
+    KafkaError._NOENT,
 }
 SESSION = "orders/1"
+ASKING_SECONDS = 3.0
+"""For questions that are to be refused: they are asked again until then."""
 
 
 def may(user: str, resource: Resource, name: str, operation: Operation) -> bool:
@@ -632,6 +637,7 @@ def test_nobody_else_enters_the_database(place: Secured, stand: Stand) -> None:
 # A wrong password ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_wrong_password_ends_a_service_with_a_sentence_that_names_the_user(
     place: Secured, stand: Stand, tmp_path: Path
 ) -> None:
@@ -651,6 +657,7 @@ def test_a_wrong_password_ends_a_service_with_a_sentence_that_names_the_user(
         assert "another-password" not in one.said()
 
 
+@pytest.mark.long
 def test_a_job_with_a_wrong_password_ends_with_a_sentence(
     place: Secured, stand: Stand, tmp_path: Path
 ) -> None:
@@ -676,6 +683,7 @@ def test_a_job_with_a_wrong_password_ends_with_a_sentence(
 def test_a_password_that_comes_late_lets_the_client_in(
     place: Secured, stand: Stand, tmp_path: Path
 ) -> None:
+    assert EVENTS in writable(place, "signing")
     file = tmp_path / "password"
     file.write_text("another-password")
     cluster = replace(place.cluster("projection"), password_file=file)
@@ -713,8 +721,9 @@ def test_a_password_is_changed_by_the_job(place: Secured, stand: Stand, tmp_path
 
 @pytest.mark.parametrize("listener", ["tls", "mutual"])
 def test_over_tls_a_user_and_a_certificate_are_principals(
-    place: Secured, stand: Stand, listener: str
+    place: Secured, stand: Stand, listener: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kafka, "ADMIN_SECONDS_MAX", ASKING_SECONDS)
     cluster = place.cluster("command", listener)
     assert partition_count(cluster, COMMANDS) == stand.partitions
     assert watermarks(cluster, COMMANDS, 0)[0] == 0
@@ -729,8 +738,9 @@ def refusal(cluster: Cluster) -> str:
 
 
 def test_over_tls_a_broker_or_client_that_is_another_is_refused(
-    place: Secured, stand: Stand
+    place: Secured, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kafka, "ADMIN_SECONDS_MAX", ASKING_SECONDS)
     other = Authority("another authority")
     wrong_ca = other.write(place.folder / "other-ca.crt")
     certificate, key = other.make("command").write(place.folder / "other", "command")
@@ -747,6 +757,7 @@ def test_over_tls_a_broker_or_client_that_is_another_is_refused(
         said = dict(zip(cases, pool.map(refusal, cases.values()), strict=True))
     assert "certificate verify failed" in said["wrong authority"]
     assert "certificate verify failed" in said["wrong name"]
+    assert "certificate required" in said["no client"]
     for case in ("wrong authority", "wrong name", "wrong client", "no client"):
         assert "do not accept each other" in said[case], said
 

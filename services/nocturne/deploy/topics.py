@@ -193,7 +193,8 @@ def wait_for(cluster: Cluster, brokers: int, seconds: float) -> None:
         admin.poll(0)
         doorkeeper.check()
         if time.monotonic() > deadline:
-            raise Unavailable(f"Kafka at {cluster.bootstrap}: {cause} within {seconds:.0f} s")
+            said = "; ".join(filter(None, (cause, doorkeeper.last_words)))
+            raise Unavailable(f"Kafka at {cluster.bootstrap}: {said} within {seconds:.0f} s")
         time.sleep(LOOK_SECONDS)
 
 

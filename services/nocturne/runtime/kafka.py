@@ -212,10 +212,14 @@ class Doorkeeper:
         self._since = self._last = -math.inf
         self._cause = ""
         self._password_asked = False
+        self.last_words = ""
+        """What the client last said of its connections; what it answers is often less."""
 
     def heard(self, error: KafkaError) -> None:
         """What the error callback was told."""
-        if error.code() not in _REFUSALS:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.last_words = error.str()
+        if error.code() not in _REFUSALS and _TLS_ALERT not in error.str():
             return
         self._cause = error.str()
         now = time.monotonic()
@@ -257,6 +261,10 @@ class Doorkeeper:
 
 _REFUSALS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 """A password or a certificate that one side does not accept."""
+_TLS_ALERT: Final = " alert "
+"""In the words for a broker that refuses our certificate: by TLS 1.3 it says so after the
+handshake, and librdkafka takes that for a connection that broke.
+"""
 
 
 # Questions to the cluster ----------------------------------------------------------------------
@@ -371,7 +379,8 @@ def asked(cluster: Cluster, question: Callable[[AdminClient], Result], what: str
             admin.poll(0)
             if time.monotonic() > deadline:
                 doorkeeper.check(0)
-                raise Unavailable(f"Kafka did not tell {what}: {_cause(fault)}") from fault
+                cause = "; ".join(filter(None, (_cause(fault), doorkeeper.last_words)))
+                raise Unavailable(f"Kafka did not tell {what}: {cause}") from fault
             time.sleep(_backoff(attempt))
             attempt += 1
 
