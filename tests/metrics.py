@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -23,6 +26,10 @@ SUFFIXES = {
     "gauge": ("",),
     "histogram": ("_bucket", "_sum", "_count"),
 }
+RUNTIME = Path(__file__).resolve().parents[1] / "services/nocturne/runtime"
+SECURITY = tuple(RUNTIME / name for name in ("security.py", "guard.py", "handshakes.py"))
+SECURED = ("command", "consensus", "signing", "query")
+"""Services whose gRPC can speak TLS and ask who calls."""
 SCRAPED = frozenset({"job", "instance"})
 """Labels that whoever scrapes adds."""
 
@@ -65,8 +72,39 @@ def registries() -> dict[str, CollectorRegistry]:
 
 
 def registered() -> dict[str, list[Metric]]:
-    """The metrics in each of them."""
-    return {name: _metrics(registry) for name, registry in registries().items()}
+    """The metrics of each service, those included that it has only with TLS or an access file."""
+    return {
+        name: sorted(
+            [*_metrics(registry), *secured(name)],
+            key=lambda metric: metric.name,
+        )
+        for name, registry in registries().items()
+    }
+
+
+def secured(service: str) -> list[Metric]:
+    """What a service registers when its settings ask for TLS or an access file: read from the
+    source, for making it takes certificates, and the process's stderr.
+    """
+    if service not in SECURED:
+        return []
+    return [metric for path in SECURITY for metric in _declared(service, path)]
+
+
+def _declared(service: str, path: Path) -> Iterator[Metric]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in SUFFIXES
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "metrics"
+        ):
+            name, text, *labels = [ast.literal_eval(argument) for argument in node.args]
+            kind = node.func.attr
+            suffix = "_total" if kind == "counter" else ""
+            found = tuple(labels[0]) if labels else ()
+            yield Metric(f"nocturne_{service}_{name}{suffix}", kind, found, text)
 
 
 def all_series() -> dict[str, frozenset[str]]:

@@ -42,7 +42,8 @@ SERIES = all_series()
 REASONS = {one.name.lower() for one in Reason}
 VALUES = {
     "component": {service.name.removesuffix("-0") for service in SERVICES},
-    "outcome": {"events", "gap", "undecided", "repeated"} | REASONS,
+    # Of commands; and of files that are read again.
+    "outcome": {"events", "gap", "undecided", "repeated", "taken", "refused"} | REASONS,
     "code": set(code_pb2.Code.keys()),
     "job": {"nocturne"},
 }
