@@ -41,7 +41,7 @@ def running(folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     process = Process(
         name="registry",
-        argv=[str(kafka.java()), *JVM_OPTIONS, "-jar", str(_unpacked() / "quarkus-run.jar")],
+        argv=[str(kafka.java()), *JVM_OPTIONS, "-jar", str(unpacked() / "quarkus-run.jar")],
         environment={
             "PATH": os.environ["PATH"],
             "QUARKUS_HTTP_HOST": "127.0.0.1",
@@ -65,7 +65,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _unpacked() -> Path:
+def unpacked() -> Path:
     """The package's folder in the download cache; the test is skipped where it cannot be had."""
     cache = downloads.cache_folder(os.environ) / f"apicurio-{PACKAGE.sha256[:16]}"
     try:

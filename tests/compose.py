@@ -10,7 +10,7 @@ these rules alone. Whatever has no rule here fails, so that no setting goes unte
     a service's name       a loopback address of its own, where the file gives both a network, so
                            that ports stay what they are; a name without a network is an error
     0.0.0.0, 127.0.0.1     the service's own loopback address
-    volumes                folders, put under a root folder of the service at their targets; the
+    volumes, bind mounts   folders, put under a root folder of the service at their targets; the
                            root folder itself is closed to its user when the file says `read_only`
     user                   the process's user, where this is run by root: it writes what it may
                            write in a container, and reads whatever there is
@@ -42,6 +42,7 @@ from nocturne.embedded.processes import launched
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FILE: Final = ROOT / "docker-compose.yml"
+SECURED: Final = ROOT / "docker-compose.secured.yml"
 REPLICATED: Final = ROOT / "docker-compose.replicated.yml"
 OWN_IMAGE: Final = "nocturne"
 IMAGE_FOLDERS: Final = ("/var/lib/nocturne",)
@@ -85,11 +86,14 @@ FOR_AN_ENGINE: Final = {
 }
 
 
-def normalised(*files: Path, environment: Mapping[str, str] | None = None) -> Values:
-    """The model of these files, later ones laid over earlier ones, as `docker compose` has it."""
+def normalised(*files: Path, instead: Mapping[str, str] | None = None) -> Values:
+    """The model of these files, later ones laid over earlier ones, as `docker compose` has it when
+    no variable is set: compose-go's program interpolates defaults and reads no environment.
+    `instead` says what stands for some of the values that came out of that.
+    """
     done = subprocess.run(
         [str(COMPOSE_GO.program()), "-format", "json", *map(str, files)],
-        env={"PATH": os.environ["PATH"], **(environment or {})},
+        env={"PATH": os.environ["PATH"]},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -97,7 +101,11 @@ def normalised(*files: Path, environment: Mapping[str, str] | None = None) -> Va
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    model: Values = json.loads(done.stdout)
+    text = done.stdout
+    for default, value in (instead or {}).items():
+        assert json.dumps(default)[1:-1] in text, f"nothing has the default {default}"
+        text = text.replace(json.dumps(default)[1:-1], json.dumps(value)[1:-1])
+    model: Values = json.loads(text)
     return model
 
 
@@ -153,8 +161,11 @@ class Service:
         """Targets of volumes, and the volumes."""
         found = {}
         for one in self.asked.get("volumes", ()):
-            assert one["type"] == "volume", f"{self.name}: no rule for a mount of {one['type']}"
-            found[one["target"]] = one["source"]
+            sort, source = one["type"], one["source"]
+            assert sort in ("bind", "volume"), f"{self.name}: no rule for a mount of {sort}"
+            # Of a folder of this machine the whole path, which no volume's name is.
+            assert (sort == "bind") == source.startswith("/"), f"{self.name}: {source}"
+            found[one["target"]] = source
         return found
 
     @property
@@ -318,7 +329,7 @@ class Composition:
         return self.folder / "logs" / f"{name}.log"
 
     def volume(self, name: str) -> Path:
-        """The folder of a volume."""
+        """The folder of a volume; of a mount of this machine's own, that."""
         return self.folder / "volumes" / name
 
     def _wait(self, name: str, condition: str) -> None:
@@ -412,6 +423,7 @@ class Composition:
             self._folder(service, target).chmod(0o1777)
         for target, source in service.folders.items():
             place, volume = self._folder(service, target), self.volume(source)
+            assert volume.is_dir() or not source.startswith("/"), f"{service.name}: no {source}"
             if not volume.exists():
                 volume.mkdir(parents=True)
                 if service.user is not None and target in IMAGE_FOLDERS and os.geteuid() == 0:

@@ -52,7 +52,7 @@ class LocalImages:
 
     def __init__(self, own: Path) -> None:
         """`own` is the folder of programs that stands for our image."""
-        self._own = own
+        self.own = own
         self._recipe = dockerfile.read().final
 
     def program(self, service: Service, argv: Sequence[str], env: Mapping[str, str]) -> Program:
@@ -73,14 +73,14 @@ class LocalImages:
     def check(self, service: Service, argv: Sequence[str]) -> list[str]:
         """The health check, with a program of this machine for the image's."""
         programs = {
-            "python": self._own / "python",
+            "python": self.own / "python",
             "pg_isready": postgres.binaries() / "pg_isready",
         }
         return [str(programs.get(argv[0], argv[0])), *argv[1:]]
 
     def _nocturne(self, service: Service, argv: Sequence[str], env: Mapping[str, str]) -> Program:
         program, *arguments = argv or self._recipe.command_of("CMD")
-        base = {**self._recipe.environment, "PATH": f"{self._own}:{os.environ['PATH']}"}
+        base = {**self._recipe.environment, "PATH": f"{self.own}:{os.environ['PATH']}"}
         scratch = service.scratch[0]
         for name in ("HOME", "TMPDIR"):
             assert base[name] == scratch, f"{service.name}: {base[name]} is not writable"
@@ -88,7 +88,7 @@ class LocalImages:
         defaults = {name: value for name, value in base.items() if name.startswith("NOCTURNE_")}
         assert service.user is not None, f"{service.name} names no user"
         return Program(
-            [str(self._own / program), *arguments],
+            [str(self.own / program), *arguments],
             # What the recipe sets of our own settings is for who runs the image alone.
             {name: value for name, value in base.items() if name not in defaults} | dict(env),
             None if service.user == (0, 0) else service.user,

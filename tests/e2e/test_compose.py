@@ -7,27 +7,32 @@ are never built here.
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import secrets
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.compose import FILE, REPLICATED, Composition, composed, normalised
+from tests.certificates import SERVER, Authority
+from tests.compose import FILE, REPLICATED, ROOT, SECURED, Composition, composed, normalised
 from tests.compose_images import LocalImages, image_environment
 
-from nocturne.client import Client, Committed, SyncClient
+from nocturne.client import Client, Committed, Credentials, SyncClient, TlsRefused
 from nocturne.core.commands import Opening
+from nocturne.core.errors import NocturneError
 from nocturne.core.keys import Ed25519Signer
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
 SERVICES = ("command", "consensus-0", "projection", "query", "signing")
 JOBS = ("secrets", "genesis", "topics", "database", "schemas")
-DEMO_COMMANDS = "300"
 HEALTHY_SECONDS_MAX = 60.0
 
 
@@ -39,7 +44,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> LocalImages:
 @pytest.fixture(scope="module")
 def ledger(images: LocalImages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
     """Everything that `docker compose up` starts, healthy."""
-    model = normalised(FILE, environment={"NOCTURNE_DEMO_COMMANDS": DEMO_COMMANDS})
+    model = normalised(FILE, instead={"--commands=1000": "--commands=300"})
     with composed(model, tmp_path_factory.mktemp("compose"), images, network()) as made:
         made.up()
         made.until_healthy()
@@ -131,17 +136,85 @@ def test_the_store_of_the_profile_answers(ledger: Composition) -> None:
     ledger.until_healthy("store")
 
 
-def submit(ledger: Composition, session: str, number: int) -> Committed:
+def submit(
+    ledger: Composition, session: str, number: int, credentials: Credentials | None = None
+) -> Committed:
     """One event, written and awaited as a user would; services that just came back are retried."""
     command, query = (f"{ledger.services[name].address}:7400" for name in ("command", "query"))
     genesis = (ledger.volume("genesis") / "genesis.avro").read_bytes()
     signer = Ed25519Signer(session.encode().ljust(32, b"."))
     opening = Opening("facts", 1) if number == 1 else None
-    with SyncClient(Client(command, query, genesis=genesis, signer=signer)) as client:
+    made = Client(command, query, genesis=genesis, signer=signer, credentials=credentials)
+    with SyncClient(made) as client:
         draft = client.json("Noted", {"number": number})
         result = client.append(session, [draft], opening=opening)
     assert isinstance(result, Committed), result
     return result
+
+
+def test_with_certificates_and_roles_only_who_is_let_in_comes_in(
+    images: LocalImages, tmp_path: Path
+) -> None:
+    """The overlay with TLS and an access file, and the demonstration through both."""
+    authority, prefix = Authority(), network()
+    numbers = sorted(normalised(FILE)["services"])
+    folder, token = tmp_path / "certificates", secrets.token_urlsafe(32)
+    access = {
+        "principals": [
+            {
+                "name": "demo",
+                "roles": ["submit", "audit"],
+                "tokens": [f"sha256-{sha256(token.encode()).hexdigest()}"],
+            }
+        ]
+    }
+    for name in ("command", "query", "consensus-0"):
+        # In a container the host is the service's name; here it is its address.
+        address = f"{prefix}.{numbers.index(name) + 1}"
+        authority.make(name, name, address, use=SERVER).write(folder / name, "tls")
+        (folder / name / "access.json").write_text(json.dumps(access))
+    authority.write(folder / "demo" / "ca.crt")
+    (folder / "demo" / "demo.token").write_text(token)
+    instead = {str(ROOT / "certificates"): str(folder), "--commands=1000": "--commands=150"}
+    model = normalised(FILE, SECURED, instead=instead)
+    with composed(model, tmp_path / "run", images, prefix) as made:
+        made.up()
+        made.until_healthy()
+        with pytest.raises(TlsRefused):
+            submit(made, "compose/stranger", 1)
+        with pytest.raises(NocturneError, match="token"):
+            submit(made, "compose/stranger", 1, Credentials(ca_file=folder / "demo" / "ca.crt"))
+        assert made.run_job("demo") == 0, made.said("demo")
+        assert "attacks were caught" in made.said("demo")
+
+
+def test_the_command_line_writes_and_reads_as_the_guide_says(
+    ledger: Composition, images: LocalImages, tmp_path: Path
+) -> None:
+    def nocturne(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(images.own / "nocturne"), *arguments],
+            env={
+                "PATH": os.environ["PATH"],
+                "NOCTURNE_HOME": str(tmp_path / "home"),
+                "NOCTURNE_COMMAND_ADDRESS": f"{ledger.services['command'].address}:7400",
+                "NOCTURNE_QUERY_ADDRESS": f"{ledger.services['query'].address}:7400",
+                "NOCTURNE_LEDGER": str(ledger.volume("genesis") / "genesis.avro"),
+            },
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    nocturne("submit", "orders/1", "OrderPlaced", '{"item":"bolts"}')
+    assert "OrderPlaced" in nocturne("events", "orders/1")
+    nocturne("export", "orders/1", "order.jsonl")
+    trusted = str(ledger.volume("genesis") / "genesis.avro")
+    nocturne("verify", "order.jsonl", "--trust", trusted)
 
 
 def test_with_three_brokers_one_may_be_lost(images: LocalImages, tmp_path: Path) -> None:

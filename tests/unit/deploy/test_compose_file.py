@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tests.compose import FILE, REPLICATED, ROOT, Composition, NoImages, normalised
+from tests.compose import FILE, REPLICATED, ROOT, SECURED, Composition, NoImages, normalised
 
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
@@ -89,7 +89,7 @@ def settings_of(service: Values) -> dict[str, str]:
 # Valid ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [FILE, REPLICATED], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [FILE, REPLICATED, SECURED], ids=lambda path: path.name)
 def test_the_file_is_one_by_the_compose_specification(path: Path) -> None:
     # The schema that `check-jsonschema --builtin-schema vendor.compose-spec` takes.
     spec = importlib.util.find_spec("check_jsonschema")
@@ -263,6 +263,20 @@ def test_only_what_shows_the_attacks_of_insiders_has_master_passwords_beside_the
     assert services["demo"]["profiles"] == ["demo"]
 
 
+def test_the_overlay_with_certificates_gives_each_service_a_folder_of_its_own() -> None:
+    overlay = yaml.safe_load(SECURED.read_text())["services"]
+    known = {
+        *(PREFIX + field.upper() for field in CommandSettings.model_fields),
+        *(PREFIX + field.upper() for field in elsewhere.Settings.model_fields),
+    }
+    for name, one in overlay.items():
+        (mounted,) = one["volumes"]
+        assert mounted == f"${{NOCTURNE_CERTIFICATES:-./certificates}}/{name}:/run/secrets/tls:ro"
+        assert set(settings_of(one)) <= known
+        assert all(value.startswith("/run/secrets/tls/") for value in settings_of(one).values())
+    assert {"command", "query", "consensus-0"} < set(overlay), "whatever is published"
+
+
 # Networks ---------------------------------------------------------------------------------------
 
 
@@ -292,7 +306,8 @@ def test_what_is_published_is_published_to_this_machine_alone(services: dict[str
     assert set(published) == {"command", "query", "consensus-0", "grafana"}
     for name, ports in published.items():
         inside = ":3000" if name == "grafana" else ":7400"
-        assert all(one.startswith("127.0.0.1:") and one.endswith(inside) for one in ports)
+        here = ("127.0.0.1:", "${NOCTURNE_PUBLISH:-127.0.0.1}:")
+        assert all(one.startswith(here) and one.endswith(inside) for one in ports)
 
 
 # What is watched --------------------------------------------------------------------------------

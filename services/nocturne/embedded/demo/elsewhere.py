@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nocturne.cli.failures import ExitCode
-from nocturne.client import Client
+from nocturne.client import Client, Credentials
 from nocturne.core.errors import NocturneError
 from nocturne.embedded.demo.findings import Findings
 from nocturne.embedded.demo.scenario import COMMANDS_MIN
@@ -54,6 +54,10 @@ class Settings(ProcessSettings, ClusterSettings, DatabaseSettings):
     command_address: Address
     query_address: Address
     genesis_file: Path
+    ca_file: Path | None = None
+    """Whom it trusts: given, TLS is spoken."""
+    token_file: Path | None = None
+    """A token with the roles submit and audit."""
 
 
 class NotNew(NocturneError):  # noqa: N818
@@ -84,7 +88,12 @@ def main() -> int:
 
 async def _run(screen: Screen, place: Place, options: Options) -> Findings:
     screen.title("Nocturne: a signed event ledger, shown end to end")
-    async with Client(place.command, place.query, genesis=place.genesis_bytes) as client:
+    async with Client(
+        place.command,
+        place.query,
+        genesis=place.genesis_bytes,
+        credentials=place.credentials,
+    ) as client:
         status = await client.status()
     if status.records:
         raise NotNew(
@@ -105,6 +114,7 @@ def _place(settings: Settings) -> Place:
         settings.cluster.connection(),
         settings.database.address(),
         None,
+        Credentials(ca_file=settings.ca_file, token_file=settings.token_file),
     )
 
 

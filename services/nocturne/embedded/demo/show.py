@@ -6,8 +6,8 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -19,8 +19,8 @@ from nocturne.cli import authors
 from nocturne.cli.connection import connect
 from nocturne.cli.failures import ExitCode, as_failure
 from nocturne.cli.importing import Written
-from nocturne.client import Author, Client
-from nocturne.client.transport import channel
+from nocturne.client import Author, Client, Credentials
+from nocturne.client.link import Link
 from nocturne.core.exports import BlockLine, EventsLine, parse_line
 from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import LEDGER_SESSION, LedgerId, format_hash
@@ -87,7 +87,8 @@ class Phases:
 class Place:
     """Where the ledger runs. `kafka` (librdkafka's settings of a connection) and `dsn` may do
     anything: the insiders' attacks are made with them. Without a `home` of its own the departments'
-    keys are nobody's to keep, and no git history is imported.
+    keys are nobody's to keep, and no git history is imported. `credentials` are for command and
+    query, with the roles submit and audit.
     """
 
     command: str
@@ -96,6 +97,7 @@ class Place:
     kafka: Mapping[str, str]
     dsn: str
     home: Home | None
+    credentials: Credentials | None = None
 
 
 async def show(screen: Screen, phases: Phases, place: Place, options: Options) -> Findings:
@@ -108,13 +110,14 @@ async def show(screen: Screen, phases: Phases, place: Place, options: Options) -
             place.command,
             place.query,
             genesis=genesis_bytes,
+            credentials=place.credentials,
             deadline_seconds=DEADLINE_SECONDS,
         ) as client,
-        channel(place.query) as query,
+        _linked(place) as query,
     ):
         stage = Stage(
             client,
-            query_pb2_grpc.QueryServiceStub(query),
+            query,
             people,
             plan,
             genesis_bytes,
@@ -142,6 +145,16 @@ async def show(screen: Screen, phases: Phases, place: Place, options: Options) -
         tuple(verdicts),
         audit,
     )
+
+
+@asynccontextmanager
+async def _linked(place: Place) -> AsyncIterator[Link]:
+    """Query past the SDK, which would verify an export before anybody sees it."""
+    link = Link("query", place.query, query_pb2_grpc.QueryServiceStub, place.credentials)
+    try:
+        yield link
+    finally:
+        await link.close()
 
 
 def write_report(findings: Findings, path: Path) -> None:

@@ -17,6 +17,7 @@ from confluent_kafka import Message, Producer
 
 from nocturne.audit.verify import Verdict, verify_export
 from nocturne.client import Client, Status
+from nocturne.client.link import Link
 from nocturne.client.transport import translated
 from nocturne.core.errors import Unavailable
 from nocturne.core.identifiers import SessionId
@@ -26,7 +27,7 @@ from nocturne.embedded.demo.forgery import ForgedRecord, Forger
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.scenario import Plan
 from nocturne.embedded.demo.tampering import lines_of
-from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
+from nocturne.wire.query.v1 import query_pb2
 
 LOOK_SECONDS: Final = 0.05
 SETTLED_SECONDS_MAX: Final = 20.0
@@ -43,7 +44,7 @@ class Stage:
     """
 
     client: Client
-    query: query_pb2_grpc.QueryServiceAsyncStub
+    query: Link
     people: People
     plan: Plan
     genesis_bytes: bytes
@@ -63,8 +64,11 @@ class Stage:
         """The session's export as the query service gives it; the SDK would verify it first."""
         request = query_pb2.ExportSessionRequest(session_id=session)
         with translated("query"):
-            call = self.query.ExportSession(request, timeout=EXPORT_SECONDS_MAX)
-            return b"".join([piece.lines async for piece in call])
+            async with self.query.stub() as query:
+                call = query.ExportSession(
+                    request, timeout=EXPORT_SECONDS_MAX, metadata=self.query.metadata
+                )
+                return b"".join([piece.lines async for piece in call])
 
     async def head(self, session: SessionId) -> Head:
         """Where a session stands, as the read side shows it."""
