@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +20,14 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from nocturne.core.errors import NocturneError, Unavailable
+from nocturne.deploy import jobs
 from nocturne.deploy.access import Role, access
-from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, run_job
+from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, sayer
 from nocturne.projection.migrate import migrate
 from nocturne.runtime.postgres import Database
 from nocturne.runtime.secrets import Secret
-from nocturne.runtime.settings import DatabaseSettings, ProcessSettings
+from nocturne.runtime.settings import DatabaseSettings, ProcessSettings, read_settings
+from nocturne.runtime.telemetry import configure_logs
 
 CONNECT_SECONDS_MAX: Final = 5
 LOOK_SECONDS: Final = 0.2
@@ -37,8 +39,6 @@ _FINAL: Final = (errors.InvalidPassword, errors.InvalidAuthorizationSpecificatio
 """The server is there, and waiting makes nothing better."""
 
 _MISSING: Final = re.compile(r'database "[^"\n]*" does not exist')
-
-Say = Callable[[str], None]
 
 
 class DatabaseFault(NocturneError):  # noqa: N818
@@ -55,10 +55,13 @@ class Settings(ProcessSettings, DatabaseSettings):
 
 def main() -> int:
     """Run the job with the settings of the environment; its exit code."""
-    return run_job("database", Settings, _run)
+    return jobs.run("database", {"grant": _grant_all}, sys.argv[1:])
 
 
-def _run(settings: Settings, say: Say) -> None:
+def _grant_all() -> str:
+    settings = read_settings(Settings)
+    configure_logs("database", settings.log_level)
+    say = sayer("database")
     roles = access().database.roles
     found = passwords_of(settings.passwords_dir, {role.secret: False for role in roles})
     passwords = {role.name: found[role.secret] for role in roles if role.secret in found}
@@ -71,7 +74,7 @@ def _run(settings: Settings, say: Say) -> None:
             owner.autocommit = True
             for sentence in ensure_roles(owner, passwords):
                 say(sentence)
-            say(f"{len(migrate(owner))} migrations applied, the schema is current")
+            return f"{len(migrate(owner))} migrations applied, the schema is current"
     except psycopg.Error as fault:
         raise DatabaseFault(_cause(fault)) from fault
 

@@ -37,12 +37,14 @@ from pydantic import Field, field_validator
 
 from nocturne.core import topics
 from nocturne.core.errors import NocturneError, Unavailable
+from nocturne.deploy import jobs
 from nocturne.deploy.access import Access, Principal, Resource, access
-from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, run_job
+from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, sayer
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import Doorkeeper, admin_config, asked
 from nocturne.runtime.secrets import Secret
-from nocturne.runtime.settings import ClusterSettings, ProcessSettings, read_founding
+from nocturne.runtime.settings import ClusterSettings, ProcessSettings, read_founding, read_settings
+from nocturne.runtime.telemetry import configure_logs
 
 ADMIN_SECONDS_MAX: Final = 30
 SHOWN_SECONDS_MAX = 15.0
@@ -115,11 +117,14 @@ class Settings(ProcessSettings, ClusterSettings):
 
 def main() -> int:
     """Run the job with the settings of the environment; its exit code."""
-    return run_job("topics", Settings, _run)
+    return jobs.run("topics", {"grant": _grant_all}, sys.argv[1:])
 
 
-def _run(settings: Settings, say: Say) -> None:
+def _grant_all() -> str:
+    settings = read_settings(Settings)
+    configure_logs("topics", settings.log_level)
     cluster, listed = settings.cluster, access()
+    say = sayer("topics")
     partitions = read_founding(settings.genesis_file).genesis.partitions
     wanted = plan(partitions, settings.topic_replicas, settings.topic_min_insync_replicas)
     passwords = passwords_of(
@@ -134,8 +139,9 @@ def _run(settings: Settings, say: Say) -> None:
         users = {one.name: passwords[one.secret] for one in entitled if not one.superuser}
         ensure_users(cluster, users)
         say(f"{len(users)} users have the passwords of {settings.passwords_dir}")
-    if settings.kafka_acls is not Acls.NONE:
-        ensure_rights(cluster, listed, entitled, settings.kafka_acls, say)
+    if settings.kafka_acls is Acls.NONE:
+        return "rights are left to others"
+    return ensure_rights(cluster, listed, entitled, settings.kafka_acls, say)
 
 
 # Topics ----------------------------------------------------------------------------------------
@@ -308,16 +314,15 @@ def ensure_users(cluster: Cluster, passwords: Mapping[str, Secret]) -> None:
 
 def ensure_rights(
     cluster: Cluster, listed: Access, entitled: Iterable[Principal], acls: Acls, say: Say
-) -> None:
+) -> str:
     """Grant what the list has and the cluster lacks, say what the cluster has beyond it, and with
-    `EXACT` withdraw that, where it is a principal's of the list.
+    `EXACT` withdraw that, where it is a principal's of the list. What was granted, in words.
     """
     wanted = {acl for principal in entitled for acl in rights_of(principal)}
     present = asked(cluster, _rights_present, "its rights")
     missing = wanted - present
     if missing:
         asked(cluster, lambda admin: _grant(admin, missing), "that it has granted the rights")
-    say(f"{len(missing)} rights granted, all {len(wanted)} of the list are there")
     ours = {f"User:{one.name}" for one in listed.principals}
     for acl in sorted(present - wanted, key=repr):
         if acl.principal in ours and acls is Acls.EXACT:
@@ -325,6 +330,7 @@ def ensure_rights(
             say(f"withdrawn, beyond the list: {acl_text(acl)}")
         elif acl.principal in ours or reaches(acl, listed):
             say(f"BEYOND THE LIST: {acl_text(acl)}")
+    return f"{len(missing)} rights granted, all {len(wanted)} of the list are there"
 
 
 def rights_of(principal: Principal) -> set[AclBinding]:
