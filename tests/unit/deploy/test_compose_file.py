@@ -400,6 +400,14 @@ def test_everything_waits_for_the_health_or_the_end_of_what_it_needs(
             assert ends == (services[earlier]["healthcheck"].get("disable") is True)
 
 
+def test_the_end_of_every_job_is_waited_for_so_that_up_wait_returns(
+    services: dict[str, Values],
+) -> None:
+    """Compose's --wait takes a container that ended for a failure unless somebody needs its end."""
+    waited_for = {earlier for one in services.values() for earlier in one.get("depends_on", {})}
+    assert {*JOBS} - {"demo"} <= waited_for
+
+
 def test_each_service_writes_into_a_volume_of_its_own(services: dict[str, Values]) -> None:
     for name in SERVICES:
         assert settings_of(services[name])["NOCTURNE_HOME_DIR"] == HOME
