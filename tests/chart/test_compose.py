@@ -13,7 +13,6 @@ from tests.chart.cases import environment, pods
 from tests.helm import Object
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(1000)  # The first test of a run may have to build Helm.
 
 SERVICES: Final = {
     "command": "command",

@@ -19,7 +19,8 @@ from tests.chart.api_server import ApiServer, Refusal, serving
 from tests.helm import Object
 
 from nocturne.core.errors import NocturneError, Unavailable
-from nocturne.core.genesis import decode_genesis
+from nocturne.core.genesis import decode_genesis, ledger_id_of
+from nocturne.core.identifiers import format_hash
 from nocturne.core.keys import Ed25519Signer, prove_possession
 from nocturne.deploy import ceremony, kubernetes
 from nocturne.deploy.config_maps import ConfigMaps, Conflict, Forbidden
@@ -37,14 +38,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.while_waiting: Callable[[], None] = lambda: None
 
     def monotonic(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-        self.while_waiting()
 
 
 class Cluster:
@@ -171,14 +170,11 @@ def test_members_and_job_found_a_ledger_and_no_key_leaves_its_volume(cluster: Cl
     said = cluster.found()
     cluster.check_whole()
     assert said.startswith("the ledger is sha256-")
-    seeds = [
-        path.read_text().split('"seed":')[1][:40] if '"seed":' in path.read_text() else ""
-        for path in cluster.root.glob("*/keys/*.key")
-    ]
-    assert len(seeds) == 3
+    keys = [*cluster.root.glob("*/keys/*.key")]
+    assert len(keys) == 3
     published = repr(cluster.api.config_maps)
-    for path in cluster.root.glob("*/keys/*.key"):
-        seed = path.read_text().split('"')[7]
+    for path in keys:
+        seed = json.loads(path.read_text())["seed"]
         assert len(seed) == 64
         assert seed not in published
 
@@ -198,6 +194,7 @@ def test_the_ceremony_is_the_same_when_everybody_starts_it_again(cluster: Cluste
     assert cluster.genesis == data
 
 
+@pytest.mark.timeout(200)
 def test_processes_that_start_in_any_order_found_one_ledger(cluster: Cluster) -> None:
     dice = random.Random(seed := random.randrange(2**32))
     print("seed", seed)
@@ -224,8 +221,14 @@ def test_processes_that_start_in_any_order_found_one_ledger(cluster: Cluster) ->
     for (step, _), one in zip(started, running, strict=True):
         codes[step].append(one.returncode)
     assert codes["join"] == [0, 0], said
-    # The second job has made another operator's key: it sees that the genesis has not that one.
-    assert sorted(codes["compose"]) == [0, 1], said
+    # The job that was too late either saw the genesis before it had made its own operator's key, or
+    # sees that the genesis has not that one.
+    assert 0 in codes["compose"], said
+    ledger = f"the ledger is {format_hash(ledger_id_of(cluster.genesis))}"
+    for (step, _), one, text in zip(started, running, said, strict=True):
+        if step == "compose":
+            expected = ledger if one.returncode == 0 else "it was made of other contributions"
+            assert expected in text
     genesis = decode_genesis(cluster.genesis)
     for pod, key in (("consensus", genesis.validator_set.keys[0]), ("signing", genesis.authority)):
         found = next(cluster.volume(pod).glob("keys/*.key"))
@@ -236,6 +239,7 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+@pytest.mark.timeout(400)  # Two hundred ceremonies, on a machine that has other things to do.
 def test_a_kill_at_any_step_leaves_nothing_that_the_next_start_does_not_finish(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,12 +309,6 @@ def test_a_volume_that_was_lost_before_the_genesis_is_refused_as_another_key(
         cluster.join("consensus")
     with pytest.raises(NocturneError, match="in vain"):
         cluster.join("signing")
-
-    def lose() -> None:
-        """While it waits for the genesis, the job composes it with the key that is lost."""
-        if not cluster.api.binary(f"{RELEASE}-genesis", "genesis.avro"):
-            cluster.clock.while_waiting = lambda: None
-            cluster.compose()
 
     kept = cluster.api.config_maps[f"{RELEASE}-contribution-validator-0"]["data"]
     shutil.rmtree(cluster.volume("consensus"))

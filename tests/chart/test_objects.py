@@ -36,7 +36,6 @@ from nocturne.signing.service import Settings as SigningSettings
 ROOT = Path(__file__).resolve().parents[2]
 FILES = helm.CHART / "files"
 NAME = "ledger-nocturne"
-pytestmark = pytest.mark.timeout(1000)  # The first test of a run may have to build Helm.
 
 every_case = pytest.mark.parametrize("case", CASES)
 SERVICES = ("command", "consensus", "projection", "query", "signing")

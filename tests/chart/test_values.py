@@ -17,7 +17,6 @@ GUIDE = ROOT / "docs" / "guides" / "helm.md"
 VALUES = helm.CHART / "values.yaml"
 SCHEMA = helm.CHART / "values.schema.json"
 EXAMPLES = helm.CHART / "examples"
-pytestmark = pytest.mark.timeout(1000)  # The first test of a run may have to build Helm.
 
 
 def _described() -> dict[str, tuple[str, Any]]:
