@@ -2,7 +2,7 @@
 
 The broker has a listener for each way in: `clients` (SASL_PLAINTEXT), `tls` (SASL_SSL), `other`
 (the same with a certificate of another name) and `mutual` (SSL with client certificates). Nothing
-is allowed that the list of `nocturne.deploy.access` does not allow; `admin` is the one superuser.
+is allowed that the list of `nocturne.deploy.rights` does not allow; `admin` is the one superuser.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient
 from tests.certificates import Authority
 from tests.machines import free_ports, make_broker, make_server, started
 
-from nocturne.deploy.access import access
+from nocturne.deploy.rights import list_of_rights
 from nocturne.embedded import kafka, postgres
 from nocturne.embedded.kafka import HOST, Broker
 from nocturne.embedded.postgres import Server
@@ -89,7 +89,7 @@ class Secured:
 
     def dsn(self, role: str) -> str:
         """The database's address, without a password."""
-        return f"postgresql://{role}@{HOST}:{self.server.port}/{access().database.name}"
+        return f"postgresql://{role}@{HOST}:{self.server.port}/{list_of_rights().database.name}"
 
 
 @contextlib.contextmanager
@@ -101,7 +101,7 @@ def secured(folder: Path) -> Iterator[Secured]:
     authority.write(made.ca_file)
     _make_passwords(made)
     _prepare_broker(made)
-    admin = made.cluster(access().superuser.name)
+    admin = made.cluster(list_of_rights().superuser.name)
     process = replace(kafka_process(made.broker), healthy=lambda: _answers(admin))
     with (
         started(process, folder / "kafka.log"),
@@ -112,8 +112,10 @@ def secured(folder: Path) -> Iterator[Secured]:
 
 def _make_passwords(made: Secured) -> None:
     made.passwords.mkdir()
-    database = access().database
-    names = [one.secret for one in access().principals] + [role.secret for role in database.roles]
+    database = list_of_rights().database
+    names = [one.secret for one in list_of_rights().principals] + [
+        role.secret for role in database.roles
+    ]
     for name in (*names, database.owner_secret, f"kafka-{STRANGER}"):
         (made.passwords / name).write_text(secrets.token_urlsafe(16) + "\n")
 
@@ -127,7 +129,7 @@ def _prepare_broker(made: Secured) -> None:
     broker.folder.mkdir(parents=True)
     broker.settings_file.write_text(kafka.settings(broker) + _security(made))
     (broker.folder / "log4j2.properties").write_text(kafka.LOGGING)
-    superuser = access().superuser
+    superuser = list_of_rights().superuser
     password = (made.passwords / superuser.secret).read_text().strip()
     user = f"SCRAM-SHA-512=[name={superuser.name},password={password}]"
     arguments = ("format", "-t", kafka.CLUSTER_ID, "-c", str(broker.settings_file))
@@ -144,7 +146,7 @@ def _prepare_broker(made: Secured) -> None:
 
 def _security(made: Secured) -> str:
     """Settings that follow the usual ones: of two of one name the last counts."""
-    superuser = access().superuser
+    superuser = list_of_rights().superuser
     password = (made.passwords / superuser.secret).read_text().strip()
     login = f'required username="{superuser.name}" password="{password}"'
     security = "org.apache.kafka.common.security"
@@ -209,8 +211,8 @@ def _answers(cluster: Cluster) -> bool:
 
 def _prepared_server(made: Secured) -> Process:
     postgres.prepare(made.server)
-    owner = made.server.passwords / access().database.owner
-    (made.passwords / access().database.owner_secret).write_text(owner.read_text())
+    owner = made.server.passwords / list_of_rights().database.owner
+    (made.passwords / list_of_rights().database.owner_secret).write_text(owner.read_text())
     return postgres_process(made.server)
 
 

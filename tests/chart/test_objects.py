@@ -26,7 +26,7 @@ from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.core import topics as topic_names
 from nocturne.deploy import database, kubernetes, topics
-from nocturne.deploy.access import Resource, access
+from nocturne.deploy.rights import Resource, list_of_rights
 from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query.service import Settings as QuerySettings
 from nocturne.runtime import lifecycle
@@ -91,7 +91,7 @@ def test_the_chart_is_of_the_packages_version() -> None:
 @pytest.mark.parametrize(
     "copy, source",
     [
-        ("access.json", "services/nocturne/deploy/access.json"),
+        ("rights.json", "services/nocturne/deploy/rights.json"),
         ("alerts.yml", "grafana/prometheus/alerts.yml"),
     ],
 )
@@ -293,7 +293,7 @@ def _edges(objects: tuple[Object, ...], destination: str) -> set[str]:
 
 
 def test_who_reaches_kafka_and_postgres_is_who_has_rights_there(trial: tuple[Object, ...]) -> None:
-    listed = access()
+    listed = list_of_rights()
     services = {one.name for one in listed.principals if not one.superuser and not one.optional}
     assert _edges(trial, f"{NAME}-kafka") == services | {"topics"}
     roles = {role.service for role in listed.database.roles}
@@ -350,7 +350,7 @@ def test_kafkas_users_have_the_rights_of_the_list_and_no_others(
     production: tuple[Object, ...],
 ) -> None:
     users = {one["metadata"]["name"]: one["spec"] for one in of_kind(production, "KafkaUser")}
-    listed = access()
+    listed = list_of_rights()
     assert users.keys() == {f"{NAME}-{one.name}" for one in listed.principals}
     kinds = {
         Resource.TOPIC: "topic",
@@ -393,7 +393,7 @@ def test_kafkas_users_have_the_rights_of_the_list_and_no_others(
 
 def test_postgres_has_the_roles_of_the_list_and_no_superuser(trial: tuple[Object, ...]) -> None:
     (cluster,) = of_kind(trial, "Cluster")
-    listed = access().database
+    listed = list_of_rights().database
     spec = cluster["spec"]
     assert spec["enableSuperuserAccess"] is False
     assert spec["bootstrap"]["initdb"]["database"] == listed.name

@@ -63,8 +63,7 @@ from nocturne.core.encoding import Codec, u32
 from nocturne.core.errors import Halt, Malformed, NocturneError
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
-from nocturne.deploy import access as deployed_access
-from nocturne.deploy import config_maps, contributions
+from nocturne.deploy import config_maps, contributions, rights
 from nocturne.deploy import secrets as deployed_secrets
 from nocturne.deploy.contributions import Contribution, Role
 from nocturne.embedded import downloads, ports, status
@@ -660,10 +659,10 @@ _files = (
         (NocturneError,),
     ),
     Parser(
-        "deploy.access.parse_access",
-        deployed_access.parse_access,
-        text(resources.files("nocturne.deploy").joinpath(deployed_access.FILE).read_text()),
-        bytes_max=deployed_access.FILE_BYTES_MAX,
+        "deploy.rights.parse_rights",
+        rights.parse_rights,
+        text(resources.files("nocturne.deploy").joinpath(rights.FILE).read_text()),
+        bytes_max=rights.FILE_BYTES_MAX,
     ),
     Parser(
         "deploy.secrets.parse_request",

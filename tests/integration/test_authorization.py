@@ -57,7 +57,7 @@ from nocturne.core.errors import Unavailable
 from nocturne.core.events import decode_event
 from nocturne.core.topics import COMMANDS, EVENTS, TOPICS, unframe
 from nocturne.deploy import topics as job
-from nocturne.deploy.access import Access, Operation, Resource, Right, access
+from nocturne.deploy.rights import Operation, Resource, Right, Rights, list_of_rights
 from nocturne.deploy.topics import Acls
 from nocturne.embedded.kafka import HOST
 from nocturne.runtime import kafka
@@ -76,7 +76,7 @@ from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-LIST: Access = access()
+LIST: Rights = list_of_rights()
 ORDINARY = [one.name for one in LIST.principals if not one.superuser]
 """Whom the broker asks for every right."""
 EVERYBODY = [*ORDINARY, STRANGER]

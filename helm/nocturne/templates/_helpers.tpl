@@ -361,7 +361,7 @@ readinessProbe:
 
 {{/* The database role of a service, or of the owner, by the one list. */}}
 {{- define "nocturne.postgres.role" -}}
-{{- $postgres := (.root.Files.Get "files/access.json" | fromJson).postgres -}}
+{{- $postgres := (.root.Files.Get "files/rights.json" | fromJson).postgres -}}
 {{- if eq .role "owner" -}}
 {{ $postgres.owner }}
 {{- else -}}
@@ -375,7 +375,7 @@ readinessProbe:
 {{/* Without the password, which is read from its file at every connect. */}}
 {{- define "nocturne.postgres.dsn" -}}
 {{- $root := .root -}}
-postgresql://{{ include "nocturne.postgres.role" . }}@{{ include "nocturne.postgres.host" $root }}:{{ include "nocturne.postgres.port" $root }}/{{ ($root.Files.Get "files/access.json" | fromJson).postgres.database }}?sslmode={{ if eq $root.Values.postgres.mode "cloudnativepg" }}verify-full{{ else }}{{ $root.Values.postgres.existing.sslMode }}{{ end }}
+postgresql://{{ include "nocturne.postgres.role" . }}@{{ include "nocturne.postgres.host" $root }}:{{ include "nocturne.postgres.port" $root }}/{{ ($root.Files.Get "files/rights.json" | fromJson).postgres.database }}?sslmode={{ if eq $root.Values.postgres.mode "cloudnativepg" }}verify-full{{ else }}{{ $root.Values.postgres.existing.sslMode }}{{ end }}
 {{- if include "nocturne.postgres.ca" $root }}&sslrootcert=/run/secrets/postgres-ca/ca.crt{{ end }}
 {{- end -}}
 

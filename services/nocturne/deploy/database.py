@@ -1,6 +1,6 @@
 """Make the database, its roles and its schema: `python -m nocturne.deploy.database`.
 
-Runs as the schema's owner of `access.json`, once or as often as one likes: what is so already is
+Runs as the schema's owner of `rights.json`, once or as often as one likes: what is so already is
 left alone. Where somebody else has made the database and the roles, the owner needs no right to
 make any. Settings: docs/guides/settings.md. Exit codes: 0 all is as it should be, 1 it is not, or
 PostgreSQL is away, 2 settings.
@@ -21,8 +21,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.deploy import jobs
-from nocturne.deploy.access import Role, access
 from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, sayer
+from nocturne.deploy.rights import Role, list_of_rights
 from nocturne.projection.migrate import migrate
 from nocturne.runtime.postgres import Database
 from nocturne.runtime.secrets import Secret
@@ -62,7 +62,7 @@ def _grant_all() -> str:
     settings = read_settings(Settings)
     configure_logs("database", settings.log_level)
     say = sayer("database")
-    roles = access().database.roles
+    roles = list_of_rights().database.roles
     found = passwords_of(settings.passwords_dir, {role.secret: False for role in roles})
     passwords = {role.name: found[role.secret] for role in roles if role.secret in found}
     try:
@@ -107,7 +107,7 @@ def ensure_roles(owner: psycopg.Connection, passwords: Mapping[str, Secret]) -> 
     missing, or is more than a service's role is.
     """
     said = []
-    for role in access().database.roles:
+    for role in list_of_rights().database.roles:
         known = _role_of(owner, role)
         if role.name in passwords:
             _give_password(owner, role, passwords[role.name], made=known is None)
@@ -158,7 +158,7 @@ def _shut(owner: psycopg.Connection) -> None:
     """Only the owner and the services' roles enter the database, and make nothing in it."""
     database = sql.Identifier(owner.info.dbname)
     owner.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-    for role in access().database.roles:
+    for role in list_of_rights().database.roles:
         owner.execute(
             sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
                 database, sql.Identifier(role.name)

@@ -1,6 +1,6 @@
 """Make the ledger's topics, Kafka's users and their rights: `python -m nocturne.deploy.topics`.
 
-Runs as the superuser of `access.json`, once or as often as one likes: what is so already is left
+Runs as the superuser of `rights.json`, once or as often as one likes: what is so already is left
 alone, and nothing that is there is changed or removed unless it is asked for. A topic of another
 ledger, or one that keeps less than a ledger needs, is refused. Settings: docs/guides/settings.md.
 Exit codes: 0 all is as it should be, 1 it is not, or Kafka is away, 2 settings.
@@ -38,8 +38,8 @@ from pydantic import Field, field_validator
 from nocturne.core import topics
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.deploy import jobs
-from nocturne.deploy.access import Access, Principal, Resource, access
 from nocturne.deploy.granting import WAIT_SECONDS, WaitSeconds, passwords_of, sayer
+from nocturne.deploy.rights import Principal, Resource, Rights, list_of_rights
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import Doorkeeper, admin_config, asked
 from nocturne.runtime.secrets import Secret
@@ -123,7 +123,7 @@ def main() -> int:
 def _grant_all() -> str:
     settings = read_settings(Settings)
     configure_logs("topics", settings.log_level)
-    cluster, listed = settings.cluster, access()
+    cluster, listed = settings.cluster, list_of_rights()
     say = sayer("topics")
     partitions = read_founding(settings.genesis_file).genesis.partitions
     wanted = plan(partitions, settings.topic_replicas, settings.topic_min_insync_replicas)
@@ -313,7 +313,7 @@ def ensure_users(cluster: Cluster, passwords: Mapping[str, Secret]) -> None:
 
 
 def ensure_rights(
-    cluster: Cluster, listed: Access, entitled: Iterable[Principal], acls: Acls, say: Say
+    cluster: Cluster, listed: Rights, entitled: Iterable[Principal], acls: Acls, say: Say
 ) -> str:
     """Grant what the list has and the cluster lacks, say what the cluster has beyond it, and with
     `EXACT` withdraw that, where it is a principal's of the list. What was granted, in words.
@@ -350,7 +350,7 @@ def rights_of(principal: Principal) -> set[AclBinding]:
     }
 
 
-def reaches(acl: AclBinding, listed: Access) -> bool:
+def reaches(acl: AclBinding, listed: Rights) -> bool:
     """Whether a right that is nobody's of the list lets its holder do something with the ledger's
     topics, groups or transactional ids, or with the cluster.
     """

@@ -18,7 +18,7 @@ from nocturne.embedded.processes import launched
 from nocturne.runtime.secrets import read_secret
 
 HOST = "127.0.0.1"
-# The names of access.json.
+# The names of rights.json.
 DATABASE = "nocturne"
 OWNER = "nocturne_owner"
 PROJECTION = "nocturne_projection"

@@ -2,7 +2,7 @@
 
 `python -m nocturne.projection.migrate` runs with the owner's address in NOCTURNE_POSTGRES_DSN.
 Every file's SHA-256 is kept: a file that was changed after it was applied is refused, and so is a
-database that a newer version has migrated. It also grants the services' roles what `access.json`
+database that a newer version has migrated. It also grants the services' roles what `rights.json`
 says. The same files make a schema of another name, for a rebuild.
 """
 
@@ -21,7 +21,7 @@ from psycopg import sql
 from pydantic import ValidationError
 
 from nocturne.core.errors import NocturneError
-from nocturne.deploy.access import access
+from nocturne.deploy.rights import list_of_rights
 from nocturne.runtime.settings import PREFIX, DatabaseSettings, ProcessSettings, read_settings
 
 SCHEMA: Final = "nocturne_v1"
@@ -198,7 +198,7 @@ def _ensure_ledger_of_migrations(owner: psycopg.Connection, schema: str) -> None
 
 
 def grant(owner: psycopg.Connection, name: str) -> None:
-    """Give the services' roles in the schema of this name what `access.json` says, and nobody
+    """Give the services' roles in the schema of this name what `rights.json` says, and nobody
     anything else. A role that is not there is made, without a login.
     """
     schema = sql.Identifier(name)
@@ -209,7 +209,7 @@ def grant(owner: psycopg.Connection, name: str) -> None:
             "SELECT tablename FROM pg_tables WHERE schemaname = %s", (name,)
         ).fetchall()
     ]
-    for role in access().database.roles:
+    for role in list_of_rights().database.roles:
         grantee = sql.Identifier(role.name)
         found = owner.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.name,)).fetchone()
         if found is None:

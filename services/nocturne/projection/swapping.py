@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from nocturne.core.errors import NocturneError
-from nocturne.deploy.access import access
+from nocturne.deploy.rights import list_of_rights
 from nocturne.projection.comparing import Comparison, Phase, TableDifference, compare
 from nocturne.projection.migrate import (
     MIGRATIONS_LOCK,
@@ -210,7 +210,7 @@ class Exchange:
         _make_progress_new(connection)
         grant(connection, REBUILT)
         if self.exists():
-            for role in access().database.roles:
+            for role in list_of_rights().database.roles:
                 connection.execute(f"REVOKE ALL ON SCHEMA {SCHEMA} FROM {role.name}".encode())
             _rename(connection, SCHEMA, OLD if kept is None else kept)
         _rename(connection, REBUILT, SCHEMA)

@@ -16,7 +16,7 @@ from tests.compose import FILE, REPLICATED, ROOT, SECURED, Composition, NoImages
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.deploy import database, genesis, secrets, topics
-from nocturne.deploy.access import access
+from nocturne.deploy.rights import list_of_rights
 from nocturne.deploy.secrets import OWN, parse_request
 from nocturne.embedded.demo import elsewhere
 from nocturne.embedded.services import SERVICES as EMBEDDED
@@ -195,7 +195,7 @@ def test_a_process_is_handed_the_secrets_that_its_settings_name_and_no_more(
 def test_the_jobs_that_make_users_and_roles_have_the_passwords_of_the_list(
     services: dict[str, Values],
 ) -> None:
-    given, listed = handed_over(services), access()
+    given, listed = handed_over(services), list_of_rights()
     users = {one.secret for one in listed.principals if not one.optional}
     assert given["secrets-topics"] == users
     roles = {role.secret for role in listed.database.roles}
@@ -205,7 +205,7 @@ def test_the_jobs_that_make_users_and_roles_have_the_passwords_of_the_list(
 def test_each_service_is_the_principal_and_the_role_of_its_name(
     services: dict[str, Values],
 ) -> None:
-    listed = access()
+    listed = list_of_rights()
     principals = {one.name: one for one in listed.principals}
     for name in SERVICES:
         settings, word = settings_of(services[name]), name.removesuffix("-0")
@@ -255,7 +255,7 @@ def test_no_password_is_in_an_environment_or_in_an_address(services: dict[str, V
 def test_only_what_shows_the_attacks_of_insiders_has_master_passwords_beside_the_jobs(
     services: dict[str, Values],
 ) -> None:
-    masters = {"kafka-admin", access().database.owner_secret}
+    masters = {"kafka-admin", list_of_rights().database.owner_secret}
     holders = {name for name, given in handed_over(services).items() if given & masters}
     assert holders == {
         f"secrets-{one}" for one in ("kafka", "postgres", *("topics", "database"), "demo")
@@ -443,7 +443,7 @@ def test_kafka_asks_who_comes_and_grants_nothing_that_is_not_listed(
     assert "PLAINTEXT:PLAINTEXT" not in broker["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"]
     assert broker["KAFKA_AUTHORIZER_CLASS_NAME"].endswith(".StandardAuthorizer")
     assert broker["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
-    superusers = {one.name for one in access().principals if one.superuser}
+    superusers = {one.name for one in list_of_rights().principals if one.superuser}
     listed = set(broker["KAFKA_SUPER_USERS"].replace("User:", "").split(";"))
     assert listed == superusers | {"broker"}
     assert broker["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from nocturne.core import topics as names
 from nocturne.deploy import topics
-from nocturne.deploy.access import access
+from nocturne.deploy.rights import list_of_rights
 from nocturne.deploy.topics import Topic, acl_text, plan, reaches, rights_of
 from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
@@ -170,8 +170,8 @@ def _acl(principal: str, sort: str, name: str, operation: str, **more: Any) -> A
 
 
 def test_a_principals_rights_are_those_of_the_list_and_a_superuser_needs_none() -> None:
-    assert rights_of(access().superuser) == set()
-    assert rights_of(access().principal("signing")) == {
+    assert rights_of(list_of_rights().superuser) == set()
+    assert rights_of(list_of_rights().principal("signing")) == {
         _acl("User:signing", "TOPIC", names.BLOCKS, "READ"),
         _acl("User:signing", "TOPIC", names.SEALS, "WRITE"),
         _acl("User:signing", "TOPIC", names.EVENTS, "WRITE"),
@@ -186,7 +186,7 @@ def test_a_principals_rights_are_those_of_the_list_and_a_superuser_needs_none() 
         "READ",
         pattern=ResourcePatternType.PREFIXED,
     )
-    assert group in rights_of(access().principal("consumer"))
+    assert group in rights_of(list_of_rights().principal("consumer"))
 
 
 PREFIXED = ResourcePatternType.PREFIXED
@@ -210,7 +210,7 @@ PREFIXED = ResourcePatternType.PREFIXED
     ],
 )
 def test_a_strangers_right_that_reaches_the_ledger_is_known(acl: AclBinding, found: bool) -> None:
-    assert reaches(acl, access()) is found
+    assert reaches(acl, list_of_rights()) is found
 
 
 def test_a_right_is_said_in_words() -> None:

@@ -16,14 +16,14 @@ from nocturne.command import service as command
 from nocturne.consensus import service as consensus
 from nocturne.core.errors import Malformed
 from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, RECEIPTS, SEALS, TOPICS
-from nocturne.deploy.access import (
+from nocturne.deploy.rights import (
     CLUSTER_NAME,
     FILE_BYTES_MAX,
     Operation,
     Resource,
     Right,
-    access,
-    parse_access,
+    list_of_rights,
+    parse_rights,
 )
 from nocturne.embedded import postgres
 from nocturne.embedded.services import SERVICES
@@ -31,9 +31,9 @@ from nocturne.projection import reading as projection
 from nocturne.projection.migrate import SCHEMA
 from nocturne.signing import service as signing
 
-DATA = resources.files("nocturne.deploy").joinpath("access.json").read_bytes()
+DATA = resources.files("nocturne.deploy").joinpath("rights.json").read_bytes()
 SPEC = Path(__file__).resolve().parents[3] / "docs" / "spec" / "topics.md"
-BEGIN = "<!-- access: made by tests/unit/deploy/test_access.py -->"
+BEGIN = "<!-- rights: made by tests/unit/deploy/test_rights.py -->"
 END = "<!-- end -->"
 CHANGING = (
     Operation.CREATE,
@@ -42,7 +42,7 @@ CHANGING = (
     Operation.ALTER_CONFIGS,
     Operation.CLUSTER_ACTION,
 )
-ORDINARY = [one for one in access().principals if not one.superuser]
+ORDINARY = [one for one in list_of_rights().principals if not one.superuser]
 
 
 def may(operation: Operation, topic: str) -> set[str]:
@@ -73,26 +73,26 @@ def test_every_topic_has_exactly_the_readers_that_the_architecture_names() -> No
 
 
 def test_query_has_no_kafka_principal() -> None:
-    assert "query" not in {one.name for one in access().principals}
+    assert "query" not in {one.name for one in list_of_rights().principals}
 
 
 def test_each_service_with_kafka_has_a_principal_and_each_with_a_database_a_role() -> None:
     needed = {service.module.rpartition(".")[2] for service in SERVICES if service.kafka}
-    assert {one.name for one in access().principals} == needed | {"admin", "consumer"}
-    assert [one.name for one in access().principals if one.optional] == ["consumer"]
+    assert {one.name for one in list_of_rights().principals} == needed | {"admin", "consumer"}
+    assert [one.name for one in list_of_rights().principals if one.optional] == ["consumer"]
     roles = {
         service.module.rpartition(".")[2]: service.postgres_role
         for service in SERVICES
         if service.postgres_role is not None
     }
-    assert {role.service: role.name for role in access().database.roles} == roles
-    database = access().database
+    assert {role.service: role.name for role in list_of_rights().database.roles} == roles
+    database = list_of_rights().database
     assert (database.name, database.owner) == (postgres.DATABASE, postgres.OWNER)
     assert database.schema == SCHEMA
 
 
 def test_nobody_but_the_admin_may_create_delete_or_alter() -> None:
-    assert access().superuser.name == "admin"
+    assert list_of_rights().superuser.name == "admin"
     for principal in ORDINARY:
         for grant in principal.grants:
             assert not set(CHANGING) & set(grant.operations), (principal.name, grant)
@@ -120,7 +120,11 @@ def test_no_group_is_shared_and_no_service_may_take_part_in_one() -> None:
     for name, grant in groups:
         others = {other for other, _ in groups if other != name}
         for other in others:
-            found = access().principal(other).may(Resource.GROUP, grant.name, Operation.DESCRIBE)
+            found = (
+                list_of_rights()
+                .principal(other)
+                .may(Resource.GROUP, grant.name, Operation.DESCRIBE)
+            )
             assert not found, (name, other)
         assert grant.operations == (
             (Operation.READ,) if name == "consumer" else (Operation.DESCRIBE,)
@@ -143,7 +147,7 @@ def test_the_groups_are_those_that_the_services_use() -> None:
 
 
 def test_only_the_projection_writes_the_read_model_and_not_what_was_migrated() -> None:
-    database = access().database
+    database = list_of_rights().database
     assert database.role_of("projection").rights_in("events") == tuple(sorted(Right))
     assert database.role_of("projection").rights_in("migrations") == (Right.SELECT,)
     assert not database.role_of("projection").read_only
@@ -153,20 +157,23 @@ def test_only_the_projection_writes_the_read_model_and_not_what_was_migrated() -
 
 
 def test_secrets_are_named_by_what_they_open() -> None:
-    assert access().principal("command").secret == "kafka-command"
-    assert access().database.role_of("query").secret == "postgres-query"
-    assert access().database.owner_secret == "postgres-owner"
+    assert list_of_rights().principal("command").secret == "kafka-command"
+    assert list_of_rights().database.role_of("query").secret == "postgres-query"
+    assert list_of_rights().database.owner_secret == "postgres-owner"
 
 
 def test_a_grant_covers_its_resource_its_name_and_what_its_operations_imply() -> None:
-    command, consumer = access().principal("command"), access().principal("consumer")
+    command, consumer = (
+        list_of_rights().principal("command"),
+        list_of_rights().principal("consumer"),
+    )
     assert command.may(Resource.TOPIC, COMMANDS, Operation.DESCRIBE)
     assert not command.may(Resource.TOPIC, COMMANDS, Operation.READ)
     assert not command.may(Resource.TOPIC, f"{COMMANDS}.more", Operation.WRITE)
     assert not command.may(Resource.GROUP, COMMANDS, Operation.WRITE)
     assert consumer.may(Resource.GROUP, "nocturne-consumer-7", Operation.READ)
     assert not consumer.may(Resource.GROUP, "another-consumer", Operation.READ)
-    assert access().superuser.may(Resource.CLUSTER, CLUSTER_NAME, Operation.ALTER)
+    assert list_of_rights().superuser.may(Resource.CLUSTER, CLUSTER_NAME, Operation.ALTER)
 
 
 def told(grants: Iterable[tuple[str, Iterable[str]]]) -> str:
@@ -176,7 +183,7 @@ def told(grants: Iterable[tuple[str, Iterable[str]]]) -> str:
 def table() -> str:
     """The list as the spec shows it."""
     lines = ["| principal | topics | groups | transactional ids |", "|---|---|---|---|"]
-    for one in access().principals:
+    for one in list_of_rights().principals:
         of = {
             sort: told(
                 (grant.name + "…" * grant.prefixed, grant.operations)
@@ -188,8 +195,8 @@ def table() -> str:
         cells = list(of.values()) if not one.superuser else ["everything: `super.users`", "", ""]
         lines.append(f"| `{one.name}`: {one.purpose} | {' | '.join(cells)} |")
     lines += ["", "| role | tables | but | its sessions |", "|---|---|---|---|"]
-    lines.append(f"| `{access().database.owner}` | owns them | | |")
-    for role in access().database.roles:
+    lines.append(f"| `{list_of_rights().database.owner}` | owns them | | |")
+    for role in list_of_rights().database.roles:
         sessions = "read only" if role.read_only else ""
         rights = " ".join(role.rights)
         lines.append(f"| `{role.name}` | {rights} | {told(role.other)} | {sessions} |")
@@ -241,16 +248,16 @@ def changed(change: Change) -> bytes:
 )
 def test_a_list_of_another_form_is_refused(change: Change, says: str) -> None:
     with pytest.raises(Malformed, match=re.escape(says)):
-        parse_access(changed(change))
+        parse_rights(changed(change))
 
 
 def test_a_list_that_is_too_long_is_refused_before_it_is_read() -> None:
     with pytest.raises(Malformed, match=f"at most {FILE_BYTES_MAX} bytes"):
-        parse_access(DATA + b" " * FILE_BYTES_MAX)
+        parse_rights(DATA + b" " * FILE_BYTES_MAX)
 
 
 def test_a_cluster_operation_is_one_grant_on_the_cluster() -> None:
     data = changed(lambda t: t["kafka"][1].update(cluster=["DESCRIBE"]))
-    command = parse_access(data).principal("command")
+    command = parse_rights(data).principal("command")
     assert command.may(Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE)
     assert not command.may(Resource.CLUSTER, CLUSTER_NAME, Operation.ALTER)

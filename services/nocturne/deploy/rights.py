@@ -1,4 +1,4 @@
-"""Who may do what: the one list of Kafka's principals and Postgres' roles, `access.json`.
+"""Who may do what: the one list of Kafka's principals and Postgres' roles, `rights.json`.
 
 Rules: docs/spec/topics.md §6. Whatever grants a right or tries one reads it here: the jobs that
 make users and roles, the deployments' files, the tests. Pure but for reading the packaged file.
@@ -23,7 +23,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.json_fields import Fields
 from nocturne.core.strict_json import parse_json
 
-FILE: Final = "access.json"
+FILE: Final = "rights.json"
 FORMAT: Final = 1
 FILE_BYTES_MAX: Final = 64 * 1024
 DEPTH_MAX: Final = 8
@@ -161,7 +161,7 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Rights:
     """The whole list."""
 
     principals: tuple[Principal, ...]
@@ -178,24 +178,24 @@ class Access:
 
 
 @cache
-def access() -> Access:
+def list_of_rights() -> Rights:
     """The list of this version."""
-    return parse_access(resources.files("nocturne.deploy").joinpath(FILE).read_bytes())
+    return parse_rights(resources.files("nocturne.deploy").joinpath(FILE).read_bytes())
 
 
-def parse_access(data: bytes) -> Access:
+def parse_rights(data: bytes) -> Rights:
     """The list in `data`. `Malformed` on whatever is not said above, and on a name that stands
     twice; there is exactly one superuser.
     """
-    fields = Fields.of(parse_json(data, FILE_BYTES_MAX, DEPTH_MAX), "access")
+    fields = Fields.of(parse_json(data, FILE_BYTES_MAX, DEPTH_MAX), "rights")
     fields.only("format", "kafka", "postgres")
     if fields.natural("format") != FORMAT:
-        raise Malformed(f"access.format: expected {FORMAT}, got {fields.natural('format')}")
+        raise Malformed(f"rights.format: expected {FORMAT}, got {fields.natural('format')}")
     principals = tuple(map(_principal, fields.objects("kafka", PRINCIPALS_MAX)))
-    _each_once("access.kafka", [one.name for one in principals])
+    _each_once("rights.kafka", [one.name for one in principals])
     if sum(one.superuser for one in principals) != 1:
-        raise Malformed("access.kafka: expected exactly one superuser")
-    return Access(principals, _database(fields.object("postgres")))
+        raise Malformed("rights.kafka: expected exactly one superuser")
+    return Rights(principals, _database(fields.object("postgres")))
 
 
 def _principal(fields: Fields) -> Principal:
@@ -212,11 +212,11 @@ def _principal(fields: Fields) -> Principal:
     name = _matching(fields, "name", _KAFKA_NAME)
     purpose = fields.text("purpose")
     if not 0 < len(purpose) <= PURPOSE_CHARACTERS_MAX or not purpose.isprintable():
-        raise Malformed(f"access.kafka: {name}'s purpose: expected one short line")
+        raise Malformed(f"rights.kafka: {name}'s purpose: expected one short line")
     grants = tuple(_grants(fields))
-    _each_once(f"access.kafka: {name}", [f"{one.resource} {one.name}" for one in grants])
+    _each_once(f"rights.kafka: {name}", [f"{one.resource} {one.name}" for one in grants])
     if fields.boolean("superuser") and grants:
-        raise Malformed(f"access.kafka: {name} is a superuser: expected no grants beside that")
+        raise Malformed(f"rights.kafka: {name} is a superuser: expected no grants beside that")
     return Principal(name, purpose, fields.boolean("superuser"), fields.boolean("optional"), grants)
 
 
@@ -243,8 +243,8 @@ def _database(fields: Fields) -> Database:
     fields.only("database", "schema", "owner", "roles")
     roles = tuple(map(_role, fields.objects("roles", PRINCIPALS_MAX)))
     owner = _matching(fields, "owner", _SQL_NAME)
-    _each_once("access.postgres", [owner, *(role.name for role in roles)])
-    _each_once("access.postgres", [role.service for role in roles])
+    _each_once("rights.postgres", [owner, *(role.name for role in roles)])
+    _each_once("rights.postgres", [role.service for role in roles])
     return Database(
         _matching(fields, "database", _SQL_NAME),
         _matching(fields, "schema", _SQL_NAME),
@@ -257,7 +257,7 @@ def _role(fields: Fields) -> Role:
     fields.only("name", "service", "readOnly", "rights", "except")
     name = _matching(fields, "name", _SQL_NAME)
     other = tuple(map(_other_rights, fields.objects("except", GRANTS_MAX)))
-    _each_once(f"access.postgres: {name}", [table for table, _ in other])
+    _each_once(f"rights.postgres: {name}", [table for table, _ in other])
     return Role(
         name,
         _matching(fields, "service", _KAFKA_NAME),
@@ -275,7 +275,7 @@ def _other_rights(fields: Fields) -> tuple[str, tuple[Right, ...]]:
 def _matching(fields: Fields, member: str, form: re.Pattern[str]) -> str:
     text = fields.text(member)
     if form.match(text) is None:
-        raise Malformed(f"access: {member}: expected {form.pattern[:-2]}, got {text[:80]!r}")
+        raise Malformed(f"rights: {member}: expected {form.pattern[:-2]}, got {text[:80]!r}")
     return text
 
 
@@ -283,9 +283,9 @@ def _choices(fields: Fields, member: str, kind: type[Choice]) -> tuple[Choice, .
     """At least one, in alphabetical order, none twice."""
     texts = fields.texts(member, len(kind))
     if unknown := [text for text in texts if text not in [*kind]]:
-        raise Malformed(f"access: {member}: expected {', '.join(kind)}, got {unknown[0][:80]!r}")
+        raise Malformed(f"rights: {member}: expected {', '.join(kind)}, got {unknown[0][:80]!r}")
     if not texts or sorted(set(texts)) != texts:
-        raise Malformed(f"access: {member}: expected some, in alphabetical order, none twice")
+        raise Malformed(f"rights: {member}: expected some, in alphabetical order, none twice")
     return tuple(map(kind, texts))
 
 
