@@ -58,6 +58,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 60.0
+"""Of waits for a condition: a process that starts on a busy machine is the longest."""
 HOST = "127.0.0.1"
 GENESIS = SyntheticLedger(partitions=1).genesis_bytes
 

@@ -138,7 +138,11 @@ class Security:
         """Look at the files again and again, for as long as the server runs."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)
+            try:
+                await asyncio.to_thread(self.look)
+            except OSError as fault:
+                # Of the system, not of the files: no memory, no descriptor. Not for ever.
+                log.error("files_not_looked_at", cause=str(fault))
 
     def look(self) -> None:
         """Take what has changed and is good."""
