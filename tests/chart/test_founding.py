@@ -31,6 +31,9 @@ from nocturne.runtime.keys import load_signer
 
 RELEASE = "ledger-nocturne"
 NAMESPACE = "audit"
+WAIT_SECONDS = 200
+"""Of processes that run at once; a second on a machine that has nothing else to do."""
+PROCESS_SECONDS_MAX = 300
 
 
 class Clock:
@@ -72,7 +75,7 @@ class Cluster:
         found = {
             "RELEASE": RELEASE,
             "KUBERNETES_DIR": self.token(account),
-            "WAIT_SECONDS": 5,
+            "WAIT_SECONDS": 2,
             **more,
         }
         return {f"NOCTURNE_{name}": str(value) for name, value in found.items()}
@@ -194,7 +197,7 @@ def test_the_ceremony_is_the_same_when_everybody_starts_it_again(cluster: Cluste
     assert cluster.genesis == data
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_processes_that_start_in_any_order_found_one_ledger(cluster: Cluster) -> None:
     dice = random.Random(seed := random.randrange(2**32))
     print("seed", seed)
@@ -202,21 +205,25 @@ def test_processes_that_start_in_any_order_found_one_ledger(cluster: Cluster) ->
     started = [
         ("join", cluster.member("consensus")),
         ("join", cluster.member("signing")),
-        ("compose", cluster.job(WAIT_SECONDS=60)),
-        ("compose", cluster.job(WAIT_SECONDS=60, KEY_FILE=cluster.root / "operator-2" / "key")),
+        ("compose", cluster.job()),
+        ("compose", cluster.job(KEY_FILE=cluster.root / "operator-2" / "key")),
     ]
     dice.shuffle(started)
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "nocturne.deploy.kubernetes", step],
-            env={**os.environ, **settings, "NOCTURNE_WAIT_SECONDS": "60"},
+            env={**os.environ, **settings, "NOCTURNE_WAIT_SECONDS": str(WAIT_SECONDS)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for step, settings in started
     ]
-    said = [one.communicate(timeout=100)[0] for one in running]
+    try:
+        said = [one.communicate(timeout=PROCESS_SECONDS_MAX)[0] for one in running]
+    finally:
+        for one in running:
+            one.kill()
     codes = {step: [] for step, _ in started}  # type: dict[str, list[int]]
     for (step, _), one in zip(started, running, strict=True):
         codes[step].append(one.returncode)
