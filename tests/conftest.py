@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     # Imported where they are used, so that a unit test loads neither broker nor database.
     from nocturne.embedded.kafka import Broker
     from nocturne.embedded.postgres import Server
+
+# How long one example takes says how busy the machine is, never whether the code is right.
+settings.register_profile("nocturne", deadline=None)
+settings.load_profile("nocturne")
 
 
 @pytest.fixture(scope="session")
