@@ -28,16 +28,23 @@ class Load:
         self.answers: list[Answer] = []
 
     async def run(self) -> None:
-        """Write until `stop`."""
+        """Write until `finish`."""
         driver = self._running.driver()
         try:
             await asyncio.gather(*[self._writer(driver, number) for number in range(WRITERS)])
         finally:
             await driver.close()
 
-    def stop(self) -> None:
-        """Let each writer finish its command."""
+    async def finish(self, writing: asyncio.Task[None]) -> list[Answer]:
+        """Let each writer of `run` finish its command, until all of it is readable; what they were
+        told.
+        """
         self._stopping.set()
+        await writing
+        driver = self._running.driver()
+        await driver.wait_readable(max(one.height for one in self.answers))
+        await driver.close()
+        return self.answers
 
     async def _writer(self, driver: Driver, number: int) -> None:
         author = Author(self._running.ledger_id, random.Random(self._dice.getrandbits(64)))
@@ -53,7 +60,18 @@ class Load:
             written += 1
 
 
-def check_answers(answers: Sequence[Answer], found: truth.Truth) -> None:
+def checked(running: Running, answers: Sequence[Answer]) -> truth.Truth:
+    """What the ledger holds, once topics, blocks, events, receipts and rows agree on it, and the
+    answers do.
+    """
+    found = truth.read(running.bootstrap, running.genesis_bytes)
+    truth.check(found)
+    truth.check_postgres(found, running.dsn())
+    _check_answers(answers, found)
+    return found
+
+
+def _check_answers(answers: Sequence[Answer], found: truth.Truth) -> None:
     """Each answer that was given is what the ledger says, and no command took effect twice."""
     commands: set[bytes] = set()
     for answer in answers:

@@ -13,11 +13,10 @@ import secrets
 import signal
 
 import pytest
-from tests.e2e import truth
 from tests.e2e.conftest import Running
 from tests.e2e.driver import Answer
 from tests.e2e.killing import stop
-from tests.e2e.loads import Load, check_answers
+from tests.e2e.loads import Load, checked
 
 from nocturne.embedded.services import SERVICES
 from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
@@ -40,18 +39,10 @@ def under_load(running: Running, dice: random.Random, names: list[str]) -> dict[
             word = signal.SIGINT if name == "postgres" else signal.SIGTERM
             took.setdefault(name, []).append(await stop(running, name, number, word))
             assert not writing.done(), writing.exception()
-        load.stop()
-        await writing
-        driver = running.driver()
-        await driver.wait_readable(max(one.height for one in load.answers))
-        await driver.close()
-        return load.answers
+        return await load.finish(writing)
 
     answers = asyncio.run(scenario())
-    found = truth.read(running.bootstrap, running.genesis_bytes)
-    truth.check(found)
-    truth.check_postgres(found, running.dsn())
-    check_answers(answers, found)
+    found = checked(running, answers)
     assert sum(bool(one.events) for one in answers) > len(answers) // 2
     print(f"{len(answers)} commands answered, {len(found.events)} events; seconds to end: {took}")
     return took

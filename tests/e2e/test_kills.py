@@ -12,11 +12,10 @@ import random
 import secrets
 
 import pytest
-from tests.e2e import truth
 from tests.e2e.conftest import Running
 from tests.e2e.driver import Answer
 from tests.e2e.killing import kill
-from tests.e2e.loads import Load, check_answers
+from tests.e2e.loads import Load, checked
 
 KILLS = int(os.environ.get("NOCTURNE_KILLS", "25"))
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
@@ -36,16 +35,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(running: Running) -> N
             await kill(running, name, number)
             if writing.done():
                 break
-        load.stop()
-        await writing
-        driver = running.driver()
-        await driver.wait_readable(max(one.height for one in load.answers))
-        await driver.close()
-        return load.answers
+        return await load.finish(writing)
 
     answers = asyncio.run(scenario())
-    found = truth.read(running.bootstrap, running.genesis_bytes)
-    truth.check(found)
-    truth.check_postgres(found, running.dsn())
-    check_answers(answers, found)
+    found = checked(running, answers)
     print(f"{len(answers)} commands answered, {len(found.events)} events, {KILLS} kills")

@@ -15,6 +15,7 @@ from typing import Final
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import CommandId, format_id, parse_id
 from nocturne.core.strict_json import JsonValue, canonical_json, parse_json
+from nocturne.runtime.files import sync_folder
 from nocturne.runtime.keys import KeyFileFault
 
 STATE_BYTES_MAX: Final = 1024
@@ -84,12 +85,3 @@ def write_state(file: Path, state: AuthorState) -> None:
         os.fsync(opened.fileno())
     fresh.replace(file)
     sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was made, moved or removed in the folder stays so."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

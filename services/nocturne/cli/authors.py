@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nocturne.cli.author_state import ONE_KEY, AuthorState, read_state, sync_folder, write_state
+from nocturne.cli.author_state import ONE_KEY, AuthorState, read_state, write_state
 from nocturne.cli.failures import bad_use
 from nocturne.client.building import Author
 from nocturne.core.errors import NocturneError
 from nocturne.core.identifiers import AuthorId
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.embedded.home import Home
+from nocturne.runtime.files import sync_folder
 from nocturne.runtime.keys import create_key_file, load_signer, public_file
 
 DEFAULT: Final = "default"

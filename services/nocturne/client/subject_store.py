@@ -25,6 +25,7 @@ from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import format_id, parse_id
 from nocturne.core.json_fields import Fields
 from nocturne.core.strict_json import canonical_json, parse_json
+from nocturne.runtime.files import sync_folder
 
 FILE_BYTES_MAX: Final = 1024
 """A key's file has 131."""
@@ -115,7 +116,7 @@ class SubjectStore:
                 return found
             except OSError as fault:
                 raise SubjectKeyFault(f"{file}: cannot be written ({fault.strerror})") from fault
-        _sync(self._folder)
+        sync_folder(self._folder)
         self._known = None
         return key
 
@@ -131,8 +132,8 @@ class SubjectStore:
         mark = self._mark(key)
         mark.parent.mkdir(mode=0o700, exist_ok=True)
         mark.touch(mode=0o600)
-        _sync(mark.parent)
-        _sync(self._folder)
+        sync_folder(mark.parent)
+        sync_folder(self._folder)
         _wipe(self.file(name))
         left = self._wipe_copies(key)
         self._known = None
@@ -208,7 +209,7 @@ class SubjectStore:
             self._folder.chmod(0o700)
             for one in made:
                 # Or a power cut could take the folder, with the key in it.
-                _sync(one.parent)
+                sync_folder(one.parent)
         except OSError as fault:
             raise SubjectKeyFault(
                 f"Subject keys cannot be kept in {self._folder} ({fault.strerror}): choose another "
@@ -284,7 +285,7 @@ def _wipe(file: Path) -> None:
         # A copy, of a run that ended while it made the key.
         _overwrite(unfinished)
     _overwrite(file)
-    _sync(file.parent)
+    sync_folder(file.parent)
 
 
 def _overwrite(file: Path) -> None:
@@ -293,11 +294,3 @@ def _overwrite(file: Path) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     file.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

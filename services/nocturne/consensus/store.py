@@ -36,6 +36,7 @@ from nocturne.core.keys import Signer
 from nocturne.core.kinds import KindRegistry
 from nocturne.core.state import LedgerState
 from nocturne.runtime import journal
+from nocturne.runtime.files import sync_folder
 
 SNAPSHOT_JOURNAL_BYTES: Final = 32 * 1024 * 1024
 """Journal since the last snapshot after which a new one is due: about three seconds of replay."""
@@ -207,7 +208,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        _sync_folder(self._snapshots)
+        sync_folder(self._snapshots)
         for older in _snapshot_files(self._snapshots):
             if older != path:
                 older.unlink()
@@ -347,11 +348,3 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield read(length)
     if file.read(_DIGEST_BYTES + 1) != digest.digest():
         raise Malformed("its checksum is wrong")
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

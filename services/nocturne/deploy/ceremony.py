@@ -34,6 +34,7 @@ from nocturne.deploy.contributions import (
     key_in,
 )
 from nocturne.runtime import journal
+from nocturne.runtime.files import sync_folder
 from nocturne.runtime.home import held_alone
 from nocturne.runtime.keys import KeyFileFault, create_key_file, load_signer, public_file
 from nocturne.runtime.kinds import KindMissing, check_kinds, installed_kinds
@@ -120,7 +121,7 @@ def contribute(member: Member) -> Contribution:
     if not member.mark.exists():
         member.key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         member.mark.touch(mode=0o600)
-        _sync_folder(member.mark.parent)
+        sync_folder(member.mark.parent)
     signer = _key(member.key_file)
     return Contribution(member.role, member.ordinal, signer.key, prove_possession(signer))
 
@@ -173,7 +174,7 @@ def _found(members: Sequence[Member], genesis_file: Path, terms: Callable[[], Te
     for member in members:
         _bind(member, data)
     draft.replace(genesis_file)
-    _sync_folder(genesis_file.parent)
+    sync_folder(genesis_file.parent)
 
 
 def _remains(member: Member) -> Path | None:
@@ -249,7 +250,7 @@ def _bind_journal(directory: Path, label: bytes, founding: bool) -> None:
 def _finish(member: Member) -> None:
     if member.mark.exists():
         member.mark.unlink()
-        _sync_folder(member.mark.parent)
+        sync_folder(member.mark.parent)
 
 
 def _decoded(name: Path | str, data: bytes) -> Genesis:
@@ -269,12 +270,4 @@ def write_file(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

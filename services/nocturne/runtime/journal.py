@@ -34,6 +34,7 @@ from zlib import crc32
 from nocturne.core.errors import Halt
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.keys import Key, key_id
+from nocturne.runtime.files import sync_folder
 
 FOLDER: Final = "journal"
 """Its name in the directory of the service that owns it."""
@@ -115,7 +116,7 @@ def create(directory: Path, label: bytes) -> None:
     if _segments(directory):
         raise FileExistsError(f"{directory}: there is a journal already")
     _write_segment(directory, _Header(1, 1, 0, secrets.token_bytes(_SALT_BYTES), label))
-    _sync_directory(directory.parent)
+    sync_folder(directory.parent)
 
 
 def exists(directory: Path) -> bool:
@@ -217,7 +218,7 @@ class Journal:
         for number in dropped:
             # One after the other, each made durable: a crash never leaves a hole in the middle.
             self._path(number).unlink()
-            _sync_directory(self._directory)
+            sync_folder(self._directory)
             self._segments.remove(number)
             del self._headers[number]
 
@@ -334,16 +335,8 @@ def _write_segment(directory: Path, header: _Header) -> Path:
     finally:
         os.close(file)
     unfinished.replace(path)
-    _sync_directory(directory)
+    sync_folder(directory)
     return path
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(file: int, data: bytes) -> None:

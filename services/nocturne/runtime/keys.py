@@ -15,6 +15,7 @@ from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.json_fields import Fields
 from nocturne.core.keys import ED25519, SUITE_NAMES, Ed25519Signer, Signer, format_key
 from nocturne.core.strict_json import parse_json
+from nocturne.runtime.files import sync_folder
 
 SEED_BYTES: Final = 32
 KEY_FILE_BYTES_MAX: Final = 4096
@@ -31,7 +32,7 @@ def create_key_file(path: Path) -> Signer:
     signer = Ed25519Signer(seed)
     _write_new(path, _print(seed), 0o600)
     _write_new(public_file(path), format_key(signer.key[0]) + "\n", 0o644)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return signer
 
 
@@ -93,11 +94,3 @@ def _write_new(path: Path, text: str, mode: int) -> None:
         raise KeyFileFault(f"key file {path}: is there already, and is not written over") from fault
     except OSError as fault:
         raise KeyFileFault(f"key file {path}: cannot be written ({fault.strerror})") from fault
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -196,7 +196,7 @@ def test_a_new_folder_is_on_the_disk_with_its_key(
     store: SubjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(subject_store, "_sync", synced.append)
+    monkeypatch.setattr(subject_store, "sync_folder", synced.append)
     store.add("ada", KEY)
     assert {tmp_path, tmp_path / "keys", tmp_path / "keys" / "subjects"} <= set(synced)
 

@@ -51,7 +51,7 @@ class Crash(Exception):  # noqa: N818
     """The process ends here."""
 
 
-STEPS = ["contribute", "_key", "compose", "write_file", "_bind", "_finish", "_sync_folder"]
+STEPS = ["contribute", "_key", "compose", "write_file", "_bind", "_finish", "sync_folder"]
 
 
 @pytest.mark.parametrize("step", STEPS)
