@@ -53,13 +53,14 @@ from tests.secured import STRANGER, Secured, TlsInFront, secured
 from tests.stand import SECONDS_MAX, Running, Stand, author
 
 from nocturne.core.commands import Opening
-from nocturne.core.errors import Unavailable
+from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.core.events import decode_event
 from nocturne.core.topics import COMMANDS, EVENTS, TOPICS, unframe
 from nocturne.deploy import topics as job
 from nocturne.deploy.rights import Operation, Resource, Right, Rights, list_of_rights
 from nocturne.deploy.topics import Acls
 from nocturne.embedded.kafka import HOST
+from nocturne.projection.service import check_topics
 from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import (
@@ -714,6 +715,16 @@ def test_a_password_is_changed_by_the_job(place: Secured, stand: Stand, tmp_path
     assert partition_count(cluster, EVENTS) == stand.partitions
     job.ensure_users(place.cluster("admin"), {"consumer": read_secret(before)})
     assert partition_count(place.cluster("consumer"), EVENTS) == stand.partitions
+
+
+def test_the_projection_does_not_wait_in_silence_for_a_topic_that_it_may_not_see(
+    place: Secured, stand: Stand
+) -> None:
+    check_topics(place.cluster("projection"), stand.partitions)
+    with pytest.raises(Unavailable, match="the partitions of nocturne"):
+        check_topics(place.cluster(STRANGER), stand.partitions)
+    with pytest.raises(NocturneError, match=f"topic {EVENTS}: expected {stand.partitions + 1}"):
+        check_topics(place.cluster("projection"), stand.partitions + 1)
 
 
 # TLS -------------------------------------------------------------------------------------------

@@ -15,12 +15,21 @@ from typing import Any, Final
 
 import structlog
 
+from nocturne.core.errors import NocturneError
 from nocturne.projection.collector import Cause, Collector
 from nocturne.projection.fold import FirstState
-from nocturne.projection.reading import CONSUMER_GROUP, TICK_SECONDS, Reading
+from nocturne.projection.reading import (
+    CONSUMER_GROUP,
+    TICK_SECONDS,
+    TOPICS,
+    Reading,
+    partitions_of,
+)
 from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.projection.traces import BlockTraces
+from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.kafka import partition_count
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
 from nocturne.runtime.security import security_of
@@ -54,6 +63,8 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
         loading = loop.run_in_executor(database, store.load, first_state)
         standing = await _unless_stopped(lifecycle, loading)
         if standing is not None:
+            partitions = first_state.genesis.partitions
+            await asyncio.to_thread(check_topics, settings.cluster, partitions)
             log.info("loaded", height=standing.height, sessions=standing.tree.size)
             projection = Projection(lifecycle, settings, first_state, store, database, standing)
             await projection.run(health)
@@ -62,6 +73,18 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
         await health.stop()
         await loop.run_in_executor(database, store.close)
         database.shutdown(wait=False)
+
+
+def check_topics(cluster: Cluster, partitions: int) -> None:
+    """`Unavailable` unless every topic that is read is there and may be read about; `NocturneError`
+    when one is of another ledger. Blocks.
+
+    librdkafka says nothing of a topic that a user may not see: it would be waited for in silence.
+    """
+    for topic in TOPICS:
+        found, expected = partition_count(cluster, topic), len(partitions_of(topic, partitions))
+        if found != expected:
+            raise NocturneError(f"topic {topic}: expected {expected} partitions, got {found}")
 
 
 async def _unless_stopped(
