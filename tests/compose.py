@@ -47,6 +47,8 @@ REPLICATED: Final = ROOT / "docker-compose.replicated.yml"
 OWN_IMAGE: Final = "nocturne"
 IMAGE_FOLDERS: Final = ("/var/lib/nocturne",)
 """Folders of our image that nothing need be mounted at."""
+IMAGE_USER: Final = (10001, 10001)
+"""Whose they are, as the recipe says; nobody else may pass them."""
 JOB_SECONDS_MAX: Final = 180.0
 LOOK_SECONDS: Final = 0.1
 DOWN_SECONDS_MAX: Final = 10.0
@@ -366,6 +368,8 @@ class Composition:
             # It may read whatever it can reach, because Python or the jars may lie in a folder that
             # is closed to others; it may write only what is its own.
             user = "{}:{}".format(*program.user)
+        elif service.user == (0, 0) and os.geteuid() == 0:
+            argv = [*_with_rights(service), *argv]
         self.log(service.name).parent.mkdir(exist_ok=True)
         with self.log(service.name).open("ab") as output:
             return subprocess.Popen(
@@ -396,7 +400,9 @@ class Composition:
         return re.sub(rf"(?<![\w.-])(?:{names})(?=[:/]\d)", resolve, text)
 
     def _paths(self, service: Service, text: str) -> str:
-        known = {*service.folders, *service.scratch, *IMAGE_FOLDERS}
+        # An engine makes the folder in which a volume is mounted, as root's.
+        parents = {str(Path(target).parent) for target in service.folders} - {"/"}
+        known = {*service.folders, *service.scratch, *IMAGE_FOLDERS, *parents}
         places = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
         text = re.sub(
             rf"(?<![\w./-])(?:{places})(?![\w.-])", lambda one: f"{service.root}{one[0]}", text
@@ -432,7 +438,12 @@ class Composition:
             if not place.is_symlink():
                 place.symlink_to(volume)
         for target in IMAGE_FOLDERS:
-            self._folder(service, target).mkdir(exist_ok=True)
+            place = self._folder(service, target)
+            place.mkdir(exist_ok=True)
+            if not place.is_symlink() and os.geteuid() == 0:
+                # As the recipe makes it, whoever the service runs as.
+                os.chown(place, *IMAGE_USER)
+                place.chmod(0o700)
 
     def _folder(self, service: Service, target: str) -> Path:
         place = service.root / target.lstrip("/")
@@ -440,6 +451,13 @@ class Composition:
             assert not (one.is_symlink() and one != place), f"{service.name}: a mount in {one}"
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
+
+
+def _with_rights(service: Service) -> list[str]:
+    """What leaves root only the rights that the file gives it."""
+    assert service.asked.get("cap_drop") == ["ALL"], f"{service.name} keeps rights as root"
+    kept = [f"+{one.lower()}" for one in service.asked.get("cap_add") or ()]
+    return ["setpriv", f"--bounding-set={','.join(['-all', *kept])}", "--inh-caps=-all", "--"]
 
 
 def _seconds(text: str) -> float:

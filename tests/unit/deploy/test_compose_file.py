@@ -50,6 +50,8 @@ SETTINGS: dict[str, type[ProcessSettings]] = {
     "topics": topics.Settings,
 }
 HOME = "/var/lib/nocturne"
+HANDED = "/run/nocturne"
+"""Where the secrets job has all volumes: not below HOME, which root without rights cannot pass."""
 KEYS = {"consensus-0": "keys-consensus-0", "signing": "keys-signing"}
 
 
@@ -154,9 +156,9 @@ def handed_over(services: dict[str, Values]) -> dict[str, set[str]]:
     """Volume → the secrets that the secrets job puts in it."""
     job = services["secrets"]
     places = {
-        target.removeprefix(f"{HOME}/places/"): volume
+        target.removeprefix(f"{HANDED}/places/"): volume
         for volume, (target, _) in mounts(job).items()
-        if target.startswith(f"{HOME}/places/")
+        if target.startswith(f"{HANDED}/places/")
     }
     found: dict[str, set[str]] = {}
     for request in map(parse_request, job["command"][3:]):
@@ -249,7 +251,7 @@ def test_no_password_is_in_an_environment_or_in_an_address(services: dict[str, V
         for setting, value in settings_of(service).items():
             if re.search("PASSWORD|SECRET|TOKEN", setting):
                 assert setting.endswith(("_FILE", "_DIR")), f"{name}: {setting}"
-                assert value.startswith(("/run/secrets/", HOME))
+                assert value.startswith(("/run/secrets/", HOME, HANDED))
             assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{name}: {setting}"
 
 
