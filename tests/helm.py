@@ -55,12 +55,13 @@ def template(
     release: str = "ledger",
     namespace: str = "audit",
     kubernetes: str = KUBERNETES,
+    chart: Path = CHART,
 ) -> Done:
     """Render the chart as an installation would be."""
     return run(
         "template",
         release,
-        str(CHART),
+        str(chart),
         *_given(values, settings),
         f"--namespace={namespace}",
         f"--kube-version={kubernetes}",

@@ -30,7 +30,8 @@ RUNTIME = Path(__file__).resolve().parents[1] / "services/nocturne/runtime"
 SECURITY = tuple(RUNTIME / name for name in ("security.py", "guard.py", "handshakes.py"))
 SECURED = ("command", "consensus", "signing", "query")
 """Services whose gRPC can speak TLS and ask who calls."""
-SCRAPED = frozenset({"job", "instance"})
+# Of the target: Kubernetes adds the namespace, Compose has none.
+SCRAPED = frozenset({"job", "instance", "namespace"})
 """Labels that whoever scrapes adds."""
 
 

@@ -30,7 +30,6 @@ INFRASTRUCTURE: Final = {
     "demo",  # shows attacks with the master passwords
 }
 HELM_ALONE: Final = {
-    "ON_HALT": "Kubernetes starts again whatever ends, Compose leaves what is asked to stay",
     "KAFKA_CA_FILE": "Strimzi's listener speaks TLS",
     "DEADLINE_MS": "a value",
     "DEADLINE_MS_MAX": "a value",
@@ -75,6 +74,17 @@ def _names(variables: dict[str, object]) -> set[str]:
 def test_both_run_the_same_processes() -> None:
     assert _compose().keys() - INFRASTRUCTURE == {*SERVICES, *JOBS}
     assert _chart().keys() == {*SERVICES.values(), *JOBS, "test"}
+
+
+def test_nothing_is_excused_that_is_the_same_in_both() -> None:
+    ours, theirs = set(), set()
+    for service, name in SERVICES.items():
+        compose, spec = _compose()[service], _chart()[name]
+        (container,) = spec["containers"]
+        mine, yours = _names(environment(container)), _names(compose["environment"])
+        ours |= mine - yours
+        theirs |= yours - mine
+    assert (ours, theirs) == (HELM_ALONE.keys(), COMPOSE_ALONE.keys())
 
 
 @pytest.mark.parametrize("service", SERVICES)

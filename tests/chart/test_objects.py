@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -79,6 +81,39 @@ def test_no_two_objects_have_one_name_and_all_names_are_short(case: str) -> None
         labels = one["metadata"]["labels"]
         assert labels["app.kubernetes.io/instance"] == "ledger", one["metadata"]["name"]
         assert labels["app.kubernetes.io/name"] == "nocturne"
+
+
+def test_a_job_that_keeps_its_name_keeps_its_template(tmp_path: Path) -> None:
+    """It cannot be changed: an upgrade to another version of the chart would fail."""
+    newer = tmp_path / "nocturne"
+    shutil.copytree(helm.CHART, newer)
+    chart = newer / "Chart.yaml"
+    chart.write_text(re.sub(r"(?m)^version: .*$", "version: 99.0.0", chart.read_text()))
+    pinned = ["image.tag=pinned"]
+    renderings = [
+        helm.objects(helm.template(settings=pinned)),
+        helm.objects(helm.template(settings=[*pinned, "commonLabels.team=x"])),
+        helm.objects(helm.template(settings=pinned, chart=newer)),
+    ]
+    templates: dict[str, object] = {}
+    for one in [one for objects in renderings for one in objects if one["kind"] == "Job"]:
+        known = templates.setdefault(one["metadata"]["name"], one["spec"]["template"])
+        assert known == one["spec"]["template"], one["metadata"]["name"]
+    assert templates
+
+
+@pytest.mark.parametrize("release", ["ledger", "a" * 40])
+def test_the_names_that_strimzi_makes_are_short_enough(release: str) -> None:
+    """Of pods, `<cluster>-<pool>-<id>`, and of volume claims, `data-0-<pod>`."""
+    done = helm.template(settings=["kafka.mode=strimzi"], release=release)
+    objects = helm.objects(done)
+    (cluster,) = [one for one in objects if one["kind"] == "Kafka"]
+    (pool,) = [one for one in objects if one["kind"] == "KafkaNodePool"]
+    pod = f"{cluster['metadata']['name']}-{pool['metadata']['name']}-99"
+    assert len(pod) <= 63, pod
+    assert pool["metadata"]["labels"]["strimzi.io/cluster"] == cluster["metadata"]["name"]
+    for one in (cluster, pool):
+        assert one["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
 def test_the_chart_is_of_the_packages_version() -> None:

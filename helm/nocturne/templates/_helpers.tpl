@@ -524,8 +524,10 @@ spec:
   activeDeadlineSeconds: {{ .root.Values.jobs.activeDeadlineSeconds }}
   template:
     metadata:
+      # Nothing that the name does not hold the hash of and that a release changes: a job's template
+      # cannot be changed, and an upgrade that tried would fail.
       labels:
-        {{- include "nocturne.labels" . | nindent 8 }}
+        {{- include "nocturne.selector" . | nindent 8 }}
     spec:
       restartPolicy: OnFailure
       {{- $template | nindent 6 }}

@@ -69,6 +69,9 @@ class Guard(grpc.aio.ServerInterceptor):
         self._fault: str | None = None
         self._refused = metrics.counter("calls_refused", "Calls refused at the door", ["cause"])
         self._read = metrics.counter("access_reads", "Access files met", ["outcome"])
+        for outcome in ("taken", "refused"):
+            # There from the beginning: a series that begins with 1 never increases.
+            self._read.labels(outcome)
         self.version = 0
         """Counts the access files taken."""
         self.access = self._first()

@@ -60,6 +60,9 @@ class ServerTls:
             "tls_certificate_expires_timestamp_seconds", "When the server's certificate expires"
         )
         self._read = metrics.counter("tls_reads", "Certificates and authorities met", ["outcome"])
+        for outcome in ("taken", "refused"):
+            # There from the beginning: a series that begins with 1 never increases.
+            self._read.labels(outcome)
         self._held = self._read_files()
         self._fault: str | None = None
         self._fresh: grpc.ServerCertificateConfiguration | None = None
