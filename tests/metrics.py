@@ -28,7 +28,7 @@ SUFFIXES = {
 }
 RUNTIME = Path(__file__).resolve().parents[1] / "services/nocturne/runtime"
 SECURITY = tuple(RUNTIME / name for name in ("security.py", "guard.py", "handshakes.py"))
-SECURED = ("command", "consensus", "signing", "query")
+SECURED = ("command", "consensus", "signing", "projection", "query")
 """Services whose gRPC can speak TLS and ask who calls."""
 # Of the target: Kubernetes adds the namespace, Compose has none.
 SCRAPED = frozenset({"job", "instance", "namespace"})

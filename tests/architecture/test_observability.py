@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from google.rpc import code_pb2
-from tests.metrics import SCRAPED, all_series, registered, table
+from tests.metrics import SCRAPED, all_series, registered, registries, table
 
 from nocturne.core.receipts import Reason
 from nocturne.embedded.services import SERVICES
@@ -181,6 +181,25 @@ def alerts() -> list[dict[str, Any]]:
 def slug_of(alert: str) -> str:
     """NocturneNoBlocks → no-blocks."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert.removeprefix("Nocturne")).lower()
+
+
+def test_what_an_alert_waits_to_increase_is_there_from_the_beginning() -> None:
+    """A series that begins with 1 never increases: what happens for the first time pages nobody."""
+    there = {
+        sample.name: sample.labels
+        for registry in registries().values()
+        for metric in registry.collect()
+        for sample in metric.samples
+    }
+    asked = {
+        name
+        for rule in alerts()
+        for name in re.findall(r"\bincrease\((\w+)", rule["expr"])
+        # Of doors, which are made only with certificates: their own tests look.
+        if not name.endswith(("_tls_reads_total", "_access_reads_total"))
+    }
+    assert len(asked) > 3
+    assert sorted(asked - there.keys()) == []
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
