@@ -86,6 +86,17 @@ def test_every_job_may_run_again_and_changes_nothing(ledger: Composition) -> Non
     assert all(ledger.healthy(name) for name in SERVICES)
 
 
+def test_the_read_model_is_rebuilt_by_the_job_that_the_runbook_names(ledger: Composition) -> None:
+    assert ledger.run_job("rebuild") == 0, ledger.said("rebuild")
+    (report,) = [
+        found["report"]
+        for line in ledger.said("rebuild").splitlines()
+        if line.startswith("{") and "report" in (found := json.loads(line))
+    ]
+    assert (report["outcome"], report["equal"]) == ("swapped", True)
+    assert ledger.healthy("query")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a volume."""
     return {

@@ -19,6 +19,7 @@ from nocturne.deploy.rights import list_of_rights
 from nocturne.deploy.secrets import OWN, parse_request
 from nocturne.embedded.demo import elsewhere
 from nocturne.embedded.services import SERVICES as EMBEDDED
+from nocturne.projection import rebuild
 from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query.service import Settings as QuerySettings
 from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
@@ -36,12 +37,15 @@ IMAGES = {
     "grafana": "grafana/grafana:12.1.0",
 }
 SERVICES = ("command", "consensus-0", "projection", "query", "signing")
-JOBS = ("database", "demo", "genesis", "schemas", "secrets", "topics")
+JOBS = ("database", "demo", "genesis", "rebuild", "schemas", "secrets", "topics")
+BY_HAND = ("demo", "rebuild")
+"""Jobs that a person starts."""
 SETTINGS: dict[str, type[ProcessSettings]] = {
     "command": CommandSettings,
     "consensus-0": ConsensusSettings,
     "database": database.Settings,
     "demo": elsewhere.Settings,
+    "rebuild": rebuild.Settings,
     "genesis": genesis.FoundSettings,
     "projection": ProjectionSettings,
     "query": QuerySettings,
@@ -115,8 +119,8 @@ def test_compose_itself_reads_the_files(
     for name, service in services.items():
         assert read.services[name].image in service["image"]
         assert set(settings_of(service)) <= set(read.services[name].environment)
-    assert set(read.order("demo", "store", "observability")) == set(read.services)
-    assert set(services) - set(read.order()) == {"demo", "store", "prometheus", "grafana"}
+    assert set(read.order(*BY_HAND, "store", "observability")) == set(read.services)
+    assert set(services) - set(read.order()) == {*(*BY_HAND, "store", "prometheus", "grafana")}
 
 
 def test_every_service_and_job_of_a_ledger_is_in_it(services: dict[str, Values]) -> None:
@@ -186,7 +190,7 @@ def test_a_process_is_handed_the_secrets_that_its_settings_name_and_no_more(
     services: dict[str, Values],
 ) -> None:
     given = handed_over(services)
-    for name in (*SERVICES, "demo"):
+    for name in (*SERVICES, *BY_HAND):
         files = {
             Path(value).name
             for setting, value in settings_of(services[name]).items()
@@ -261,9 +265,11 @@ def test_only_what_shows_the_attacks_of_insiders_has_master_passwords_beside_the
     masters = {"kafka-admin", list_of_rights().database.owner_secret}
     holders = {name for name, given in handed_over(services).items() if given & masters}
     assert holders == {
-        f"secrets-{one}" for one in ("kafka", "postgres", *("topics", "database"), "demo")
+        f"secrets-{one}"
+        for one in ("kafka", "postgres", *("topics", "database"), "demo", "rebuild")
     }
-    assert services["demo"]["profiles"] == ["demo"]
+    for name in BY_HAND:
+        assert services[name]["profiles"] == [name]
 
 
 def test_the_overlay_with_certificates_gives_each_service_a_folder_of_its_own() -> None:
@@ -387,7 +393,9 @@ def test_a_service_is_left_the_time_to_drain_before_it_is_killed(
 
 def test_services_come_back_and_jobs_do_not(services: dict[str, Values]) -> None:
     for name, one in services.items():
-        wanted = {"demo": "no"}.get(name, "on-failure:5" if name in JOBS else "unless-stopped")
+        wanted = {"demo": "no", "rebuild": "no"}.get(
+            name, "on-failure:5" if name in JOBS else "unless-stopped"
+        )
         assert one["restart"] == wanted, name
 
 
@@ -408,7 +416,7 @@ def test_the_end_of_every_job_is_waited_for_so_that_up_wait_returns(
 ) -> None:
     """Compose's --wait takes a container that ended for a failure unless somebody needs its end."""
     waited_for = {earlier for one in services.values() for earlier in one.get("depends_on", {})}
-    assert {*JOBS} - {"demo"} <= waited_for
+    assert {*JOBS} - {*BY_HAND} <= waited_for
 
 
 def test_each_service_writes_into_a_volume_of_its_own(services: dict[str, Values]) -> None:
