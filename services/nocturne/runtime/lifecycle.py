@@ -25,6 +25,7 @@ from setproctitle import setproctitle
 
 from nocturne.core.errors import Halt, NocturneError
 from nocturne.runtime.http_server import HttpServer
+from nocturne.runtime.memory import bound_what_is_kept
 from nocturne.runtime.settings import PREFIX, ProcessSettings
 from nocturne.runtime.spans import OFF, Tracer, tracer_of
 from nocturne.runtime.telemetry import Metrics, ProcessMetrics, configure_logs
@@ -110,6 +111,7 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
 def run(name: str, main: Callable[[Lifecycle], Awaitable[None]]) -> int:
     """Run `main` to its end and return the exit code of the process."""
     setproctitle(f"nocturne-{name}")
+    bound_what_is_kept()
     try:
         settings = ProcessSettings()
     except ValidationError as fault:
