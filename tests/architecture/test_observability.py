@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "grafana/prometheus/alerts.yml"
 DASHBOARD = ROOT / "grafana/dashboards/nocturne.json"
 RUNBOOKS = ROOT / "docs/runbooks"
+CASES = ROOT / "tests/integration/alerts_test.yml"
+"""What Prometheus' own program tries, in tests/integration/test_alert_rules.py."""
 BY_HAND = {"README", "rebuild"}
 """Pages that no alert leads to."""
 SECTIONS = ["What it means", "Impact", "Look first", "Do", "Verify", "Escalate"]
@@ -55,6 +57,8 @@ VALUES = {
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _SELECTOR = re.compile(rf"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*\{{((?:[^{{}}\"]|{_STRING})*)\}}")
 _MATCHER = re.compile(rf"([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*({_STRING})")
+_REPLACED = re.compile(rf"({_STRING}),\s*({_STRING}),\s*{_STRING},\s*{_STRING}\s*\)")
+"""The end of a label_replace: label and value."""
 _CLAUSE = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^()]*)\)")
 _NAME = re.compile(r"(?<![\w$:.])([a-zA-Z_:][a-zA-Z0-9_:]*)(?![\w:])(?!\s*\()")
 _WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "bool", "offset", "inf"}
@@ -92,7 +96,7 @@ def asked_by(expression: str) -> Asked:
         for label in labels.split(",")
         if label.strip()
     }
-    rest = re.sub(r"\[[^\]]*\]", " ", _CLAUSE.sub(" ", rest))
+    rest = re.sub(_STRING, " ", re.sub(r"\[[^\]]*\]", " ", _CLAUSE.sub(" ", rest)))
     metrics |= set(_NAME.findall(rest)) - _WORDS
     return Asked(frozenset(metrics), tuple(matchers), frozenset(clauses))
 
@@ -110,6 +114,9 @@ def faults_of(expression: str) -> list[str]:
         found += [
             f"{label} is never {one}" for one in value.split("|") if known and one not in known
         ]
+    for label, value in _REPLACED.findall(expression):
+        if value[1:-1] not in VALUES.get(label[1:-1], {value[1:-1]}):
+            found.append(f"{label[1:-1]} is never {value[1:-1]}")
     for label in sorted(asked.clauses):
         if not any(label in SERIES.get(metric, frozenset()) for metric in asked.metrics):
             found.append(f"no metric of it has the label {label}")
@@ -126,6 +133,7 @@ def faults_of(expression: str) -> list[str]:
         ('nocturne_process_ready{component="gateway"}', "component is never gateway"),
         ("sum by (shard) (nocturne_consensus_height)", "the label shard"),
         ('up{job="other"}', "job is never other"),
+        ('label_replace(up, "component", "gateway", "", "")', "component is never gateway"),
         ("vector(1) > 0", "names no metric"),
         ("histogram_quantile(0.9, rate(nocturne_command_outcome_seconds_bucket[5m]))", "le"),
         ("max(nocturne_consensus_height) - max(nocturne_signing_hight)", "nocturne_signing_hight"),
@@ -211,7 +219,6 @@ def test_an_alert_asks_for_what_exists_and_says_what_a_person_needs(rule: dict[s
     assert set(notes) == {"summary", "description", "runbook_url"}
     assert notes["runbook_url"] == f"docs/runbooks/{slug_of(rule['alert'])}.md"
     labels = set(re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"]))
-    # absent() has the labels of its selector.
     assert labels <= asked_by(rule["expr"]).labels
 
 
@@ -219,6 +226,41 @@ def test_each_alert_is_named_once() -> None:
     names = [rule["alert"] for rule in alerts()]
     assert sorted(set(names)) == sorted(names)
     assert len(names) > 10
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_is_tried_where_it_fires_and_where_it_is_quiet(rule: dict[str, Any]) -> None:
+    assert missing_of(rule, yaml.safe_load(CASES.read_text())["tests"]) == set()
+
+
+def missing_of(rule: dict[str, Any], cases: list[dict[str, Any]]) -> set[str]:
+    """Of `fires` and `is quiet`, what no case shows of this alert. It is quiet without its metrics
+    too: that shows nothing.
+    """
+    shown = set()
+    for case in cases:
+        there = {one["series"].partition("{")[0] for one in case["input_series"]}
+        for asked in case["alert_rule_test"]:
+            if asked["alertname"] == rule["alert"] and asked_by(rule["expr"]).metrics & there:
+                shown.add("fires" if asked["exp_alerts"] else "is quiet")
+    return {"fires", "is quiet"} - shown
+
+
+def test_an_alert_that_is_not_tried_both_ways_is_found() -> None:
+    rule = {"alert": "A", "expr": "nocturne_signing_height > 1"}
+    quiet = {"eval_time": "1m", "alertname": "A", "exp_alerts": []}
+    fires = {"eval_time": "1m", "alertname": "A", "exp_alerts": [{}]}
+
+    def case(series: str, *asked: dict[str, Any]) -> dict[str, Any]:
+        given = {"series": series, "values": "1x9"}
+        return {"input_series": [given], "alert_rule_test": list(asked)}
+
+    own, other = 'nocturne_signing_height{instance="a"}', "up"
+    assert missing_of(rule, []) == {"fires", "is quiet"}
+    assert missing_of(rule, [case(own, fires)]) == {"is quiet"}
+    assert missing_of(rule, [case(own, fires), case(other, quiet)]) == {"is quiet"}
+    assert missing_of(rule, [case(own, fires, quiet | {"alertname": "B"})]) == {"is quiet"}
+    assert missing_of(rule, [case(own, fires, quiet)]) == set()
 
 
 def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
