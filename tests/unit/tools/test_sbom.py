@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.spdx import is_expression
+from cyclonedx.validation.json import JsonStrictValidator
 from tools import sbom
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +41,19 @@ def test_every_package_names_a_licence_and_is_named_once(bill: dict[str, Any]) -
     names = [one["bom-ref"] for one in bill["components"]]
     assert len(set(names)) == len(names)
     assert bill["dependencies"][0]["dependsOn"] == names
+
+
+def test_it_is_what_cyclonedx_own_schema_takes(bill: dict[str, Any]) -> None:
+    schema = JsonStrictValidator(SchemaVersion.V1_6)
+    assert schema.validate_str(json.dumps(bill)) is None
+    first = bill["components"][0]
+    for wrong in ({"colour": "red"}, {"type": "package"}, {"licenses": [{"license": {"id": "X"}}]}):
+        other = bill | {"components": [first | wrong]}
+        assert schema.validate_str(json.dumps(other)) is not None, wrong
+    said = [one for part in bill["components"] for one in part["licenses"]]
+    expressions = {one["expression"] for one in said if "expression" in one}
+    assert expressions
+    assert {one for one in expressions if not is_expression(one)} == set()
 
 
 def test_the_same_lock_gives_the_same_document(bill: dict[str, Any]) -> None:
