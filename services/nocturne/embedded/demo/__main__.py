@@ -7,7 +7,6 @@ KEEP=1 asks for it to stay.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
@@ -22,13 +21,10 @@ from nocturne.cli.failures import ExitCode
 from nocturne.core.errors import NocturneError
 from nocturne.embedded import ports, postgres, services, up
 from nocturne.embedded.demo.findings import Findings
+from nocturne.embedded.demo.options import Options, read_options
 from nocturne.embedded.demo.purchase import order_session
-from nocturne.embedded.demo.scenario import COMMANDS_MIN
 from nocturne.embedded.demo.screen import Screen
 from nocturne.embedded.demo.show import (
-    COMMANDS,
-    SEED,
-    Options,
     Phases,
     Place,
     failed,
@@ -107,18 +103,12 @@ def _take_spare_ports(home: Home) -> None:
 
 
 def _options() -> Options:
-    parser = argparse.ArgumentParser(
-        prog="python -m nocturne.embedded.demo",
-        description="Show a whole ledger on this machine. KEEP=1 leaves it running.",
+    return read_options(
+        "python -m nocturne.embedded.demo",
+        "Show a whole ledger on this machine. KEEP=1 leaves it running.",
+        report=REPORT,
+        keep=os.environ.get("KEEP", "") not in ("", "0"),
     )
-    parser.add_argument("--commands", type=int, default=COMMANDS, help=f"at least {COMMANDS_MIN}")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the business case")
-    parser.add_argument("--report", type=Path, default=REPORT, help="where the report goes")
-    chosen = parser.parse_args()
-    if chosen.commands < COMMANDS_MIN:
-        parser.error(f"--commands: expected at least {COMMANDS_MIN}, got {chosen.commands}")
-    keep = os.environ.get("KEEP", "") not in ("", "0")
-    return Options(chosen.commands, chosen.seed, chosen.report, keep)
 
 
 def _fail(screen: Screen, home: Home, error: Exception) -> int:

@@ -12,7 +12,6 @@ interrupted.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 import sys
@@ -24,12 +23,9 @@ from nocturne.cli.failures import ExitCode
 from nocturne.client import Client, Credentials
 from nocturne.core.errors import NocturneError
 from nocturne.embedded.demo.findings import Findings
-from nocturne.embedded.demo.scenario import COMMANDS_MIN
+from nocturne.embedded.demo.options import Options, read_options
 from nocturne.embedded.demo.screen import Screen
 from nocturne.embedded.demo.show import (
-    COMMANDS,
-    SEED,
-    Options,
     Phases,
     Place,
     failed,
@@ -119,17 +115,12 @@ def _place(settings: Settings) -> Place:
 
 
 def _options() -> Options:
-    parser = argparse.ArgumentParser(
-        prog="python -m nocturne.embedded.demo.elsewhere",
-        description="Show a new ledger that runs elsewhere.",
+    return read_options(
+        "python -m nocturne.embedded.demo.elsewhere",
+        "Show a new ledger that runs elsewhere.",
+        report=None,
+        keep=True,
     )
-    parser.add_argument("--commands", type=int, default=COMMANDS, help=f"at least {COMMANDS_MIN}")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the business case")
-    parser.add_argument("--report", type=Path, required=True, help="where the report goes")
-    chosen = parser.parse_args()
-    if chosen.commands < COMMANDS_MIN:
-        parser.error(f"--commands: expected at least {COMMANDS_MIN}, got {chosen.commands}")
-    return Options(chosen.commands, chosen.seed, chosen.report, keep=True)
 
 
 if __name__ == "__main__":

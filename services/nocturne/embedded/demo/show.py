@@ -43,6 +43,7 @@ from nocturne.embedded.demo.findings import (
     Proof,
     Verdict,
 )
+from nocturne.embedded.demo.options import Options
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.purchase import DEPARTMENTS, RELEASED, STRANGER
 from nocturne.embedded.demo.screen import Screen, latency_text, number
@@ -52,21 +53,9 @@ from nocturne.embedded.home import Home
 from nocturne.imports import git, git_import, git_log
 from nocturne.wire.query.v1 import query_pb2_grpc
 
-COMMANDS: Final = 5_000
-SEED: Final = 20261121
 COMMITS_MAX: Final = 5_000
 """A longer history would be most of the demonstration."""
 IMPORTER: Final = Department("engineering")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the caller chose."""
-
-    commands: int
-    seed: int
-    report: Path
-    keep: bool
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from tests.vectors.synthetic import make_genesis
 
 from nocturne.core.genesis import encode_genesis
 from nocturne.embedded.demo import elsewhere
-from nocturne.embedded.demo.show import Options, Place
+from nocturne.embedded.demo.options import Options
+from nocturne.embedded.demo.show import Place
 
 ARGUMENTS = ["demo", "--commands=100", "--report=report.html"]
 
