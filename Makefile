@@ -117,7 +117,7 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@echo "Left for longer runs: make long, make kills, make hostile, make scale, make fuzz."
 
 .PHONY: tools
-tools: $(READY) ## Build the programs of others that tests ask: Helm, promtool, compose-go, versitygw (needs Go)
+tools: $(READY) ## The programs and definitions of others that tests ask, from pinned Go modules (needs Go)
 	@$(BIN)/python -m tests.go_tools
 
 .PHONY: long

@@ -71,6 +71,13 @@ def of_kind(objects: tuple[Object, ...], *kinds: str) -> list[Object]:
     return [one for one in objects if one["kind"] in kinds]
 
 
+def is_native(one: Object) -> bool:
+    """Whether Kubernetes itself knows its kind; a custom resource's definition is an operator's."""
+    group, _, version = str(one["apiVersion"]).partition("/")
+    own = not version or "." not in group or group.endswith(".k8s.io")
+    return own and group != "gateway.networking.k8s.io"
+
+
 def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
     """Component → the spec of its pods."""
     found: dict[str, Object] = {}
