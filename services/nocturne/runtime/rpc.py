@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
@@ -25,6 +28,22 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 STOP_SECONDS_MAX: Final = 3.0
 """How long calls in flight may go on once the service is told to stop."""
 
+CONNECTIONS_MAX: Final = 512
+"""At once; one more is closed. Half of the 1 024 descriptors that a process usually has, so that
+whoever opens connections does not take those of Kafka, the database and the files.
+"""
+HANDSHAKE_SECONDS_MAX: Final = 10
+"""For a connection to become one of HTTP/2, over TLS or not; whoever says nothing is closed."""
+STREAMS_MAX: Final = 4_096
+"""Calls at once on one connection, those that follow sessions among them; more wait at the client.
+"""
+WATCHES_MAX: Final = 1_000
+"""Calls of health's `Watch`, which nobody needs a role for and which do not end."""
+UNREADABLE_LOG_SECONDS: Final = 1.0
+"""Between two lines on calls with bytes that are no text."""
+
+log = structlog.get_logger()
+
 _SERVER_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -32,6 +51,9 @@ _SERVER_OPTIONS: Final = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     # A taken port is an error, never shared with whoever took it.
     ("grpc.so_reuseport", 0),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS_MAX * 1000),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
 )
 _TLS_OPTIONS: Final = (
     ("grpc.max_connection_age_ms", CONNECTION_SECONDS_MAX * 1000),
@@ -80,7 +102,8 @@ class RpcServer:
             # The guard first: what a stranger sends is not even decoded.
             interceptors=[*(() if guard is None else (guard,)), _RefuseUndecodable()],
         )
-        self._health = health.aio.HealthServicer()
+        _quote_nobody()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in services:
             service.add(self._server)
@@ -129,6 +152,68 @@ class RpcServer:
         """NOT_SERVING for ever, whatever the service says after."""
         if self._leaving is None:
             self._leaving = asyncio.ensure_future(self._health.enter_graceful_shutdown())
+
+
+class _Health(health.aio.HealthServicer):
+    """Health for `WATCHES_MAX` watchers; one more is told to ask instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches = 0
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
+        if self._watches >= WATCHES_MAX:
+            message = f"there are {WATCHES_MAX} watchers already: call Check"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        self._watches += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watches -= 1
+
+
+class _Unreadable(logging.Filter):
+    """Keeps from the log what gRPC's library says of paths and metadata that are not UTF-8: it
+    quotes them, and a token may be in them, with a traceback for each, with which anybody could
+    fill the disk. A line of our own says that there are such calls.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written as it is."""
+        if not _is_of_unreadable(record):
+            return True
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + UNREADABLE_LOG_SECONDS
+            log.warning("call_unreadable", cause="a path or metadata that are not UTF-8")
+        return False
+
+
+def _is_of_unreadable(record: logging.LogRecord) -> bool:
+    """Of gRPC's own decoding alone: an error of a service's stays what it is."""
+    if record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError):
+        return False
+    trace = record.exc_info[1].__traceback__
+    while trace is not None:
+        if _GRPC_CORE not in trace.tb_frame.f_code.co_filename:
+            return False
+        trace = trace.tb_next
+    return True
+
+
+_GRPC_LOG: Final = "grpc._cython.cygrpc"
+_GRPC_CORE: Final = "_cygrpc"
+
+
+def _quote_nobody() -> None:
+    """One `_Unreadable` for the process."""
+    logger = logging.getLogger(_GRPC_LOG)
+    if not any(isinstance(one, _Unreadable) for one in logger.filters):
+        logger.addFilter(_Unreadable())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import warnings
 
 from nocturne.wire.command.v1 import command_pb2 as nocturne_dot_command_dot_v1_dot_command__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

@@ -5,7 +5,7 @@ import warnings
 
 from nocturne.wire.query.v1 import query_pb2 as nocturne_dot_query_dot_v1_dot_query__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
