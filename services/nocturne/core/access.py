@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hmac import compare_digest
+from string import ascii_lowercase, ascii_uppercase
 from typing import Final, TypeVar
 
 from nocturne.core.encoding import sha256
 from nocturne.core.errors import Malformed
-from nocturne.core.identifiers import Hash
+from nocturne.core.identifiers import Hash, is_hash, parse_hash
 from nocturne.core.json_fields import Fields, shown
 from nocturne.core.strict_json import parse_json
 
@@ -168,7 +169,7 @@ def _principal(fields: Fields) -> Principal:
     roles = frozenset(_role(name, one) for one in fields.texts("roles", len(Role)))
     if not roles:
         raise Malformed(f"access: {name} has no role")
-    tokens = fields.hashes("tokens", TOKENS_MAX) if fields.has("tokens") else ()
+    tokens = _tokens(name, fields) if fields.has("tokens") else ()
     certificates = (
         fields.texts("certificates", CERTIFICATES_MAX) if fields.has("certificates") else ()
     )
@@ -179,6 +180,19 @@ def _role(name: str, text: str) -> Role:
     if text not in [*Role]:
         raise Malformed(f"access: {name} has the role {shown(text)}, of {', '.join(Role)}")
     return Role(text)
+
+
+def _tokens(name: str, fields: Fields) -> tuple[Hash, ...]:
+    """Tokens by their hashes. What else stands there is never shown: it may be a token."""
+    given = fields.value("tokens")
+    if isinstance(given, list) and all(isinstance(one, str) for one in given):
+        texts = fields.texts("tokens", TOKENS_MAX)
+        if all(map(is_hash, texts)):
+            return tuple(map(parse_hash, texts))
+    raise Malformed(
+        f"access: {name} has tokens that are not a list of sha256- and 64 lower-case hex digits "
+        "each (not shown, for a token may stand there)"
+    )
 
 
 def _certificate(name: str, text: str) -> str:
@@ -196,7 +210,17 @@ def _certificate(name: str, text: str) -> str:
 
 def _as_compared(text: str) -> str:
     """URIs as they are, names in lower case."""
-    return text if ":" in text else text.lower()
+    return text if ":" in text else _lower(text)
+
+
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def _lower(name: str) -> str:
+    """A to Z alone (RFC 4343 §3): of all characters, that of kelvins too would become a k, and who
+    has a certificate for one name would pass for another.
+    """
+    return name.translate(_LOWER)
 
 
 # Who calls -------------------------------------------------------------------------------------
@@ -216,10 +240,10 @@ class Certificate:
         either. A name with a colon is no DNS name and no common name here, for it would pass for a
         URI.
         """
-        named = tuple(one.lower() for one in self.dns_names if ":" not in one)
+        named = tuple(_lower(one) for one in self.dns_names if ":" not in one)
         found = named + tuple(one for one in self.uris if ":" in one)
         if not self.dns_names and not self.uris and self.common_name is not None:
-            found = tuple(one.lower() for one in (self.common_name,) if ":" not in one)
+            found = tuple(_lower(one) for one in (self.common_name,) if ":" not in one)
         return found
 
 

@@ -79,6 +79,11 @@ def parse_hash(text: str) -> Hash:
     return Hash(bytes.fromhex(found[1]))
 
 
+def is_hash(text: str) -> bool:
+    """Whether `parse_hash` takes it."""
+    return _HASH.match(text) is not None
+
+
 def format_id(value: bytes) -> str:
     """A 128-bit id in the printed form of RFC 9562."""
     return str(UUID(bytes=value))
