@@ -72,7 +72,9 @@ class CommandServicer(command_pb2_grpc.CommandServiceServicer):
             stream.end()
             await writing
         finally:
-            writing.cancel()
+            if not writing.cancel() and not writing.cancelled():
+                # If it failed, then by what ended the stream: nobody is left to be told.
+                writing.exception()
             self._commands.forget_caller(stream)
 
     async def _take(

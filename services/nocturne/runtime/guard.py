@@ -6,10 +6,11 @@ changes nothing: the last good one stays in force, the log says so once, and a m
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -20,16 +21,26 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from nocturne.core import access
-from nocturne.core.access import ACCESS_BYTES_MAX, Access, Certificate, Principal, Refused, Shown
+from nocturne.core.access import (
+    ACCESS_BYTES_MAX,
+    Access,
+    Cause,
+    Certificate,
+    Principal,
+    Refused,
+    Shown,
+)
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.runtime.handlers import shape_of
 from nocturne.runtime.telemetry import Metrics
 
 DOMAIN: Final = "nocturne.access"
 LOG_SECONDS: Final = 1.0
-"""Between two lines on refused calls, with which anybody could fill the disk; the metric counts
-them all.
+"""Between two lines on calls refused for one cause, with which anybody could fill the disk; the
+metric counts them all. By cause, so that who knocks without a token does not hide who tries one.
 """
+REFUSAL_SECONDS_MAX: Final = 1.0
+"""To tell the caller of an open stream why it ends; then it ends all the same."""
 
 log = structlog.get_logger()
 
@@ -75,7 +86,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self.version = 0
         """Counts the access files taken."""
         self.access = self._first()
-        self._silent_until = 0.0
+        self._silent_until: dict[Cause, float] = {}
+        self._streams: set[_Standing] = set()
         # One for each method that is served: wrapping costs more than many calls.
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
@@ -128,12 +140,28 @@ class Guard(grpc.aio.ServerInterceptor):
             known = self._wrapped[details.method] = (handler, guarded)
         return known[1]
 
+    @contextmanager
+    def holding(self, standing: _Standing) -> Iterator[None]:
+        """Know a stream for as long as it is open."""
+        self._streams.add(standing)
+        try:
+            yield
+        finally:
+            self._streams.discard(standing)
+
+    async def review(self) -> None:
+        """End the streams that the file of now does not admit, quiet ones too: without a message
+        nothing else would ask again.
+        """
+        # At once, and each within a bound: a caller that does not read keeps nobody else in.
+        await asyncio.gather(*(one.review() for one in tuple(self._streams)))
+
     async def refuse(self, context: Any, method: str, refused: Refused) -> NoReturn:
         """Answer with the reason, count it, and say it."""
         self._refused.labels(refused.cause.value).inc()
         now = time.monotonic()
-        if now >= self._silent_until:
-            self._silent_until = now + LOG_SECONDS
+        if now >= self._silent_until.get(refused.cause, 0.0):
+            self._silent_until[refused.cause] = now + LOG_SECONDS
             log.warning(
                 "call_refused",
                 method=method,
@@ -155,8 +183,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 class _Standing:
-    """One call's admission; asked again for each message of a stream once the file has changed, so
-    that a stream does not outlive what it was admitted by.
+    """One call's admission; asked again for each message of a stream once the file has changed, and
+    by `Guard.review`, so that a stream does not outlive what it was admitted by.
     """
 
     def __init__(self, guard: Guard, method: str, context: Any) -> None:
@@ -165,9 +193,10 @@ class _Standing:
         self._context = context
         self._shown = shown_by(context)
         self._version = -1
+        self._task = asyncio.current_task()
 
     async def check(self) -> None:
-        """Admit the call, or end it with the reason."""
+        """Admit the call, or end it with the reason. For the task of the call."""
         guard = self._guard
         if self._version == guard.version:
             return
@@ -176,6 +205,23 @@ class _Standing:
         if not isinstance(found, Principal):
             await guard.refuse(self._context, self._method, found)
         _principal.set(found.name)
+
+    async def review(self) -> None:
+        """End the call from outside if it is not admitted any more."""
+        guard = self._guard
+        if self._version == guard.version:
+            return
+        found = access.decide(guard.access, self._method, self._shown)
+        # One that is still admitted finds out by itself, for the name it is charged by.
+        if isinstance(found, Principal):
+            return
+        self._version = guard.version
+        with suppress(grpc.aio.AbortError, grpc.aio.UsageError, TimeoutError):
+            # Who was answered already, has gone, or does not read, gets no reason.
+            async with asyncio.timeout(REFUSAL_SECONDS_MAX):
+                await guard.refuse(self._context, self._method, found)
+        if self._task is not None:
+            self._task.cancel()
 
 
 def shown_by(context: Any) -> Shown:
@@ -202,6 +248,7 @@ def _guarded(guard: Guard, method: str, handler: Any) -> Any:
     """The handler behind the question. Requests are decoded only once it is answered."""
     make, behaviour = shape_of(handler)
     decode = handler.request_deserializer or _as_it_is
+    is_stream = handler.request_streaming or handler.response_streaming
 
     async def each(requests: AsyncIterable[bytes], standing: _Standing) -> AsyncIterator[Any]:
         async for request in requests:
@@ -216,14 +263,18 @@ def _guarded(guard: Guard, method: str, handler: Any) -> Any:
 
     async def generator(requests: Any, context: Any) -> AsyncIterator[Any]:
         standing, taken = await admitted(requests, context)
-        async with aclosing(behaviour(taken, context)) as answers:
-            async for answer in answers:
-                await standing.check()
-                yield answer
+        with guard.holding(standing):
+            async with aclosing(behaviour(taken, context)) as answers:
+                async for answer in answers:
+                    await standing.check()
+                    yield answer
 
     async def coroutine(requests: Any, context: Any) -> Any:
-        _, taken = await admitted(requests, context)
-        return await behaviour(taken, context)
+        standing, taken = await admitted(requests, context)
+        if not is_stream:
+            return await behaviour(taken, context)
+        with guard.holding(standing):
+            return await behaviour(taken, context)
 
     # gRPC tells by its type how a method answers, so that the wrapper is of the same.
     return make(

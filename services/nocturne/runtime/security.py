@@ -143,6 +143,8 @@ class Security:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await asyncio.to_thread(self.look)
+                if self.guard is not None:
+                    await self.guard.review()
             except OSError as fault:
                 # Of the system, not of the files: no memory, no descriptor. Not for ever.
                 log.error("files_not_looked_at", cause=str(fault))
