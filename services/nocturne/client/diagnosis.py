@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nocturne.client.credentials import Loaded, host_and_port
-from nocturne.runtime.certificates import CertificateFault, expiry_of, load_into
+from nocturne.runtime.certificates import CertificateFault, expiry_of, load_into, pem_text
 
 CONNECT_SECONDS_MAX: Final = 2.0
 SETTINGS_SECONDS_MAX: Final = 2.0
@@ -76,7 +76,7 @@ def _probe(address: str, loaded: Loaded) -> str | _Closed | None:
 
 def _shake(plain: socket.socket, host: str, loaded: Loaded) -> str | _Closed | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=(loaded.authorities or b"").decode("ascii"))
+    context.load_verify_locations(cadata=pem_text(loaded.authorities or b""))
     context.set_alpn_protocols(["h2"])
     if loaded.pair is not None:
         load_into(context, loaded.pair)

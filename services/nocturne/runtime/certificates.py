@@ -6,7 +6,10 @@ expired or cannot be used on its side of a connection never replaces a good one.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +45,12 @@ class Pair:
 def read_pair(certificate_file: Path, key_file: Path) -> Pair:
     """The pair in two files; `CertificateFault` unless they are whole and belong together."""
     pair = Pair(read_pem(certificate_file), read_pem(key_file))
+    algorithm = _unspoken(pair.key)
+    if algorithm is not None:
+        raise CertificateFault(
+            f"the key in {key_file} is of {algorithm}, which gRPC does not take from its peers: "
+            "expected RSA, or the elliptic curve P-256 or P-384"
+        )
     try:
         load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except ssl.SSLError as fault:
@@ -62,8 +71,10 @@ def read_pair(certificate_file: Path, key_file: Path) -> Pair:
 
 def load_into(context: ssl.SSLContext, pair: Pair) -> None:
     """Give a context the pair; `ssl.SSLError` when it is none."""
-    with _loadable(pair) as path:
-        context.load_cert_chain(path, password=_no_password)
+    # Each from its own file, as everybody else takes them: together, what is missing in one would
+    # be found in the other.
+    with _loadable(pair.certificate) as certificate, _loadable(pair.key) as key:
+        context.load_cert_chain(certificate, key, password=_no_password)
 
 
 def read_authorities(file: Path) -> bytes:
@@ -71,9 +82,9 @@ def read_authorities(file: Path) -> bytes:
     data = read_pem(file)
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=data.decode("ascii"))
+        context.load_verify_locations(cadata=pem_text(data))
         count = context.cert_store_stats()["x509"]
-    except (ssl.SSLError, UnicodeDecodeError) as fault:
+    except ssl.SSLError as fault:
         raise CertificateFault(
             f"{file}: expected certificates of authorities in PEM, got other bytes"
         ) from fault
@@ -94,6 +105,13 @@ def read_pem(file: Path) -> bytes:
     if _BEGIN not in data:
         raise CertificateFault(f"{file}: expected PEM, got no {_BEGIN.decode()} line")
     return data
+
+
+def pem_text(data: bytes) -> str:
+    """As Python's TLS takes it. Bundles have names in their comments, in any script; in a
+    certificate such a byte stays wrong.
+    """
+    return data.decode("ascii", "replace").replace("\ufffd", "?")
 
 
 def expiry_of(pair: Pair, *, of_client: bool = False) -> float:
@@ -128,7 +146,10 @@ def _handshake(pair: Pair, of_client: bool) -> ssl.SSLObject:
         load_into(client, pair)
     asking.verify_mode = ssl.CERT_REQUIRED
     asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    asking.load_verify_locations(cadata=pair.certificate.decode("ascii", "ignore"))
+    try:
+        asking.load_verify_locations(cadata=pem_text(pair.certificate))
+    except ssl.SSLError as fault:
+        raise CertificateFault("the certificate cannot be looked at") from fault
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     caller = client.wrap_bio(there, back)
     called = server.wrap_bio(back, there, server_side=True)
@@ -159,13 +180,41 @@ def _shake(caller: ssl.SSLObject, called: ssl.SSLObject) -> None:
     raise CertificateFault("the certificate cannot be looked at: no handshake came about")
 
 
+_KEY: Final = re.compile(
+    rb"-----BEGIN ((?:EC )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----", re.ASCII
+)
+_UNSPOKEN: Final = {
+    bytes.fromhex("06032b6570"): "Ed25519",
+    bytes.fromhex("06032b6571"): "Ed448",
+    bytes.fromhex("06052b81040023"): "the curve P-521",
+    bytes.fromhex("06092a864886f70d01010a"): "RSA-PSS",
+}
+"""Object identifiers in DER of what Python's TLS library takes and gRPC's, by default, does not."""
+_IDENTIFIER_BYTES_MAX: Final = 40
+"""How far into a key in PKCS #8 (RFC 5208) its algorithm's identifiers reach."""
+
+
+def _unspoken(key: bytes) -> str | None:
+    """The algorithm of a private key if gRPC cannot be met with it."""
+    found = _KEY.search(key)
+    if found is None:
+        return None
+    try:
+        der = base64.b64decode(found[2])
+    except binascii.Error:
+        return None
+    # A key of an older form (RFC 5915) says its curve at its end.
+    searched = der if found[1].startswith(b"EC") else der[:_IDENTIFIER_BYTES_MAX]
+    return next((name for mark, name in _UNSPOKEN.items() if mark in searched), None)
+
+
 @contextmanager
-def _loadable(pair: Pair) -> Iterator[str]:
-    """A path from which the TLS library loads the pair: in memory, never on a disk."""
+def _loadable(data: bytes) -> Iterator[str]:
+    """A path from which the TLS library loads it: in memory, never on a disk."""
     descriptor = os.memfd_create("nocturne-pair")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(pair.certificate + b"\n" + pair.key)
+            file.write(data)
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

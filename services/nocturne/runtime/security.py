@@ -8,7 +8,8 @@ not replace what works: it is said once, counted, and looked at again.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -63,9 +64,8 @@ class ServerTls:
         for outcome in ("taken", "refused"):
             # There from the beginning: a series that begins with 1 never increases.
             self._read.labels(outcome)
-        self._held = self._read_files()
-        self._fault: str | None = None
-        self._fresh: grpc.ServerCertificateConfiguration | None = None
+        self._held = self._given = self._read_files()
+        self._faults: dict[str, str] = {}
         try:
             self._expires.set(expiry_of(self._held.pair))
         except CertificateFault as fault:
@@ -87,33 +87,61 @@ class ServerTls:
 
     def _newest(self) -> grpc.ServerCertificateConfiguration | None:
         """Asked by gRPC for each handshake, in a thread of its own; None: as before."""
-        fresh, self._fresh = self._fresh, None
-        return fresh
+        held = self._held
+        if held is self._given and not self.demands_certificates:
+            return None
+        # With client certificates anew for each: gRPC then forgets the session tickets it gave,
+        # with which a client would come in again without its certificate being looked at, long
+        # after that expired. Beside a handshake's milliseconds the 40 µs are nothing.
+        self._given = held
+        return _configuration(held)
 
     def look(self) -> None:
-        """Take what is in the files if it is other, and good. Reads them: call it from a thread."""
-        try:
-            found = self._read_files()
-            if found == self._held:
-                self._fault = None
-                return
-            expires = expiry_of(found.pair)
-        except CertificateFault as fault:
-            self._keep(str(fault))
-            return
-        self._held, self._fault = found, None
-        self._fresh = _configuration(found)
-        self._expires.set(expires)
-        self._read.labels("taken").inc()
-        log.info("tls_taken", file=str(self._files[0]), expires=int(expires))
+        """Take what is in the files if it is other, and good. Reads them: call it from a thread.
 
-    def _keep(self, fault: str) -> None:
+        The pair and the authorities are taken each for itself: a certificate that cannot be used
+        does not keep an authority in force that was withdrawn.
+        """
+        self._try("pair", self._look_at_pair)
+        self._try("authorities", self._look_at_authorities)
+
+    def _try(self, part: str, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except CertificateFault as fault:
+            self._keep(part, str(fault))
+        else:
+            self._faults.pop(part, None)
+
+    def _keep(self, part: str, fault: str) -> None:
         """The last good one stays; said once for each way in which the files are broken."""
-        if fault == self._fault:
+        if fault == self._faults.get(part):
             return
-        self._fault = fault
+        self._faults[part] = fault
         self._read.labels("refused").inc()
         log.error("tls_refused", cause=fault, in_use="the last good one")
+
+    def _look_at_pair(self) -> None:
+        certificate, key, _ = self._files
+        pair = read_pair(certificate, key)
+        if pair == self._held.pair:
+            return
+        expires = expiry_of(pair)
+        self._take(replace(self._held, pair=pair))
+        self._expires.set(expires)
+        log.info("tls_taken", file=str(certificate), expires=int(expires))
+
+    def _look_at_authorities(self) -> None:
+        file = self._files[2]
+        authorities = None if file is None else read_authorities(file)
+        if authorities == self._held.authorities:
+            return
+        self._take(replace(self._held, authorities=authorities))
+        log.info("tls_taken", file=str(file))
+
+    def _take(self, held: _Held) -> None:
+        self._held = held
+        self._read.labels("taken").inc()
 
     def _read_files(self) -> _Held:
         certificate, key, authorities = self._files
@@ -145,9 +173,11 @@ class Security:
                 await asyncio.to_thread(self.look)
                 if self.guard is not None:
                     await self.guard.review()
-            except OSError as fault:
-                # Of the system, not of the files: no memory, no descriptor. Not for ever.
-                log.error("files_not_looked_at", cause=str(fault))
+            except Exception as fault:
+                # Of the system (no descriptor) or a mistake of ours; files that are no good are
+                # told by `look`. Said each time, and never the last look: nobody would be shut
+                # out again.
+                log.error("files_not_looked_at", cause=repr(fault))
 
     def look(self) -> None:
         """Take what has changed and is good."""
