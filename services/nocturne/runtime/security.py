@@ -8,6 +8,7 @@ not replace what works: it is said once, counted, and looked at again.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,6 +191,8 @@ def security_of(settings: ServiceSettings, metrics: Metrics) -> Security | None:
     """What the settings ask for; None when they ask for nothing, and then nothing stands between a
     caller and the service. For a process of its own: with TLS it reads the process's stderr.
     """
+    if not _is_loopback(settings.listen):
+        _say_what_is_open(settings)
     if settings.tls_cert_file is None and settings.access_file is None:
         return None
     tls = None
@@ -206,3 +209,30 @@ def security_of(settings: ServiceSettings, metrics: Metrics) -> Security | None:
             "sees this network sees the tokens",
         )
     return Security(tls, guard)
+
+
+def _say_what_is_open(settings: ServiceSettings) -> None:
+    """A network is not this machine: who leaves the doors off there should know it."""
+    missing = {
+        "TLS_CERT_FILE": (
+            settings.tls_cert_file,
+            "whoever is between reads and alters what is said",
+        ),
+        "ACCESS_FILE": (settings.access_file, "whoever reaches this address may call everything"),
+    }
+    causes = [
+        f"{name} is not set: {what}" for name, (file, what) in missing.items() if file is None
+    ]
+    if causes:
+        log.warning("open_to_the_network", listen=settings.listen, cause="; ".join(causes))
+
+
+def _is_loopback(listen: str) -> bool:
+    """Whether only this machine gets there. Names are not looked up."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

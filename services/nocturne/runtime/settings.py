@@ -96,8 +96,10 @@ class ServiceSettings(ProcessSettings):
     home_dir: Path
     genesis_file: Path
     listen: Address
-    registry_url: RegistryAddress | None = None
-    """Schema registry (Confluent's API); None: the fixed ids of `topics.FIXED_SCHEMA_IDS`."""
+    registry_url: RegistryAddress | None = Field(None, repr=False)
+    """Schema registry (Confluent's API), never shown, for it may hold a password; None: the fixed
+    ids of `topics.FIXED_SCHEMA_IDS`.
+    """
     tls_cert_file: Path | None = None
     """The server's certificate with its chain (PEM), read again when it changes; None: no TLS."""
     tls_key_file: Path | None = Field(None, validate_default=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from tests.certificates import CLIENT, DAY, SERVER, Authority, Made
 from tests.machines import until
 from tests.raw_http2 import PREFACE, SETTINGS
@@ -22,6 +23,7 @@ from nocturne.runtime import rpc, security
 from nocturne.runtime.guard import Guard
 from nocturne.runtime.rpc import RpcService, serve
 from nocturne.runtime.security import Security, ServerTls
+from nocturne.runtime.settings import ServiceSettings
 from nocturne.runtime.telemetry import Metrics
 
 HOST = "127.0.0.1"
@@ -126,6 +128,58 @@ def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.M
         watching.cancel()
 
     run(test)
+
+
+# What is left open --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "listen, files, said",
+    [
+        ("127.0.0.1:0", (), []),
+        ("[::1]:0", (), []),
+        ("localhost:0", (), []),
+        ("0.0.0.0:0", (), ["TLS_CERT_FILE", "ACCESS_FILE"]),
+        ("[::]:0", (), ["TLS_CERT_FILE", "ACCESS_FILE"]),
+        ("ledger.example.com:0", ("access_file",), ["TLS_CERT_FILE"]),
+        ("10.0.0.1:0", ("tls_cert_file", "tls_key_file"), ["ACCESS_FILE"]),
+        ("10.0.0.1:0", ("tls_cert_file", "tls_key_file", "access_file"), []),
+    ],
+)
+def test_what_is_open_to_a_network_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listen: str,
+    files: tuple[str, ...],
+    said: list[str],
+) -> None:
+    # Its thread would read this process's stderr.
+    monkeypatch.setattr(security, "HandshakeLog", lambda _: None)
+    certificate, key = good().write(tmp_path, "server")
+    access_file = tmp_path / "access.json"
+    access_file.write_text('{"principals": []}')
+    known = {"tls_cert_file": certificate, "tls_key_file": key, "access_file": access_file}
+    given: dict[str, Any] = {name: known[name] for name in files}
+    settings = ServiceSettings(
+        home_dir=tmp_path, genesis_file=tmp_path / "genesis", listen=listen, **given
+    )
+    with structlog.testing.capture_logs() as lines:
+        security.security_of(settings, Metrics("a"))
+    causes = [one["cause"] for one in lines if one["event"] == "open_to_the_network"]
+    assert len(causes) == (1 if said else 0)
+    for name in said:
+        assert f"{name} is not set" in causes[0]
+
+
+def test_settings_that_are_shown_show_no_password(tmp_path: Path) -> None:
+    settings = ServiceSettings(
+        home_dir=tmp_path,
+        genesis_file=tmp_path / "genesis",
+        listen="127.0.0.1:0",
+        registry_url="http://user:a-password@registry:8080",
+    )
+    assert "a-password" not in repr(settings)
+    assert "a-password" not in str(settings)
 
 
 # How long a certificate counts -------------------------------------------------------------------
