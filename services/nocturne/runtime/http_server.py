@@ -90,7 +90,11 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             self._open[request] = None
-            oldest = next(iter(self._open)) if len(self._open) > CONNECTIONS_MAX else None
+            oldest = None
+            if len(self._open) > CONNECTIONS_MAX:
+                # Taken out here: its thread may come to it later than the next connection does,
+                # and that one has to close another.
+                oldest, _ = self._open.popitem(last=False)
         if oldest is not None:
             _shut(oldest)
         super().process_request(request, client_address)

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from nocturne.core.errors import Unavailable
-from nocturne.runtime.http_server import CONNECTIONS_MAX, HttpServer
+from nocturne.runtime.http_server import CONNECTION_SECONDS_MAX, CONNECTIONS_MAX, HttpServer
 from nocturne.runtime.vitals import Vitals
 
 SECONDS_MAX = 10.0
@@ -106,6 +106,21 @@ def test_who_holds_connections_open_loses_the_oldest_and_keeps_no_probe_waiting(
         # Its end is seen long before the time-out of a connection that is left alone.
         silent[0].settimeout(2.0)
         assert silent[0].recv(1) == b""
+
+
+def test_connections_that_come_faster_than_others_are_closed_are_bounded_too(
+    server: HttpServer,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), SECONDS_MAX))
+            for _ in range(10 * CONNECTIONS_MAX)
+        ]
+        # Each but the newest is closed by the server, and not by its time-out.
+        for one in opened[:-CONNECTIONS_MAX]:
+            one.settimeout(CONNECTION_SECONDS_MAX / 2)
+            with contextlib.suppress(ConnectionError):
+                assert one.recv(1) == b""
 
 
 def test_closing_ends_open_connections(vitals: Vitals) -> None:
