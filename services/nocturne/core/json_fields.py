@@ -19,6 +19,8 @@ from nocturne.core.strict_json import JsonValue
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 _SHOWN_MAX: Final = 80
+_BEFORE: Final = 16
+"""Characters of what is alike, before what differs."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z\Z", re.ASCII)
 
@@ -184,6 +186,22 @@ def shown(value: JsonValue) -> str:
     return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"
 
 
+def shown_apart(one: JsonValue, other: JsonValue) -> tuple[str, str]:
+    """The beginnings of two different values, for a message; of such as begin alike, from shortly
+    before they differ.
+    """
+    if isinstance(one, list) and isinstance(other, list):
+        return f"a list of {len(one)}", f"a list of {len(other)}"
+    if isinstance(one, str) and isinstance(other, str) and shown(one) == shown(other):
+        same = next(
+            (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+            min(len(one), len(other)),
+        )
+        start = max(0, same - _BEFORE)
+        return f"…{shown(one[start:])}", f"…{shown(other[start:])}"
+    return shown(one), shown(other)
+
+
 def difference(where: str, given: JsonValue, printed: JsonValue) -> str | None:
     """The first place where the line differs from what its own fields make it, in words."""
     if isinstance(given, dict) and isinstance(printed, dict):
@@ -205,4 +223,5 @@ def difference(where: str, given: JsonValue, printed: JsonValue) -> str | None:
         return None
     if type(given) is type(printed) and given == printed:
         return None
-    return f"{where}: expected {shown(printed)} by the rest of its line, got {shown(given)}"
+    expected, got = shown_apart(printed, given)
+    return f"{where}: expected {expected} by the rest of its line, got {got}"

@@ -165,11 +165,33 @@ def test_base64_has_one_alphabet_and_its_padding(text: str) -> None:
         Fields.of({"a": text}, "line").data("a")
 
 
+@pytest.mark.parametrize("at", [0, 40, 79, 80, 127])
+def test_two_long_values_that_begin_alike_are_shown_where_they_differ(at: int) -> None:
+    """A signature of which one digit was altered."""
+    printed = "ed25519-" + "72ad84fa4f04a1b9" * 8
+    at += len("ed25519-")
+    given = printed[:at] + "x" + printed[at + 1 :]
+    found = difference("signature", given, printed)
+    assert found is not None
+    expected, _, got = found.removeprefix("signature: expected ").partition(
+        " by the rest of its line, got "
+    )
+    assert expected != got
+    assert "x" in got
+    assert len(found) < 300
+    longer = difference("signature", printed + "0", printed)
+    assert longer is not None
+    assert longer.endswith("a1b90'")
+
+
 def test_a_difference_is_named_by_its_path() -> None:
     assert difference("", {"a": [1, 2]}, {"a": [1, 2]}) is None
     assert difference("", {"a": 1}, {"a": True}) is not None
     assert difference("", {"a": [1, 3]}, {"a": [1, 2]}) == (
         "a[1]: expected 2 by the rest of its line, got 3"
+    )
+    assert difference("", {"a": [1]}, {"a": [1, 2]}) == (
+        "a: expected a list of 2 by the rest of its line, got a list of 1"
     )
     assert difference("", {"a": 1}, {}) == "a: expected no such member"
     assert difference("", {}, {"a": 1}) == "a: expected this member, got none"

@@ -341,7 +341,15 @@ func Difference(path string, want, got JSON) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s: expected %s by the rest of its line, got %s", path, brief(want), brief(got))
+	same := 0
+	for same < min(len(want), len(got)) && want[same] == got[same] {
+		same++
+	}
+	if same < briefBytes {
+		same = 0
+	}
+	return fmt.Sprintf("%s: expected %s by the rest of its line, got %s",
+		path, brief(want, same), brief(got, same))
 }
 
 func join(path, name string) string {
@@ -351,9 +359,16 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-func brief(j JSON) string {
-	if len(j) > 100 {
-		return strings.ToValidUTF8(string(j[:100]), "") + "…"
+const briefBytes = 100
+
+// brief shows a value's beginning, or what stands shortly before at.
+func brief(j JSON, at int) string {
+	shown, before := j, ""
+	if at > 0 {
+		shown, before = j[max(0, at-16):], "…"
 	}
-	return string(j)
+	if len(shown) > briefBytes {
+		return before + strings.ToValidUTF8(string(shown[:briefBytes]), "") + "…"
+	}
+	return before + strings.ToValidUTF8(string(shown), "")
 }

@@ -26,7 +26,7 @@ func (r *Reader) fail(n Node, why string) {
 	if r.Err == nil {
 		r.Err = errors.New(why)
 		if n.path != "" {
-			r.Err = fmt.Errorf("%s: %s, got %s", n.path, why, brief(n.json))
+			r.Err = fmt.Errorf("%s: %s, got %s", n.path, why, brief(n.json, 0))
 		}
 	}
 }

@@ -323,3 +323,15 @@ func reprint(v any) JSON {
 	}
 	return Print(nil, v)
 }
+
+func TestTwoLongValuesThatBeginAlikeAreShownWhereTheyDiffer(t *testing.T) {
+	printed := `"ed25519-` + strings.Repeat("72ad84fa4f04a1b9", 8) + `"`
+	for _, at := range []int{10, 90, 110, 130} {
+		given := printed[:at] + "x" + printed[at+1:]
+		found := Difference("signature", JSON(printed), JSON(given))
+		want, got, _ := strings.Cut(strings.TrimPrefix(found, "signature: expected "), " by the rest of its line, got ")
+		if want == got || !strings.Contains(got, "x") {
+			t.Errorf("%d: %s", at, found)
+		}
+	}
+}
