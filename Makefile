@@ -134,6 +134,10 @@ hostile: $(READY) ## Ten thousand hostile inputs at each entrance of a running l
 fuzz: $(READY) ## Fuzz every parser for $(FUZZ_SECONDS) seconds; FUZZ_SEED and FUZZ_ONLY replay
 	@$(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ_SECONDS) --only "$(FUZZ_ONLY)" $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
+.PHONY: proofs
+proofs: $(READY) ## Check formal/: Coq's proofs and TLC's models (needs Coq: apt-get install coq)
+	@$(BIN)/python -m formal
+
 .PHONY: sbom
 sbom: $(READY) ## The container image's Python packages, with hashes and licences (CycloneDX)
 	@$(BIN)/python tools/sbom.py build/sbom.cdx.json
