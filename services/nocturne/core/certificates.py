@@ -25,6 +25,8 @@ from nocturne.core.keys import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    VoteCheck = Callable[[Key, "Ballot", Signatures], bool]
+
 COMMIT_PROOF_BYTES_MAX: Final = 4 * 1024 * 1024
 COMMIT_PROOF_HEADERS_MAX: Final = 4096
 
@@ -144,9 +146,14 @@ def vote_signed(key: Key, ballot: Ballot, signatures: Signatures) -> bool:
 
 
 def check_certificate(
-    certificate: Certificate, ledger_id: LedgerId, validators: ValidatorSet
+    certificate: Certificate,
+    ledger_id: LedgerId,
+    validators: ValidatorSet,
+    signed: VoteCheck = vote_signed,
 ) -> None:
-    """`Malformed` unless exactly a quorum of `validators`, ascending, cast the ballot."""
+    """`Malformed` unless exactly a quorum of `validators`, ascending, cast the ballot. `signed` is
+    another check of a vote for simulations alone.
+    """
     if certificate.validator_set_hash != validators.hash:
         raise Malformed("certificate: of another validator set")
     if len(certificate.votes) != validators.quorum:
@@ -165,7 +172,7 @@ def check_certificate(
     for validator, signatures in certificate.votes:
         if not last < validator < len(validators.keys):
             raise Malformed(f"certificate: validator {validator} after {last}")
-        if not vote_signed(validators.keys[validator], ballot, signatures):
+        if not signed(validators.keys[validator], ballot, signatures):
             raise Malformed(f"certificate: the vote of validator {validator} does not verify")
         last = validator
 
@@ -176,10 +183,12 @@ def check_commit_proof(
     ledger_id: LedgerId,
     validators: ValidatorSet,
     link: Callable[[bytes], Link],
+    signed: VoteCheck = vote_signed,
 ) -> None:
     """`Malformed` unless `proof` commits `block`.
 
-    `link(header_bytes)` is `Malformed` if they are no header (blocks.link_of).
+    `link(header_bytes)` is `Malformed` if they are no header (blocks.link_of). `signed` as in
+    `check_certificate`.
     """
     certificate = proof.finalization
     if certificate.kind is not VoteKind.FINALIZE:
@@ -199,7 +208,7 @@ def check_commit_proof(
         last.view,
     ):
         raise Malformed("certificate: of another epoch, validator set or view than its block")
-    check_certificate(certificate, ledger_id, validators)
+    check_certificate(certificate, ledger_id, validators, signed)
 
 
 def _check_child(child: Link, parent: Link, ledger_id: LedgerId) -> None:

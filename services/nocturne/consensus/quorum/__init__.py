@@ -1,0 +1,1 @@
+"""The certificate core of n validators: pure. Rules: docs/spec/quorum.md."""
