@@ -8,9 +8,25 @@ taken as it is, and executing it again must give the same roots.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-from nocturne.consensus.machine import Commit, Executed, Machine, Persist, Proposal, Rules, Tip
+from nocturne.consensus.quorum.leaders import RoundRobin
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.consensus.quorum.messages import (
+    Build,
+    Built,
+    Commit,
+    Committed,
+    Contents,
+    Effect,
+    LogStands,
+    Proposal,
+    Received,
+    Rules,
+    Suites,
+)
+from nocturne.consensus.quorum.pacing import Doubling
 from nocturne.core.blocks import (
     Block,
     BlockHeader,
@@ -21,20 +37,22 @@ from nocturne.core.blocks import (
     link_of,
     link_to,
 )
-from nocturne.core.certificates import CommitProof, check_commit_proof
+from nocturne.core.certificates import CommitProof, Epoch, ValidatorSet, check_commit_proof
 from nocturne.core.commands import decode_signed_command_trusted
 from nocturne.core.control import Control
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.execution import Execution, PartitionBatch, execute
-from nocturne.core.genesis import Genesis
 from nocturne.core.governing import ControlBatch, check_control, control_number
-from nocturne.core.identifiers import Hash
+from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
 from nocturne.core.keys import Signer
 from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
 from nocturne.core.state import LedgerState
 from nocturne.core.topics import unframe
+
+_PACING: Final = Doubling(200)
+"""Of timers that one validator does not wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +69,41 @@ class Made:
     state: LedgerState
 
 
-class Chain:
-    """The newest state and the machine that certifies what comes after it."""
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The newest block: height, digest, and its time in ms; at genesis 0, the ledger id, 0."""
 
-    def __init__(self, state: LedgerState, signer: Signer, tip: Tip) -> None:
+    height: int
+    digest: Hash
+    time: int
+
+
+class Chain:
+    """The newest state and the machine that certifies what comes after it.
+
+    The machine is that of n validators (quorum.md) with n = 1: this validator leads every view and
+    its vote is the quorum, so nothing is waited for, nothing sent, and its timers mean nothing.
+    """
+
+    def __init__(self, state: LedgerState, signer: Signer, newest: Block | None) -> None:
+        """From the state after `newest` (None: genesis). `Halt` unless that block carries its
+        commit proof.
+        """
         genesis = state.view.genesis
-        self._signer = signer
-        self._rules = Rules(
-            state.ledger_id,
-            genesis.validator_set,
-            genesis.epoch_length,
-            genesis.limits.clock_bound_ms,
-        )
+        validators = genesis.validator_set
+        if signer.key not in validators.keys:
+            raise Halt("the validator's key is not one of the genesis")
         self._context = IntakeContext.of(state.ledger_id, genesis)
         self._state = state
-        self._tip = tip
-        self._machine = Machine(self._rules, _index_of(genesis, signer), signer, tip)
+        final = None if newest is None else _committed(newest)
+        epoch = Epoch(0, 0) if newest is None else newest.header.epoch
+        sets = [(epoch, validators), (replace(epoch, number=epoch.number + 1), validators)]
+        rules = Rules(state.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms)
+        if newest is not None and final is not None:
+            _check_proof(newest, final, state.ledger_id, validators)
+        self._machine = Machine(
+            rules, sets, Suites(signer), RoundRobin(), _PACING, signer.key, final
+        )
 
     @property
     def state(self) -> LedgerState:
@@ -76,7 +113,11 @@ class Chain:
     @property
     def tip(self) -> Tip:
         """The newest block."""
-        return self._tip
+        final = self._machine.final
+        if final is None:
+            return Tip(0, Hash(self._state.ledger_id), 0)
+        header = final.proposal.header
+        return Tip(header.height, final.proposal.digest, header.time)
 
     @property
     def context(self) -> IntakeContext:
@@ -90,23 +131,22 @@ class Chain:
         There must be at least one offset in them, or a control record that `check_next_control`
         took at this height.
         """
-        height = self._tip.height + 1
-        execution = execute(self._state, batches, ControlBatch(height, tuple(control)))
-        effects = self._machine.step(_executed(self._tip.digest, execution), now)
-        # The quorum is one vote, so the commit ends the step, behind all that must be durable.
-        *before, commit = effects
-        assert isinstance(commit, Commit)
-        assert all(isinstance(effect, Persist) for effect in before)
-        block = _block(commit.proposal, commit.proof, execution)
+        tip = self.tip
+        execution = execute(self._state, batches, ControlBatch(tip.height + 1, tuple(control)))
+        contents = _contents(execution)
+        asked = self._machine.step(LogStands(tip.digest, has_more=True), now)
+        build = next(effect for effect in asked if isinstance(effect, Build))
+        committed = _committed_by(self._machine.step(Built(build.view, tip.digest, contents), now))
+        assert committed is not None, "one vote is the quorum"
+        block = _block(committed.proposal, committed.proof, execution)
         self._state = execution.state
-        self._tip = Tip.of(block.header, block.digest)
         return Made(block, encode_block(block), execution.state)
 
     def check_next_control(self, record: bytes) -> Control:
         """The control record of `record`; `Malformed` unless the next block may carry it."""
         view = self._state.view
         number = control_number(view.items) + 1
-        height = self._tip.height + 1
+        height = self.tip.height + 1
         return check_control(record, view.ledger_id, view.genesis, number, height)
 
     def replay(self, block: Block) -> None:
@@ -114,12 +154,20 @@ class Chain:
         committed, and executing its records gives what its header says.
         """
         header = block.header
-        if (header.height, header.parent_digest) != (self._tip.height + 1, self._tip.digest):
+        tip = self.tip
+        if (header.height, header.parent_digest) != (tip.height + 1, tip.digest):
             raise Halt(
-                f"journal: expected block {self._tip.height + 1} on {self._tip.digest.hex()}, "
+                f"journal: expected block {tip.height + 1} on {tip.digest.hex()}, "
                 f"got block {header.height} on {header.parent_digest.hex()}"
             )
-        self.check_committed(block)
+        try:
+            taken = _committed_by(
+                self._machine.step(Received(None, _committed(block)), header.time)
+            )
+        except Malformed as fault:
+            raise Halt(f"journal: block {header.height}: {fault}") from fault
+        if taken is None:
+            raise Halt(f"journal: block {header.height} is of another epoch than its height")
         try:
             execution = execute(
                 self._state,
@@ -130,22 +178,32 @@ class Chain:
             raise Halt(f"journal: block {header.height} cannot be executed: {fault}") from fault
         _check_same(header, execution)
         self._state = execution.state
-        self._tip = Tip.of(header, block.digest)
-        self._machine = Machine(
-            self._rules, _index_of(self._state.view.genesis, self._signer), self._signer, self._tip
-        )
 
-    def check_committed(self, block: Block) -> None:
-        """`Halt` unless a block of the own journal carries its commit proof."""
-        try:
-            if not isinstance(block.proof, CommitProof):
-                raise Malformed("it carries no commit proof")
-            link = link_to(block.header, block.digest)
-            check_commit_proof(
-                block.proof, link, self._rules.ledger_id, self._rules.validators, link_of
-            )
-        except Malformed as fault:
-            raise Halt(f"journal: block {block.header.height}: {fault}") from fault
+
+def _committed(block: Block) -> Committed:
+    if not isinstance(block.proof, CommitProof):
+        raise Halt(f"journal: block {block.header.height}: it carries no commit proof")
+    proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+    return Committed(proposal, block.proof)
+
+
+def _committed_by(effects: Sequence[Effect]) -> Committed | None:
+    """The one block that a step commits."""
+    commits = [effect for effect in effects if isinstance(effect, Commit)]
+    if not commits:
+        return None
+    ((committed,),) = [commit.blocks for commit in commits]
+    return committed
+
+
+def _check_proof(
+    block: Block, committed: Committed, ledger_id: LedgerId, validators: ValidatorSet
+) -> None:
+    try:
+        link = link_to(block.header, block.digest)
+        check_commit_proof(committed.proof, link, ledger_id, validators, link_of)
+    except Malformed as fault:
+        raise Halt(f"journal: block {block.header.height}: {fault}") from fault
 
 
 def batches_of(context: IntakeContext, block: Block) -> list[PartitionBatch]:
@@ -189,9 +247,8 @@ def _prepared(context: IntakeContext, one: Range, record: RecordDisposition) -> 
     )
 
 
-def _executed(parent: Hash, execution: Execution) -> Executed:
-    return Executed(
-        parent,
+def _contents(execution: Execution) -> Contents:
+    return Contents(
         execution.ranges,
         execution.control_hash,
         execution.record_count,
@@ -239,10 +296,3 @@ def _check_same(header: BlockHeader, execution: Execution) -> None:
 
 def _shown(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _index_of(genesis: Genesis, signer: Signer) -> int:
-    keys = genesis.validator_set.keys
-    if signer.key not in keys:
-        raise Halt("the validator's key is not one of the genesis")
-    return keys.index(signer.key)

@@ -26,7 +26,6 @@ from typing import BinaryIO, Final
 
 from nocturne.consensus.chain import Chain, Made
 from nocturne.consensus.gathering import CertifiedRange, ranges_of
-from nocturne.consensus.machine import Tip
 from nocturne.consensus.published import Published
 from nocturne.core import snapshot
 from nocturne.core.blocks import BlockHeader, decode_block, decode_block_header, hash_block
@@ -113,14 +112,12 @@ class Store:
         `Halt` when they contradict each other.
         """
         found = self._newest_snapshot(genesis, registry)
+        chain = None
         if found is None:
-            founding = LedgerState.founding(genesis, registry)
-            chain = Chain(founding, signer, Tip.genesis(founding.ledger_id))
-        else:
-            chain = Chain(found.state, signer, Tip.of(found.header, found.digest))
-        return self._replay(chain, found)
+            chain = Chain(LedgerState.founding(genesis, registry), signer, None)
+        return self._replay(chain, found, signer)
 
-    def _replay(self, chain: Chain, found: _Snapshot | None) -> Recovered:
+    def _replay(self, chain: Chain | None, found: _Snapshot | None, signer: Signer) -> Recovered:
         published = None if found is None else found.published
         digests: dict[int, Hash] = {}
         newest: dict[int, _BlockRecord] = {}
@@ -137,11 +134,14 @@ class Store:
             parent = digests[height] = record.digest
             self._firsts.setdefault(entry.segment, height)
             newest.update({one.partition: record for one in record.header.ranges})
-            if found is None or height > found.header.height:
+            if found is not None and record.digest == found.digest:
+                chain = Chain(found.state, signer, decode_block(record.encoded))
+            elif chain is not None:
                 chain.replay(decode_block(record.encoded))
                 self._bytes_since_snapshot += len(record.encoded)
                 replayed += 1
-        if found is not None and digests.get(found.header.height) != found.digest:
+        if chain is None:
+            assert found is not None
             raise Halt(
                 f"the journal lacks block {found.header.height}, of which there is a snapshot: "
                 "it is an old copy, or cut short"

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from nocturne.consensus.chain import Chain
 from nocturne.consensus.gathering import Gathering
-from nocturne.consensus.machine import Tip
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
 from nocturne.core.certificates import ValidatorSet
@@ -88,7 +87,7 @@ class Ledger:
         self._opened: set[str] = set()
 
     def fresh_chain(self) -> Chain:
-        return Chain(self.founding, VALIDATOR, Tip.genesis(self.ledger_id))
+        return Chain(self.founding, VALIDATOR, None)
 
     def record(
         self,

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.unit.consensus.ledgers import NOW, PARTITIONS, TOPIC, VALIDATOR, Ledger, genesis
 
 from nocturne.consensus.chain import Chain, Made
-from nocturne.consensus.machine import Tip
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import Block, LogRecord, decode_block
@@ -138,7 +137,7 @@ def test_the_key_must_be_of_the_genesis() -> None:
     ledger = Ledger()
     other = Ledger(genesis(epoch_length=9))
     with pytest.raises(Halt, match="not one of the genesis"):
-        Chain(other.founding, type(VALIDATOR)(bytes(32)), Tip.genesis(other.ledger_id))
+        Chain(other.founding, type(VALIDATOR)(bytes(32)), None)
     assert ledger.chain.context.partitions == PARTITIONS
 
 
