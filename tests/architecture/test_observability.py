@@ -4,6 +4,7 @@ dashboard that can be read.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -165,6 +166,31 @@ def test_the_document_has_every_metric_as_it_is_registered() -> None:
         section = document.split(f"\n## {service}\n")[1].split("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith("|")]
         assert "\n".join(rows) + "\n" == table(metrics), f"{service}: python -m tests.metrics"
+
+
+def test_the_document_names_no_other_metric_and_has_no_other_section() -> None:
+    document = (ROOT / "docs/guides/metrics.md").read_text()
+    known = {metric.name for metrics in registered().values() for metric in metrics}
+    assert set(re.findall(r"\bnocturne_\w+", document)) == known
+    assert re.findall(r"^## (\w+)$", document, re.M) == list(registered())
+
+
+def test_no_metric_is_made_in_the_source_that_tests_metrics_does_not_know() -> None:
+    """The tables ask registries by name: a module with metrics of its own would be in none."""
+    known = {metric.name for metrics in registered().values() for metric in metrics}
+    short = {re.sub(r"^nocturne_[a-z]+_|_total$", "", name) for name in known}
+    made = {
+        re.sub(r"^nocturne_[a-z]+_|_total$", "", call.args[0].value)
+        for path in (ROOT / "services").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and re.search(r"(?i)\b(counter|gauge|histogram)$", ast.unparse(call.func))
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    }
+    assert len(made) > 30
+    assert made - short == set()
 
 
 def test_metrics_are_named_by_the_conventions() -> None:

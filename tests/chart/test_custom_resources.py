@@ -1,6 +1,6 @@
 """Custom resources are what their operators' own definitions take, as an API server would judge.
 
-Strimzi publishes its definitions in no package of a registry: what the chart gives it is held
+Definitions of Strimzi were found in no package: what the chart gives it is held
 against short schemas of our own, with the fields that are used and no others.
 """
 
