@@ -400,6 +400,18 @@ def test_a_panel_says_what_it_shows_and_asks_for_what_exists(panel: dict[str, An
             assert (RUNBOOKS / f"{name}.md").exists(), name
 
 
+def test_every_panel_is_of_the_ledger_that_is_chosen() -> None:
+    (chosen,) = dashboard()["templating"]["list"]
+    assert (chosen["name"], chosen["allValue"]) == ("namespace", ".*")
+    assert faults_of(chosen["definition"].removeprefix("label_values(").split(",")[0]) == []
+    for panel in panels():
+        for target in panel["targets"]:
+            asked = re.findall(r"\b(?:nocturne|process)_\w+(\{[^}]*\})?", target["expr"])
+            assert asked
+            for selector in asked:
+                assert 'namespace=~"$namespace"' in selector, target["expr"]
+
+
 def _colours(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
