@@ -20,7 +20,7 @@ SECONDS_MAX: Final = 180
 """Of one file; the longest takes three on a machine with nothing else to do."""
 N_MAX: Final = 500
 CLOSED: Final = "Closed under the global context"
-NEEDED: Final = "needs Coq, 8.16 or later (Debian: apt-get install coq)"
+NEEDED: Final = "needs Coq (Debian 12: apt-get install coq)"
 
 _ASKED: Final = re.compile(r"^Print Assumptions (\w+)\.$", re.MULTILINE)
 

@@ -1,5 +1,5 @@
 (* Two blocks with commit proofs are on one chain: within an epoch, and the ledger blocks of all. *)
-From Coq Require Import Arith Lia List Wf_nat.
+From Coq Require Import Arith Lia List.
 From Nocturne Require Import Quorum Rules.
 
 Section Agreement.
@@ -26,12 +26,13 @@ Definition premises : Prop :=
 Section Proof.
 Variable rules : premises.
 
-(* -------------------------------------------------------------- chains *)
+(* ------------------------------------------------------ chains *)
 
 Lemma chain_joins (a b c : block) : on_chain a b -> on_chain b c -> on_chain a c.
 Proof. intros ab bc. induction bc; auto. constructor; auto. Qed.
 
-Lemma ancestors_on_one_chain (a b d : block) : on_chain a d -> on_chain b d -> on_chain a b \/ on_chain b a.
+Lemma ancestors_on_one_chain (a b d : block) :
+  on_chain a d -> on_chain b d -> on_chain a b \/ on_chain b a.
 Proof.
   intro ad. revert b. induction ad as [|h p ap IH]; intros b bd; auto.
   inversion bd as [|h' p' bp]; subst.
@@ -39,7 +40,7 @@ Proof.
   - auto.
 Qed.
 
-(* -------------------------------------------------------------- an epoch's validators *)
+(* ------------------------------------------------------ an epoch's validators *)
 
 (* b is of epoch e, by the validators that the chain named after B. *)
 Definition of_epoch (e : nat) (B b : block) : Prop :=
@@ -112,7 +113,7 @@ Proof.
       as [[[_ [_ [later _]]] _]|[[_ [positive _]] _]]; simpl; lia.
 Qed.
 
-(* -------------------------------------------------------------- within one epoch *)
+(* ------------------------------------------------------ within one epoch *)
 
 Lemma later_notarized_descends e B a :
   of_epoch e B a -> finalized a ->
@@ -136,16 +137,18 @@ Proof.
 Qed.
 
 Lemma finalized_on_one_chain e B a b :
-  of_epoch e B a -> of_epoch e B b -> finalized a -> finalized b -> on_chain a b \/ on_chain b a.
+  of_epoch e B a -> of_epoch e B b -> finalized a -> finalized b ->
+  on_chain a b \/ on_chain b a.
 Proof.
   intros of_a of_b fa fb. destruct (le_lt_dec (view_of a) (view_of b)) as [order|order].
-  - left. apply (later_notarized_descends e B); trivial. apply (finalized_is_notarized e B); trivial.
+  - left. apply (later_notarized_descends e B); trivial.
+    apply (finalized_is_notarized e B); trivial.
   - right. apply (later_notarized_descends e B); trivial.
     + apply (finalized_is_notarized e B); trivial.
     + lia.
 Qed.
 
-(* -------------------------------------------------------------- what a certified block stands on *)
+(* ------------------------------------------------------ what a certified block stands on *)
 
 (* Certified by the validators that the chain names. *)
 Definition sound (e : nat) (B b : block) : Prop := of_epoch e B b /\ notarized b.
@@ -219,7 +222,7 @@ Proof.
     + lia.
 Qed.
 
-(* -------------------------------------------------------------- from epoch to epoch *)
+(* ------------------------------------------------------ from epoch to epoch *)
 
 Lemma one_base e : forall B C, base e B -> base e C -> B = C.
 Proof.
@@ -315,7 +318,7 @@ Proof.
     eapply agreement_when_earlier; eauto.
 Qed.
 
-(* -------------------------------------------------------------- heights *)
+(* ------------------------------------------------------ heights *)
 
 Lemma base_is_sound e B : base e B -> B = Genesis \/ exists e' B', sound e' B' B.
 Proof.
@@ -325,7 +328,7 @@ Proof.
   apply finalized_is_sound; trivial. repeat split; trivial.
 Qed.
 
-(* Every ancestor of a sound block is sound, or genesis; heights do not fall, and ledger blocks rise. *)
+(* An ancestor of a sound block is sound, or genesis; heights do not fall, ledger blocks rise. *)
 Lemma heights_rise x : forall d e B, sound e B d -> on_chain x d ->
   (x = Genesis \/ exists e' B', sound e' B' x) /\
   height_of x <= height_of d /\
@@ -347,7 +350,7 @@ Proof.
         -- destruct (IH e' B' fine_p below') as [stands [order _]]. simpl. split; trivial. lia.
 Qed.
 
-(* -------------------------------------------------------------- the theorems *)
+(* ------------------------------------------------------ the theorems *)
 
 Lemma committed_by b : committed b -> exists e B d,
   on_chain b d /\ of_epoch e B d /\ finalized d.
@@ -418,7 +421,8 @@ Proof.
     destruct (bases_on_one_chain rules (epoch_of b) e B' earlier known') as [next [known_n nB']].
     enough (next = b) by now subst.
     pose proof known_n as [ledger_n [last_n [en [C [c [known_C [nc [ec [sc fc]]]]]]]]].
-    assert (sound (epoch_of b) C c) as fine_c by (apply (finalized_is_sound rules); repeat split; trivial).
+    assert (sound (epoch_of b) C c) as fine_c
+      by (apply (finalized_is_sound rules); repeat split; trivial).
     assert (sound (epoch_of b) C next) as fine_n
       by (apply (ledger_ancestor_of_sound rules (epoch_of b) C c); trivial).
     destruct (ancestors_on_one_chain _ _ _ nB' below) as [nb|bn].

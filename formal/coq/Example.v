@@ -1,5 +1,5 @@
-(* The premises can be met, and something is then committed: two epochs of four validators, one of
-   them Byzantine, with a skipped view, a tail block, and a validator that the second epoch replaced. *)
+(* The premises can be met, and something is then committed: two epochs of four validators, one
+   Byzantine, with a skipped view, a tail block, and a validator that the second epoch replaced. *)
 From Coq Require Import Arith Lia List.
 From Nocturne Require Import Quorum Rules Agreement.
 Import ListNotations.

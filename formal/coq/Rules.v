@@ -1,8 +1,8 @@
 (* The rules of a correct validator, of certificates and of commit proofs.
    Everything here is a definition; what is assumed of validators stands as a premise of a theorem.
 
-   The model says what was ever signed, not when: a certificate that a validator held when it voted is
-   one of votes that were signed, so each rule here follows from the rule in time (Runs.v proves it). *)
+   The model says what was ever signed, not when: a certificate that a validator held when it voted
+   is one of votes that were signed, so each rule follows from the rule in time (Runs.v). *)
 From Coq Require Import List.
 From Nocturne Require Import Quorum.
 
@@ -39,8 +39,8 @@ Inductive on_chain (a : block) : block -> Prop :=
 | itself : on_chain a a
 | further h p : on_chain a p -> on_chain a (Child h p).
 
-(* What the chain up to a block decides: whether it is its epoch's last ledger block (its height, or an
-   epoch-end control record), and the validators of the epoch that begins after it. Any functions. *)
+(* What the chain up to a block decides: whether it is its epoch's last ledger block (its height, or
+   an epoch-end control record), and the validators of the epoch after it. Any functions. *)
 Variable last_of_epoch : block -> bool.
 Variable set_after : block -> list validator.
 
@@ -83,10 +83,10 @@ Definition committed (b : block) : Prop :=
   exists d B, on_chain b d /\
     base (epoch_of d) B /\ set_of d = set_after B /\ finalized d.
 
-(* -------------------------------------------------------------- a correct validator *)
+(* ------------------------------------------------------ a correct validator *)
 
 (* The header fits its parent, within an epoch: no ledger block stands on a tail block or on the
-   epoch's last ledger block. (That tail blocks stand nowhere else is a rule too, and not needed.) *)
+   epoch's last ledger block. (That tail blocks stand nowhere else is a rule too, not needed.) *)
 Definition fits_inside (h : header) (p : block) : Prop :=
   h_epoch h = epoch_of p /\ h_validators h = set_of p /\ view_of p < h_view h /\
   match h_kind h with
@@ -96,7 +96,8 @@ Definition fits_inside (h : header) (p : block) : Prop :=
 
 (* And for an epoch's first block: views start again at 1, the validators are the chain's. *)
 Definition fits_first (h : header) (p : block) : Prop :=
-  h_validators h = set_after p /\ 0 < h_view h /\ h_kind h = Ledger /\ h_height h = S (height_of p).
+  h_validators h = set_after p /\ 0 < h_view h /\
+  h_kind h = Ledger /\ h_height h = S (height_of p).
 
 Definition may_notarize (h : header) (p : block) : Prop :=
   (fits_inside h p /\ notarized p /\ nullified_between h (view_of p)) \/

@@ -1,5 +1,6 @@
 (* The rules in time: what a correct validator asks of the votes signed so far, before it signs one.
-   Whatever is signed later, the rules of Rules.v hold, so agreement holds in every state of every run. *)
+   It need not have received them: who waits for that asks more. Whatever is signed later, the rules
+   of Rules.v hold, so agreement holds in every state of every run. *)
 From Coq Require Import List.
 From Nocturne Require Import Quorum Rules Agreement.
 
@@ -17,7 +18,8 @@ Variable set_after : block -> list validator.
 Definition state : Type := validator -> vote -> Prop.
 
 Definition nothing_signed : state := fun _ _ => False.
-Definition add (s : state) (i : validator) (v : vote) : state := fun j w => s j w \/ (j = i /\ w = v).
+Definition add (s : state) (i : validator) (v : vote) : state :=
+  fun j w => s j w \/ (j = i /\ w = v).
 
 Notation base := (base last_of_epoch set_after).
 Notation may_notarize := (may_notarize last_of_epoch set_after).
@@ -40,11 +42,12 @@ Inductive run : state -> Prop :=
 | a_correct_one_signs s i v : run s -> byzantine i = false -> may_sign s i v -> run (add s i v)
 | a_byzantine_one_signs s i v : run s -> byzantine i = true -> run (add s i v).
 
-(* -------------------------------------------------------------- what is certified stays certified *)
+(* ------------------------------------------------------ what is certified stays certified *)
 
 Definition grows (s t : state) : Prop := forall i v, s i v -> t i v.
 
-Lemma certificate_stays s t members v : grows s t -> certificate s members v -> certificate t members v.
+Lemma certificate_stays s t members v :
+  grows s t -> certificate s members v -> certificate t members v.
 Proof. intros more [voters [size all]]. exists voters. split; auto. Qed.
 
 Lemma base_stays s t : grows s t -> forall e B, base s e B -> base t e B.
@@ -57,7 +60,8 @@ Qed.
 
 Lemma may_notarize_stays s t h p : grows s t -> may_notarize s h p -> may_notarize t h p.
 Proof.
-  intros more [[fits [cert skipped]]|[fits [known skipped]]]; [left|right]; repeat split; try apply fits;
+  intros more [[fits [cert skipped]]|[fits [known skipped]]]; [left|right];
+    repeat split; try apply fits;
     try (intros u low high; apply (certificate_stays s); auto).
   - apply (certificate_stays s); trivial.
   - apply (base_stays s); trivial.
@@ -65,7 +69,8 @@ Qed.
 
 Lemma a_run_obeys s : run s -> correct_obey last_of_epoch set_after s byzantine.
 Proof.
-  intro reached. induction reached as [|s i v reached IH good asked|s i v reached IH bad]; intros j good_j.
+  intro reached.
+  induction reached as [|s i v reached IH good asked|s i v reached IH bad]; intros j good_j.
   - split; [|split]; red; contradiction.
   - assert (grows s (add s i v)) as more by (red; unfold add; auto).
     destruct (IH j good_j) as [k1 [k2 k3]]. split; [|split].
@@ -110,7 +115,8 @@ Proof.
     by (split; [apply a_run_obeys|]; trivial).
   split.
   - apply (agreement validator content same byzantine last_of_epoch set_after s rules); trivial.
-  - apply (one_block_at_a_height validator content same byzantine last_of_epoch set_after s rules); trivial.
+  - apply (one_block_at_a_height validator content same byzantine last_of_epoch
+      set_after s rules); trivial.
 Qed.
 
 End Runs.

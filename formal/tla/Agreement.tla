@@ -76,6 +76,7 @@ Chains(length) ==
     ELSE LET shorter == Chains(length - 1) IN
          shorter \cup UNION {{Append(b, h) : h \in Inside(b) \cup First(b)} : b \in shorter}
 Blocks == Chains(Views + LaterViews) \ {Genesis}
+AtOrAbove == [b \in Blocks |-> {d \in Blocks : OnChain(b, d)}]
 
 -----------------------------------------------------------------------------
 (* Certificates are votes of correct validators and all Byzantine ones.    *)
@@ -96,7 +97,7 @@ Fin(b) == IsQuorum(Finalizers(b))
 
 (* Fin of the block or of a descendant. *)
 CommitProof(b) ==
-    \E d \in Blocks : OnChain(b, d) /\ (Fin(d) \/ (NotarizationProves /\ Not(d)))
+    \E d \in AtOrAbove[b] : (Fin(d) \/ (NotarizationProves /\ Not(d)))
 
 -----------------------------------------------------------------------------
 Init ==
@@ -108,7 +109,7 @@ MayFollow(b) ==
     LET from == IF IsFirst(b) THEN 0 ELSE View(Parent(b)) IN
     /\ K2Between => \A u \in (from + 1) .. (View(b) - 1) : Nul(Epoch(b), u)
     /\ IF IsFirst(b) /\ K2Epoch
-       THEN Parent(b) = Genesis \/ CommitProof(Parent(b))
+       THEN Parent(b) # Genesis => CommitProof(Parent(b))
        ELSE K2Parent => Not(Parent(b))
 
 Notarize(i, b) ==
@@ -139,10 +140,15 @@ Next == \E i \in Correct :
 Spec == Init /\ [][Next]_votes
 
 -----------------------------------------------------------------------------
-(* Two blocks with commit proofs are on one chain: all of one epoch, and   *)
-(* the ledger blocks of all epochs.                                        *)
-Agreement == \A a, b \in {c \in Blocks : CommitProof(c)} :
-    (Epoch(a) = Epoch(b) \/ (IsLedger(a) /\ IsLedger(b))) => OnChain(a, b) \/ OnChain(b, a)
+(* Two blocks conflict if they are on no one chain: any two of one epoch,  *)
+(* and ledger blocks of different epochs.                                  *)
+Conflicts == {<<a, b>> \in Blocks \X Blocks :
+    /\ ~OnChain(a, b) /\ ~OnChain(b, a)
+    /\ Epoch(a) = Epoch(b) \/ (IsLedger(a) /\ IsLedger(b))}
+
+Agreement ==
+    LET committed == {b \in Blocks : CommitProof(b)} IN
+    \A a, b \in committed : <<a, b>> \notin Conflicts
 
 (* Must break: else the models above would show nothing. *)
 NothingCommitted == \A b \in Blocks : ~CommitProof(b)
