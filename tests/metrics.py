@@ -30,6 +30,9 @@ RUNTIME = Path(__file__).resolve().parents[1] / "services/nocturne/runtime"
 SECURITY = tuple(RUNTIME / name for name in ("security.py", "guard.py", "handshakes.py"))
 SECURED = ("command", "consensus", "signing", "projection", "query")
 """Services whose gRPC can speak TLS and ask who calls."""
+ROTATION = RUNTIME / "rotation.py"
+ON_KAFKA = ("command", "consensus", "signing", "projection")
+"""Services that Kafka can ask for a certificate."""
 # Of the target: Kubernetes adds the namespace, Compose has none.
 SCRAPED = frozenset({"job", "instance", "namespace"})
 """Labels that whoever scrapes adds."""
@@ -84,12 +87,11 @@ def registered() -> dict[str, list[Metric]]:
 
 
 def secured(service: str) -> list[Metric]:
-    """What a service registers when its settings ask for TLS or an access file: read from the
-    source, for making it takes certificates, and the process's stderr.
+    """What a service registers when its settings ask for TLS, Kafka's included, or an access file:
+    read from the source, for making it takes certificates, and the process's stderr.
     """
-    if service not in SECURED:
-        return []
-    return [metric for path in SECURITY for metric in _declared(service, path)]
+    paths = (SECURITY if service in SECURED else ()) + ((ROTATION,) if service in ON_KAFKA else ())
+    return [metric for path in paths for metric in _declared(service, path)]
 
 
 def _declared(service: str, path: Path) -> Iterator[Metric]:

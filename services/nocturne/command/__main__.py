@@ -17,6 +17,7 @@ from nocturne.command.service import (
 )
 from nocturne.command.servicer import REQUEST_BYTES_MAX, CommandServicer, rpc_service
 from nocturne.core.topics import COMMANDS
+from nocturne.runtime.kafka import measure_rotation
 from nocturne.runtime.lifecycle import Lifecycle, run
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import serve
@@ -27,6 +28,7 @@ from nocturne.runtime.settings import read_founding, read_settings
 async def main(lifecycle: Lifecycle) -> None:
     """Wire the parts and run them until told to stop."""
     settings = read_settings(CommandSettings)
+    measure_rotation(settings.cluster, lifecycle.metrics)
     founding = read_founding(settings.genesis_file)
     await asyncio.to_thread(check_topic, settings, founding)
     ids = await asyncio.to_thread(schema_ids, settings.registry_url)

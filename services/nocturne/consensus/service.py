@@ -99,6 +99,7 @@ class Settings(KafkaSettings, KeySettings):
 
 async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     """Run one validator until it is told to stop."""
+    kafka.measure_rotation(settings.cluster, lifecycle.metrics)
     founding = read_founding(settings.genesis_file)
     kinds = installed_kinds()
     check_kinds(founding.genesis, kinds)

@@ -29,7 +29,7 @@ from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.projection.traces import BlockTraces
 from nocturne.runtime.cluster import Cluster
-from nocturne.runtime.kafka import partition_count
+from nocturne.runtime.kafka import measure_rotation, partition_count
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
 from nocturne.runtime.security import security_of
@@ -48,6 +48,7 @@ class Settings(KafkaSettings, PostgresSettings):
 
 async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run until stopped. `Halt` on contradictions in what is certified or stored."""
+    measure_rotation(settings.cluster, lifecycle.metrics)
     ledger = read_founding(settings.genesis_file)
     first_state = await asyncio.to_thread(FirstState.of, ledger.data)
     health = HealthServer(

@@ -5,10 +5,11 @@ Rules: docs/guides/settings.md, Kafka. Nothing of Kafka's client is loaded here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from nocturne.runtime.certificates import Pair, read_authorities, read_pair
 from nocturne.runtime.secrets import read_secret
 
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
@@ -16,6 +17,26 @@ SaslMechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
 
 TLS: Final = ("ssl", "sasl_ssl")
 SASL: Final = ("sasl_plaintext", "sasl_ssl")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What is in a cluster's files for TLS, whole and fitting together, in PEM."""
+
+    authorities: bytes | None = field(repr=False)
+    """Who vouches for the brokers; None: the system's."""
+    pair: Pair | None = field(repr=False)
+    """What the brokers are shown; None: nothing."""
+
+    def settings(self) -> dict[str, str]:
+        """librdkafka's. The bytes themselves, not the files' names: what was looked at is what is
+        used, whatever is in the files by then.
+        """
+        texts = {"ssl.ca.pem": self.authorities}
+        if self.pair is not None:
+            texts |= {"ssl.certificate.pem": self.pair.certificate, "ssl.key.pem": self.pair.key}
+        # What is no ASCII there is a comment between the certificates.
+        return {name: text.decode("ascii", "replace") for name, text in texts.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +62,26 @@ class Cluster:
             return f"the certificate {self.cert_file}"
         return "a client without a name"
 
-    def connection(self) -> dict[str, str]:
-        """librdkafka's settings of a connection; the password is read now. `SecretFault`."""
+    @property
+    def has_tls_files(self) -> bool:
+        """Whether there is anything to rotate."""
+        return self.protocol in TLS and (self.ca_file is not None or self.cert_file is not None)
+
+    def read_tls(self) -> TlsFiles:
+        """What is in the files now; nothing without TLS. `CertificateFault` unless all are whole
+        and the key is the certificate's.
+        """
+        if self.protocol not in TLS:
+            return TlsFiles(None, None)
+        pair = None
+        if self.cert_file is not None and self.key_file is not None:
+            pair = read_pair(self.cert_file, self.key_file)
+        return TlsFiles(None if self.ca_file is None else read_authorities(self.ca_file), pair)
+
+    def connection(self, files: TlsFiles | None = None) -> dict[str, str]:
+        """librdkafka's settings of a connection. The password is read now, and so are the files
+        for TLS if none are given. `SecretFault`, `CertificateFault`.
+        """
         settings = {"bootstrap.servers": self.bootstrap, "security.protocol": self.protocol}
         if self.protocol in SASL and self.user is not None and self.password_file is not None:
             settings["sasl.mechanism"] = self.mechanism
@@ -51,10 +90,5 @@ class Cluster:
         if self.protocol in TLS:
             # A broker whose certificate is of another name is not the one that was meant.
             settings["ssl.endpoint.identification.algorithm"] = "https"
-            files = {
-                "ssl.ca.location": self.ca_file,
-                "ssl.certificate.location": self.cert_file,
-                "ssl.key.location": self.key_file,
-            }
-            settings |= {name: str(file) for name, file in files.items() if file is not None}
+            settings |= (files or self.read_tls()).settings()
         return settings

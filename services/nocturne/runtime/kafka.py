@@ -3,6 +3,12 @@
 Rules: docs/spec/topics.md. librdkafka works in threads; here its batches cross into asyncio, one
 hand-over per batch, bounded. librdkafka reconnects by itself, so that a broker's absence shows as
 silence, as growing lag, or as `Unavailable` once a bound is passed.
+
+Certificates and authorities are another matter: librdkafka reads them when a client is made and
+has no way to give a client others (2.16; asked for in confluentinc/librdkafka#2868). So a client
+makes a new one of librdkafka's in its place where nothing is lost, repeated or overtaken: a
+consumer at the offsets that it would fetch next, a producer once all it sent was answered, a
+transactional one between transactions. When, says `runtime/rotation.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +47,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from nocturne.core.errors import NocturneError, Unavailable
-from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.certificates import CertificateFault
+from nocturne.runtime.cluster import Cluster, TlsFiles
+from nocturne.runtime.rotation import Rotations
+from nocturne.runtime.secrets import SecretFault
+from nocturne.runtime.telemetry import Metrics
 
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 """The broker's own bound in the embedded runtime; the largest block is below it."""
@@ -56,6 +66,8 @@ REFUSED_SECONDS_MAX: Final = 10.0
 """A user that was just made is known to every broker well before."""
 REFUSALS_APART_SECONDS_MAX: Final = 5.0
 """Past this the cluster has let in silently: a client connects again every second."""
+TRIAL_SECONDS_MAX: Final = 5.0
+"""How long a cluster is waited for that is asked whether it lets new certificates in."""
 DELIVERY_SECONDS_MAX: Final = 30.0
 """An embedded broker is back five seconds after a kill; past this a record is given up."""
 BATCHES_UNDER_WAY_MAX: Final = 4
@@ -117,13 +129,18 @@ class Consumed:
 
 
 class Config(dict[str, Any]):
-    """librdkafka's settings of one client, and the cluster that they are for. `repr` shows none of
-    them: a password may be among them.
+    """librdkafka's settings of one client, and the cluster and the files that they are for. `repr`
+    shows none of them: a password and a key may be among them.
     """
 
-    def __init__(self, cluster: Cluster, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
+    def __init__(self, cluster: Cluster, files: TlsFiles, settings: Mapping[str, Any]) -> None:
+        super().__init__({**cluster.connection(files), **settings})
         self.cluster = cluster
+        self.files = files
+
+    def remade(self, files: TlsFiles) -> Config:
+        """The same with these files, and with the password of this moment."""
+        return Config(self.cluster, files, {**self, **self.cluster.connection(files)})
 
     def __repr__(self) -> str:
         return f"Config({self.cluster!r})"
@@ -134,7 +151,7 @@ def consumer_config(cluster: Cluster, group: str, **overrides: object) -> Config
     `.`: `isolation_level="read_committed"`.
     """
     settings = {
-        **_common(cluster),
+        **_COMMON,
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -154,13 +171,13 @@ def consumer_config(cluster: Cluster, group: str, **overrides: object) -> Config
         "queued.max.messages.kbytes": 32 * 1024,
         **_dotted(overrides),
     }
-    return Config(cluster, settings)
+    return Config(cluster, _rotations.files_of(cluster), settings)
 
 
 def producer_config(cluster: Cluster, **overrides: object) -> Config:
     """An idempotent producer that counts only what all in-sync replicas hold."""
     settings = {
-        **_common(cluster),
+        **_COMMON,
         "enable.idempotence": True,
         "acks": "all",
         # Not below 1: librdkafka waits in whole milliseconds and spins through what is left of a
@@ -174,22 +191,20 @@ def producer_config(cluster: Cluster, **overrides: object) -> Config:
         "retry.backoff.ms": 50,
         **_dotted(overrides),
     }
-    return Config(cluster, settings)
+    return Config(cluster, _rotations.files_of(cluster), settings)
 
 
 def admin_config(cluster: Cluster) -> Config:
     """A client that asks, or administers."""
-    return Config(cluster, _common(cluster))
+    return Config(cluster, _rotations.files_of(cluster), _COMMON)
 
 
-def _common(cluster: Cluster) -> dict[str, Any]:
-    return {
-        **cluster.connection(),
-        "reconnect.backoff.ms": 50,
-        "reconnect.backoff.max.ms": 1000,
-        "allow.auto.create.topics": False,
-        "logger": _librdkafka,
-    }
+_COMMON: Final[Mapping[str, Any]] = {
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 1000,
+    "allow.auto.create.topics": False,
+    "logger": _librdkafka,
+}
 
 
 def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
@@ -243,6 +258,11 @@ class Doorkeeper:
         if "sasl.password" in settings:
             client.set_sasl_credentials(settings["sasl.username"], settings["sasl.password"])
 
+    @property
+    def refusal(self) -> str:
+        """Why the cluster refused last; empty when it never did."""
+        return self._cause
+
     def let_in(self) -> None:
         """The cluster has answered."""
         self._last = -math.inf
@@ -265,6 +285,44 @@ _TLS_ALERT: Final = " alert "
 """In the words for a broker that refuses our certificate: by TLS 1.3 it says so after the
 handshake, and librdkafka takes that for a connection that broke.
 """
+
+
+# Rotating certificates and authorities ----------------------------------------------------------
+
+
+def _refusal(cluster: Cluster, files: TlsFiles) -> str | None:
+    """As `rotation.LetsIn` says: a client of its own tries the files before any other has them."""
+    doorkeeper = Doorkeeper(cluster)
+    try:
+        admin = AdminClient(
+            Config(cluster, files, {**_COMMON, **_QUIET, "error_cb": doorkeeper.heard})
+        )
+    except SecretFault as fault:
+        raise Unavailable(str(fault)) from fault
+    except (KafkaException, ValueError) as fault:
+        return _cause(fault)
+    deadline = time.monotonic() + TRIAL_SECONDS_MAX
+    while time.monotonic() < deadline:
+        try:
+            if admin.list_topics(timeout=POLL_SECONDS).brokers:
+                return None
+        except KafkaException:
+            # Its callbacks are called by nobody else, and they alone say why.
+            admin.poll(0)
+        if doorkeeper.refusal:
+            return doorkeeper.refusal
+    raise Unavailable(f"Kafka at {cluster.bootstrap} did not answer: {doorkeeper.last_words}")
+
+
+_QUIET: Final = {"reconnect.backoff.ms": 1000, "log_level": 0}
+"""Of a trial, whose failure whoever asked for it says: librdkafka would at each attempt."""
+
+_rotations: Final = Rotations(_refusal)
+
+
+def measure_rotation(cluster: Cluster, metrics: Metrics) -> None:
+    """Count for a service what the files of its Kafka clients do. Before any of them is made."""
+    _rotations.measure(cluster, metrics)
 
 
 # Questions to the cluster ----------------------------------------------------------------------
@@ -371,7 +429,10 @@ def asked(cluster: Cluster, question: Callable[[AdminClient], Result], what: str
     while True:
         # The client must outlive its answer: one that is let go takes its open requests with it.
         hear: dict[str, Any] = {"error_cb": doorkeeper.heard}
-        admin = AdminClient(admin_config(cluster) | hear)
+        try:
+            admin = AdminClient(admin_config(cluster) | hear)
+        except (SecretFault, CertificateFault) as fault:
+            raise Unavailable(f"Kafka was not asked for {what}: {fault}") from fault
         try:
             return question(admin)
         except (KafkaException, TimeoutError) as fault:
@@ -433,13 +494,13 @@ class BatchConsumer:
     ) -> None:
         self._starts = tuple(starts)
         self._batch_records_max = batch_records_max
+        self._config = config
         self._doorkeeper = Doorkeeper(config.cluster)
-        self._consumer = Consumer({**config, "error_cb": self._on_error})
+        self._next = {(s.topic, s.partition): s.offset for s in starts}
+        self._consumer = self._made(self._next)
         # From here on only the thread touches the consumer: its methods take a lock of their own
         # while they hold the interpreter's, and two threads in them never get out again.
         self._group_metadata = self._consumer.consumer_group_metadata()
-        self._consumer.assign([TopicPartition(s.topic, s.partition, s.offset) for s in starts])
-        self._next = {(s.topic, s.partition): s.offset for s in starts}
         self._ends: dict[tuple[str, int], int] = {}
         self._ends_known_until = 0.0
         self._room = threading.Semaphore(backlog_batches_max)
@@ -448,6 +509,7 @@ class BatchConsumer:
         self._waiting: deque[_Arrival] = deque()
         self._arrived = asyncio.Event()
         self._fault: Exception | None = None
+        self._membership = _rotations.join(config.cluster, config.files)
         self._thread = threading.Thread(target=self._read, name="kafka-consumer", daemon=True)
         self._thread.start()
 
@@ -497,11 +559,40 @@ class BatchConsumer:
     async def close(self) -> None:
         """End the thread and leave the broker."""
         self._closing.set()
+        self._membership.leave()
         await asyncio.to_thread(self._thread.join)
+
+    def _made(self, places: Mapping[tuple[str, int], int]) -> Consumer:
+        """One of librdkafka's consumers that begins there."""
+        consumer = Consumer({**self._config, "error_cb": self._on_error})
+        consumer.assign([TopicPartition(*place, offset) for place, offset in places.items()])
+        return consumer
+
+    def _change_over(self, files: TlsFiles) -> None:
+        """To a consumer with these files, from after what this one has handed over: what it has
+        fetched beyond is fetched again.
+        """
+        try:
+            config = self._config.remade(files)
+        except SecretFault as fault:
+            log.warning("kafka_consumer_not_changed", cause=str(fault))
+            return
+        places = {(s.topic, s.partition): s.offset for s in self._starts}
+        for reached in self._consumer.position([TopicPartition(*place) for place in places]):
+            # Below zero where nothing came yet.
+            if reached.offset >= 0:
+                places[reached.topic, reached.partition] = reached.offset
+        self._config = config
+        self._starts = tuple(Start(*place, offset) for place, offset in places.items())
+        old, self._consumer = self._consumer, self._made(places)
+        old.close()
+        self._doorkeeper.let_in()
 
     def _read(self) -> None:
         try:
             while not self._closing.is_set():
+                if (files := self._membership.files) != self._config.files:
+                    self._change_over(files)
                 if self._room.acquire(timeout=POLL_SECONDS):
                     self._read_one()
         except (KafkaException, RuntimeError, Unavailable) as fault:
@@ -663,6 +754,7 @@ class AckedProducer:
     """
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self._doorkeeper = Doorkeeper(config.cluster)
         self.reachable = True
         """False from the moment that no broker answers until a record is acknowledged again."""
@@ -670,7 +762,13 @@ class AckedProducer:
         self._producer = Producer({**config, "error_cb": self._on_error})
         self._gathered: list[tuple[_Pending, Sequence[ProducedRecord]]] = []
         self._under_way = 0
+        self._turn = threading.Lock()
+        """Held while records are given to librdkafka, and to shut or open that way."""
+        self._open = threading.Event()
+        self._open.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = threading.Event()
+        self._membership = _rotations.join(config.cluster, config.files)
         self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
         self._thread.start()
 
@@ -681,7 +779,7 @@ class AckedProducer:
         librdkafka has declared the producer unusable: the process has to start anew.
         """
         self.check()
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         pending = _Pending(self, loop, len(records))
         if not records:
             pending.future.set_result([])
@@ -697,10 +795,14 @@ class AckedProducer:
         self._send_gathered()
 
     def _send_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        self._under_way += len(gathered)
-        for pending, records in gathered:
-            self._send(pending, records)
+        with self._turn:
+            if not self._open.is_set():
+                # The producer is being changed; it is sent after that.
+                return
+            gathered, self._gathered = self._gathered, []
+            self._under_way += len(gathered)
+            for pending, records in gathered:
+                self._send(pending, records)
 
     def _send(self, pending: _Pending, records: Sequence[ProducedRecord]) -> None:
         produce = self._producer.produce
@@ -731,6 +833,8 @@ class AckedProducer:
 
     async def close(self, seconds_max: float = 5.0) -> None:
         """Wait for what is queued, at most `seconds_max`, then end the thread."""
+        self._membership.leave()
+        await asyncio.to_thread(self._open.wait, seconds_max)
         self._send_gathered()
         await asyncio.to_thread(self._producer.flush, seconds_max)
         self._closing.set()
@@ -763,6 +867,36 @@ class AckedProducer:
         while not self._closing.is_set():
             self._producer.poll(POLL_SECONDS)
             self._doorkeeper.give_password(self._producer)
+            if (files := self._membership.files) != self._config.files:
+                self._change_over(files)
+
+    def _change_over(self, files: TlsFiles) -> None:
+        """To a producer with these files. It is given nothing before the old one has an answer to
+        everything, so that neither overtakes the other; the old one's delivery time bounds that.
+        """
+        try:
+            config = self._config.remade(files)
+        except SecretFault as fault:
+            log.warning("kafka_producer_not_changed", cause=str(fault))
+            return
+        with self._turn:
+            self._open.clear()
+        # Kept to the end of this function: letting it go takes its time, and no turn.
+        old = self._producer
+        while len(old) > 0 and not self._closing.is_set():
+            old.poll(POLL_SECONDS)
+            self._doorkeeper.give_password(old)
+        producer = Producer({**config, "error_cb": self._on_error})
+        with self._turn:
+            self._config, self._producer = config, producer
+            self._open.set()
+        self._doorkeeper.let_in()
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._send_gathered)
+            except RuntimeError:
+                # The loop is closed: nobody waits any more.
+                self._closing.set()
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("kafka_producer", error=error.str(), fatal=error.fatal())
@@ -785,6 +919,10 @@ class _Worker:
         future: Future[Result] = Future()
         self._calls.put((function, future))
         return await asyncio.wrap_future(future)
+
+    def ask(self, function: Callable[[], Any]) -> None:
+        """Call it when its turn comes; nobody waits for it. From any thread."""
+        self._calls.put((function, Future()))
 
     def end(self) -> None:
         self._calls.put(None)
@@ -815,6 +953,10 @@ class TransactionalProducer:
         self._producer: Producer | None = None
         self._worker = _Worker("kafka-transactions")
         self._ending = threading.Event()
+        # Also without a publication: who is silent would go on asking with the old certificate.
+        self._membership = _rotations.join(
+            config.cluster, config.files, lambda: self._worker.ask(self._change_over)
+        )
 
     async def open(self) -> None:
         """Fence whoever used the id before and end its transaction, so that nothing hangs."""
@@ -832,15 +974,31 @@ class TransactionalProducer:
     async def close(self) -> None:
         """Give up a publication that is still being repeated, and end the thread."""
         self._ending.set()
+        self._membership.leave()
         self._worker.end()
 
-    def _ready(self) -> Producer:
+    def _change_over(self) -> None:
+        """Between two transactions, to a producer with other files; the next one repeats what
+        fails here.
+        """
         if self._producer is None:
+            return
+        try:
+            self._ready()
+        except (KafkaException, NocturneError) as fault:
+            log.warning("kafka_transaction", error=_cause(fault), attempt=0)
+
+    def _ready(self) -> Producer:
+        if (files := self._membership.files) != self._config.files:
+            self._config = self._config.remade(files)
+            # No transaction is open. The new one's first act fences it, should it live on.
+            self._producer = None
+        if self._producer is None:
+            # The password as it is now: it may have been changed since the last one.
+            self._config = self._config.remade(files)
             producer = Producer(
                 {
                     **self._config,
-                    # The password as it is now: it may have been changed since the last one.
-                    **self._config.cluster.connection(),
                     "transactional.id": self._transactional_id,
                     "transaction.timeout.ms": int(TRANSACTION_SECONDS_MAX * 1000),
                     "error_cb": self._on_error,

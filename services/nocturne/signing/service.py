@@ -69,6 +69,7 @@ class Settings(KafkaSettings, KeySettings):
 
 async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     """Sign until told to stop."""
+    kafka.measure_rotation(settings.cluster, lifecycle.metrics)
     founding = read_founding(settings.genesis_file)
     signer = load_signer(settings.key_file)
     authority = founding.genesis.authority

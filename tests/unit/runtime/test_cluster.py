@@ -9,9 +9,11 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError
 from pydantic import ValidationError
+from tests.certificates import CLIENT, Authority, Made
 
 from nocturne.core.errors import NocturneError, Unavailable
 from nocturne.runtime import kafka
+from nocturne.runtime.certificates import CertificateFault
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import Doorkeeper, consumer_config, producer_config
 from nocturne.runtime.postgres import Database, check_dsn
@@ -19,6 +21,7 @@ from nocturne.runtime.secrets import SECRET_BYTES_MAX, SecretFault, read_secret
 from nocturne.runtime.settings import ClusterSettings, DatabaseSettings
 
 PASSWORD = "corRect-horse"
+AUTHORITY = Authority()
 
 
 @pytest.fixture
@@ -85,12 +88,42 @@ def test_a_cluster_with_users_is_met_with_the_password_of_the_moment(password_fi
     assert found["sasl.mechanism"] == "SCRAM-SHA-512"
 
 
-def test_over_tls_the_name_of_the_broker_is_checked(tmp_path: Path) -> None:
-    cluster = Cluster("b:1", "ssl", ca_file=tmp_path / "ca", cert_file=tmp_path / "cert")
-    found = cluster.connection()
+def test_over_tls_the_name_of_the_broker_is_checked() -> None:
+    found = Cluster("b:1", "ssl").connection()
     assert found["ssl.endpoint.identification.algorithm"] == "https"
-    assert found["ssl.ca.location"] == str(tmp_path / "ca")
-    assert "ssl.key.location" not in found
+    assert not [name for name in found if "pem" in name or "location" in name]
+
+
+def cluster_with_files(folder: Path, made: Made, authority: Authority) -> Cluster:
+    certificate, key = made.write(folder, "client")
+    ca_file = authority.write(folder / "ca.crt")
+    return Cluster("b:1", "ssl", ca_file=ca_file, cert_file=certificate, key_file=key)
+
+
+def test_over_tls_what_is_in_the_files_is_used_and_shown_to_nobody(tmp_path: Path) -> None:
+    authority = Authority()
+    made = authority.make("command", use=CLIENT)
+    cluster = cluster_with_files(tmp_path, made, authority)
+    found = cluster.connection()
+    assert found["ssl.ca.pem"].encode() == authority.certificate
+    assert found["ssl.certificate.pem"].encode() == made.certificate
+    assert found["ssl.key.pem"].encode() == made.key
+    for shown in (cluster.read_tls(), consumer_config(cluster, "group")):
+        assert "BEGIN" not in repr(shown)
+    held = cluster.read_tls()
+    authority.make("command").write(tmp_path, "client")
+    assert cluster.connection(held) == found
+    assert cluster.connection() != found
+
+
+def test_files_that_do_not_fit_together_are_no_connection(tmp_path: Path) -> None:
+    authority = Authority()
+    cluster = cluster_with_files(tmp_path, authority.make("command"), authority)
+    (tmp_path / "client.key").write_bytes(authority.make("other").key)
+    with pytest.raises(CertificateFault, match="is not the one of the certificate in"):
+        cluster.connection()
+    with pytest.raises(Unavailable, match="not asked for the partitions of x: the key in"):
+        kafka.partition_count(cluster, "x")
 
 
 def test_no_client_settings_show_the_password(password_file: Path) -> None:
@@ -215,6 +248,7 @@ def test_librdkafka_takes_the_settings_of_every_protocol(
         Cluster("127.0.0.1:1", "sasl_plaintext", user="x", password_file=password_file),
         Cluster("127.0.0.1:1", "ssl"),
         Cluster("127.0.0.1:1", "sasl_ssl", "PLAIN", user="x", password_file=password_file),
+        cluster_with_files(password_file.parent, AUTHORITY.make("command"), AUTHORITY),
     ):
         Consumer(consumer_config(cluster, "group")).close()
 
