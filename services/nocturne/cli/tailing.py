@@ -35,6 +35,8 @@ from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
 from nocturne.runtime.cluster import Cluster
 
+PREFIX: Final = "NOCTURNE_"
+BOOTSTRAP: Final = "KAFKA_BOOTSTRAP"
 _STYLES: Final = {
     Check.VERIFIED: "green",
     Check.REFUSED: "red",
@@ -65,7 +67,7 @@ def tail(
             "--bootstrap",
             metavar="HOST:PORT",
             help="Another broker than the home's own, met as NOCTURNE_KAFKA_… say.",
-            show_default=False,
+            show_default="NOCTURNE_KAFKA_BOOTSTRAP, else the home's own",
         ),
     ] = None,
     genesis: Annotated[
@@ -73,8 +75,8 @@ def tail(
         typer.Option(
             "--genesis",
             metavar="FILE",
-            help="Check against this genesis, not the home's.",
-            show_default=False,
+            help="Check against this genesis.",
+            show_default="NOCTURNE_LEDGER's file, else the home's",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -87,8 +89,9 @@ def tail(
     around = surroundings.of(context)
     named = topic_named(topic)
     place = around.home(home)
-    checked_against = _trust(place, genesis)
-    cluster = Cluster(_broker(place)) if bootstrap is None else _named(bootstrap)
+    checked_against = _trust(around, place, genesis)
+    named_broker = bootstrap or around.environment.get(PREFIX + BOOTSTRAP)
+    cluster = _named(named_broker) if named_broker else Cluster(_broker(place))
     if checked_against is None:
         around.say("No genesis to check against: name one with --genesis FILE.")
     # Imported when asked for, as the broker's client is needed by few commands.
@@ -136,10 +139,18 @@ def _below(record: Record, told: Told) -> Text:
     )
 
 
-def _trust(home: Home, genesis: Path | None) -> Trust | None:
+def _trust(around: Surroundings, home: Home, genesis: Path | None) -> Trust | None:
+    """The named genesis; else that of NOCTURNE_LEDGER, where an id needs the home's to be of it;
+    else the home's.
+    """
     if genesis is None:
+        ledger = trust.ledger_of(around.environment)
+        if ledger is not None and ledger[1] is not None:
+            return Trust(ledger[0], decode_genesis(ledger[1]))
         founding = trust.founding_of(home)
-        return None if founding is None else Trust(founding.ledger_id, founding.genesis)
+        if founding is None or (ledger is not None and founding.ledger_id != ledger[0]):
+            return None
+        return Trust(founding.ledger_id, founding.genesis)
     with genesis.open("rb") as opened:
         data = opened.read(GENESIS_BYTES_MAX + 1)
     try:
@@ -153,7 +164,7 @@ def _named(bootstrap: str) -> Cluster:
     # Imported when asked for: few commands need settings.
     from pydantic import ValidationError
 
-    from nocturne.runtime.settings import PREFIX, ClusterSettings
+    from nocturne.runtime.settings import ClusterSettings
 
     try:
         return ClusterSettings.model_validate({"kafka_bootstrap": bootstrap}).cluster
@@ -169,6 +180,6 @@ def _broker(home: Home) -> str:
     if lock.holder(home.lock) is None or "kafka" not in {one.name for one in found.services}:
         raise Unavailable(
             f"Nothing runs in {home.root}: 'nocturne up --detach' starts it, or name a broker with "
-            "--bootstrap HOST:PORT."
+            f"--bootstrap HOST:PORT or {PREFIX}{BOOTSTRAP}."
         )
     return found.address("kafka")

@@ -12,6 +12,7 @@ from tests.unit.cli.test_tail_records import LEDGER, RECORDS, VALUES
 from nocturne.cli import topic_records
 from nocturne.cli.tail_records import Record
 from nocturne.core import topics
+from nocturne.core.identifiers import format_hash
 from nocturne.runtime.cluster import Cluster
 
 FORGED = Record(
@@ -87,6 +88,35 @@ def test_the_limit_ends_it_and_the_beginning_is_asked_for(shell: Shell, asked: A
     assert [one["check"] for one in told] == ["unchecked"]
     assert "--genesis FILE" in shell.err
     assert asked == [("broker:1", topics.EVENTS, True)]
+
+
+def test_a_deployment_is_named_by_the_environment_its_ledger_by_a_file(
+    shell: Shell, asked: Asked, genesis: Path
+) -> None:
+    shell.environment |= {
+        "NOCTURNE_KAFKA_BOOTSTRAP": "broker:1,broker:2",
+        "NOCTURNE_LEDGER": str(genesis),
+    }
+    (told,) = shell.json_lines("tail", "events", "--limit", "1")
+    assert told["check"] == "verified"
+    shell.json_lines("tail", "events", "--bootstrap", "nearer:1", "--limit", "1")
+    assert [address for address, *_ in asked] == ["broker:1,broker:2", "nearer:1"]
+
+
+def test_by_an_id_alone_records_are_checked_only_against_a_genesis_of_that_id(
+    shell: Shell, asked: Asked, genesis: Path
+) -> None:
+    shell.home.mkdir(exist_ok=True)
+    (shell.home / "genesis.avro").write_bytes(genesis.read_bytes())
+    shell.environment["NOCTURNE_KAFKA_BOOTSTRAP"] = "broker:1"
+    for ledger, check in (
+        (format_hash(LEDGER.ledger_id), "verified"),
+        (f"sha256-{'0' * 64}", "unchecked"),
+    ):
+        shell.environment["NOCTURNE_LEDGER"] = ledger
+        (told,) = shell.json_lines("tail", "events", "--limit", "1")
+        assert told["check"] == check
+    assert "--genesis FILE" in shell.err
 
 
 def test_ctrl_c_ends_with_0(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
