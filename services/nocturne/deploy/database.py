@@ -192,7 +192,12 @@ def _is_missing(fault: psycopg.OperationalError) -> bool:
 def _is_refusal(cause: str) -> bool:
     return any(
         words in cause
-        for words in ("password authentication failed", "no pg_hba.conf entry", "certificate")
+        for words in (
+            "password authentication failed",
+            "no pg_hba.conf entry",
+            "certificate",
+            "alert unknown ca",
+        )
     )
 
 

@@ -1,7 +1,8 @@
 """A PostgreSQL database as a service reaches it: its address, and its password from a file.
 
-Rules: docs/guides/settings.md, PostgreSQL. TLS is libpq's: `sslmode=verify-full sslrootcert=…` in
-the address. The password is read for each connection, so that it can be changed under a service.
+Rules: docs/guides/settings.md, PostgreSQL. TLS is libpq's: `sslmode=verify-full sslrootcert=…
+sslcert=… sslkey=…` in the address. libpq reads these files for each connection, and so do we the
+password, so that all of them can be changed under a service.
 """
 
 from __future__ import annotations
