@@ -82,8 +82,9 @@ def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
     """Component → the spec of its pods."""
     found: dict[str, Object] = {}
     for one in objects:
-        template = one if one["kind"] == "Pod" else one.get("spec", {}).get("template", {})
-        if one["kind"] in ("Pod", "Deployment", "StatefulSet", "Job"):
+        spec = one.get("spec", {}).get("jobTemplate", one).get("spec", {})
+        template = one if one["kind"] == "Pod" else spec.get("template", {})
+        if one["kind"] in ("Pod", "Deployment", "StatefulSet", "Job", "CronJob"):
             component = template["metadata"]["labels"]["app.kubernetes.io/component"]
             assert component not in found, component
             found[component] = template["spec"]

@@ -21,14 +21,13 @@ SERVICES: Final = {
     "query": "query",
     "signing": "signing",
 }
-JOBS: Final = ("database", "genesis", "schemas", "topics")
+JOBS: Final = ("database", "genesis", "rebuild", "schemas", "topics")
 # What one of the two has by itself, and why.
 INFRASTRUCTURE: Final = {
     *("kafka", "postgres", "registry", "store"),  # operators or existing clusters
     *("prometheus", "grafana"),  # the cluster's own
     "secrets",  # Kubernetes' Secrets
     "demo",  # shows attacks with the master passwords
-    "rebuild",  # by hand; the chart has no job for it yet
 }
 HELM_ALONE: Final = {
     "KAFKA_CA_FILE": "Strimzi's listener speaks TLS",
@@ -44,12 +43,14 @@ COMPOSE_ALONE: Final = {
 }
 HELM_ALONE_IN_JOBS: Final = {
     "database": {"WAIT_SECONDS"},
+    "rebuild": {"KAFKA_CA_FILE"},
     # Strimzi's users have their passwords and rights from Strimzi.
     "topics": {"KAFKA_CA_FILE", "TOPIC_MIN_INSYNC_REPLICAS", "WAIT_SECONDS"},
     "schemas": set(),
 }
 COMPOSE_ALONE_IN_JOBS: Final = {
     "database": {"PASSWORDS_DIR"},  # CloudNativePG makes the roles
+    "rebuild": set(),
     "topics": {"PASSWORDS_DIR"},
     "schemas": set(),
 }
@@ -126,6 +127,23 @@ def test_a_job_is_one_command_with_one_set_of_settings(job: str) -> None:
     ours, theirs = _names(environment(container)), _names(compose["environment"])
     assert ours - theirs == HELM_ALONE_IN_JOBS[job]
     assert theirs - ours == COMPOSE_ALONE_IN_JOBS[job]
+
+
+def test_a_rebuild_is_the_same_principal_and_the_same_role_in_both() -> None:
+    """The projection's to Kafka, the owner's to PostgreSQL; started by a person and tried once."""
+    compose, spec = _compose()["rebuild"], _chart()["rebuild"]
+    (container,) = spec["containers"]
+    theirs, ours = compose["environment"], environment(container)
+    assert theirs["NOCTURNE_KAFKA_USER"] == "projection"
+    assert ours["NOCTURNE_KAFKA_USER"]["value"] == "ledger-nocturne-projection"
+    assert theirs["NOCTURNE_GENESIS_FILE"] == ours["NOCTURNE_GENESIS_FILE"]["value"]
+    for dsn in (theirs["NOCTURNE_POSTGRES_DSN"], ours["NOCTURNE_POSTGRES_DSN"]["value"]):
+        assert dsn.startswith("postgresql://nocturne_owner@")
+        assert dsn.partition("?")[0].endswith(":5432/nocturne")
+    assert compose["profiles"] == ["rebuild"], "only when it is asked for"
+    assert (compose["restart"], spec["restartPolicy"]) == ("no", "Never")
+    user = spec["securityContext"]
+    assert compose["user"] == f"{user['runAsUser']}:{user['runAsGroup']}"
 
 
 def test_both_found_the_same_ledger() -> None:

@@ -28,6 +28,7 @@ from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.core import topics as topic_names
 from nocturne.deploy import database, kubernetes, topics
 from nocturne.deploy.rights import Resource, list_of_rights
+from nocturne.projection import rebuild
 from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query.service import Settings as QuerySettings
 from nocturne.runtime import lifecycle
@@ -200,9 +201,13 @@ def test_every_secret_is_given_to_one_component_alone(case: str) -> None:
     shared = {f"{NAME}-kafka-cluster-ca-cert", f"{NAME}-postgres-ca", "books-kafka-cluster-ca-cert"}
     shared |= {"books-postgres-ca", "kafka-ca", "pg-ca", "ledger-access", "schema-registry"}
     owners: dict[str, str] = {}
-    for component, spec in pods(rendered(case)).items():
+    specs = pods(rendered(case))
+    # Started by a person alone: it reads as the projection and writes as the owner.
+    rebuild = secrets_of(specs.pop("rebuild")) - shared
+    for component, spec in specs.items():
         for secret in secrets_of(spec) - shared:
             assert owners.setdefault(secret, component) == component, secret
+    assert {owners[secret] for secret in rebuild} <= {"projection", "database"}
     assert len(owners) >= 3
 
 
@@ -252,6 +257,7 @@ SETTINGS: dict[tuple[str, ...], type[ProcessSettings]] = {
     ("python", "-m", "nocturne.command"): CommandSettings,
     ("python", "-m", "nocturne.consensus"): ConsensusSettings,
     ("python", "-m", "nocturne.projection"): ProjectionSettings,
+    ("python", "-m", "nocturne.projection.rebuild"): rebuild.Settings,
     ("python", "-m", "nocturne.query"): QuerySettings,
     ("python", "-m", "nocturne.signing"): SigningSettings,
     ("python", "-m", "nocturne.deploy.topics"): topics.Settings,
@@ -299,7 +305,7 @@ def test_every_process_would_accept_the_settings_it_is_given(
                     patch.setenv(name, variable.get("value", filled))
                 kind()
                 checked += 1
-    assert checked == 10
+    assert checked == 11
 
 
 def test_adaptive_is_accepted_and_changes_nothing_yet() -> None:
@@ -327,9 +333,16 @@ def _edges(objects: tuple[Object, ...], destination: str) -> set[str]:
 def test_who_reaches_kafka_and_postgres_is_who_has_rights_there(trial: tuple[Object, ...]) -> None:
     listed = list_of_rights()
     services = {one.name for one in listed.principals if not one.superuser and not one.optional}
-    assert _edges(trial, f"{NAME}-kafka") == services | {"topics"}
+    assert _edges(trial, f"{NAME}-kafka") == services | {"topics", "rebuild"}
     roles = {role.service for role in listed.database.roles}
-    assert _edges(trial, f"{NAME}-postgres") == roles | {"database"}
+    assert _edges(trial, f"{NAME}-postgres") == roles | {"database", "rebuild"}
+    (kafka,) = of_kind(trial, "Kafka")
+    (listener,) = kafka["spec"]["kafka"]["listeners"]
+    let_in = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for peer in listener["networkPolicyPeers"]
+    }
+    assert let_in == _edges(trial, f"{NAME}-kafka"), "the broker lets in whoever may go there"
     users = {one["metadata"]["name"] for one in of_kind(trial, "KafkaUser")}
     assert users == {f"{NAME}-{name}" for name in (*services, "admin")}
 
@@ -350,7 +363,7 @@ def test_nothing_is_reached_but_by_an_edge(trial: tuple[Object, ...]) -> None:
         assert spec
     reached = {name for name, spec in policies.items() if spec.get("ingress")}
     assert reached == {f"{NAME}-{one}" for one in ("command", "query", "consensus", "postgres")}
-    for name in ("projection", "signing", "topics", "database", "genesis"):
+    for name in ("projection", "signing", "topics", "database", "genesis", "rebuild"):
         assert not policies[f"{NAME}-{name}"]["ingress"]
 
 
@@ -514,6 +527,28 @@ def test_a_job_that_does_something_else_is_another_job() -> None:
     assert jobs("trial").keys() == {"database", "genesis", "topics"}
     changed = jobs("production")
     assert all(changed[name] != jobs("trial")[name] for name in changed)
+
+
+@every_case
+def test_a_rebuild_waits_for_a_person_and_runs_once(case: str) -> None:
+    (template,) = of_kind(rendered(case), "CronJob")
+    spec = template["spec"]
+    assert spec["suspend"] is True
+    # Should somebody let it go: the 31st of February.
+    assert spec["schedule"] == "0 0 31 2 *"
+    job = spec["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    assert "activeDeadlineSeconds" not in job, "a log is as long as it is"
+    assert "ttlSecondsAfterFinished" not in job, "what it said is evidence"
+    # Kubernetes appends eleven characters to the name of a job that a CronJob makes.
+    assert len(template["metadata"]["name"]) <= 52
+
+
+@pytest.mark.parametrize("runbook", ["rebuild.md", "rows-altered.md"])
+def test_the_runbooks_start_the_rebuild_that_the_chart_has(runbook: str) -> None:
+    text = (ROOT / "docs" / "runbooks" / runbook).read_text()
+    (template,) = of_kind(rendered("trial"), "CronJob")
+    assert f"--from=cronjob/{template['metadata']['name']}" in text
 
 
 @pytest.mark.parametrize("case, durability", [("trial", "flushed"), ("production", "replicated")])
