@@ -26,6 +26,8 @@ from typing import Final
 
 from nocturne.core.errors import NocturneError
 from nocturne.deploy import jobs
+from nocturne.runtime.files import sync_folder
+from nocturne.runtime.home import held_alone
 from nocturne.runtime.settings import ProcessSettings, read_settings
 
 SECRET_BYTES: Final = 32
@@ -124,6 +126,8 @@ def _write(path: Path, data: bytes, uid: int | None) -> None:
     if uid is not None:
         _give(fresh, uid)
     fresh.replace(path)
+    # On the disk before the next one has it: whoever was initialized with it asks for it for ever.
+    sync_folder(path.parent)
 
 
 def _give(path: Path, uid: int) -> None:
@@ -134,7 +138,9 @@ def _give(path: Path, uid: int) -> None:
 def _run(arguments: Sequence[str]) -> str:
     settings = read_settings(Settings)
     requests = [parse_request(one) for one in arguments]
-    hand_over(requests, settings.home_dir, settings.secrets_dir)
+    # Two at once would hand over two secrets of one name, of which one is kept.
+    with held_alone(settings.secrets_dir):
+        hand_over(requests, settings.home_dir, settings.secrets_dir)
     names = {request.name for request in requests} - {OWN}
     return f"{len(names)} secrets are where they are needed"
 

@@ -10,6 +10,7 @@ import pytest
 
 from nocturne.deploy import secrets
 from nocturne.deploy.secrets import Request, SecretsFault, hand_over, parse_request
+from nocturne.runtime.home import held_alone
 
 UID = os.geteuid()
 
@@ -126,3 +127,31 @@ def test_the_job_says_how_many_and_none_of_them(
     assert "expected <secret>" in capsys.readouterr().err
     monkeypatch.delenv("NOCTURNE_SECRETS_DIR")
     assert secrets.main() == 2
+
+
+def test_two_jobs_at_once_do_not_hand_over_two_secrets_of_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, kept = places(tmp_path, "command")
+    monkeypatch.setenv("NOCTURNE_HOME_DIR", str(home))
+    monkeypatch.setenv("NOCTURNE_SECRETS_DIR", str(kept))
+    monkeypatch.setattr("sys.argv", ["secrets", f"one:{UID}=command"])
+    with held_alone(kept):
+        assert secrets.main() == 1
+    assert "in use by another process" in capsys.readouterr().err
+    assert not list((home / "command").iterdir())
+    assert secrets.main() == 0
+
+
+def test_a_secret_is_on_the_disk_before_anybody_is_initialized_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, kept = places(tmp_path, "command")
+    synced: list[tuple[str, bool]] = []
+
+    def sync(folder: Path) -> None:
+        synced.append((folder.name, (home / "command/one").exists()))
+
+    monkeypatch.setattr(secrets, "sync_folder", sync)
+    hand_over([Request("one", UID, ("command",))], home, kept)
+    assert synced == [("kept", False), ("command", True)]
