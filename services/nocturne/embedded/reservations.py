@@ -63,13 +63,14 @@ class Reservations:
         """The descriptor of the port's file, locked; None when another has it."""
         path = self._folder / str(port)
         for _ in range(ATTEMPTS_MAX):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if self._folder.lstat().st_uid != os.getuid():
-                raise EmbeddedError(
-                    f"{self._folder} belongs to another user: remove it, or set TMPDIR to a folder "
-                    "of your own."
-                )
             try:
+                with contextlib.suppress(FileExistsError):
+                    self._folder.mkdir(mode=0o700)
+                if self._folder.lstat().st_uid != os.getuid():
+                    raise EmbeddedError(
+                        f"{self._folder} belongs to another user: remove it, or set TMPDIR to a "
+                        "folder of your own."
+                    )
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             except FileNotFoundError:
                 # Whoever left last took the folder away in between.

@@ -106,3 +106,22 @@ def test_a_file_that_its_holder_removed_reserves_nothing(
     assert second.take(port)
     assert not third.take(port)
     second.close()
+
+
+def test_a_folder_that_the_last_to_leave_takes_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, taken = tmp_path / "ports", list[bool]()
+    look = Path.lstat
+
+    def taken_away_once(path: Path) -> object:
+        if path == folder and not taken:
+            taken.append(True)
+            folder.rmdir()
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", taken_away_once)
+    mine = Reservations(folder)
+    assert mine.take(free_port())
+    assert taken
+    mine.close()
