@@ -114,6 +114,12 @@ class Cluster:
     def compose(self, **more: object) -> str:
         return self.run(kubernetes.compose_genesis, self.job(**more))
 
+    def compose_with(self, operators: Path, **more: object) -> str:
+        """The job, when operators have contributed."""
+        settings = self.job(CONTRIBUTIONS_DIR=operators, **more)
+        del settings["NOCTURNE_KEY_FILE"]
+        return self.run(kubernetes.compose_genesis, settings)
+
     def found(self) -> str:
         """The whole ceremony; each pod starts again when it has waited in vain."""
         for account in ("consensus", "signing"):
@@ -156,6 +162,8 @@ class Cluster:
         operator = load_signer(self.volume("operator") / "keys" / "operator.key")
         assert genesis.operators == (operator.key,)
         assert self.api.config_maps[f"{RELEASE}-genesis"]["immutable"] is True
+        for who in ("validator-0", "authority-0"):
+            assert not self.api.config_maps[f"{RELEASE}-contribution-{who}"].get("data"), who
 
 
 @pytest.fixture
@@ -359,22 +367,108 @@ def test_the_values_of_a_founded_ledger_cannot_say_something_else(cluster: Clust
         cluster.compose(PARTITIONS=8)
 
 
-def test_operators_who_contributed_are_the_ledgers(cluster: Cluster, tmp_path: Path) -> None:
-    folder = tmp_path / "operators"
+def _operators(folder: Path, *seeds: int) -> Path:
+    """The contributions of operators, as the chart mounts them."""
     folder.mkdir()
-    signers = [Ed25519Signer(bytes([number] * 32)) for number in (1, 2, 3)]
-    for number, signer in enumerate(signers):
-        one = Contribution(Role.OPERATOR, number, signer.key, prove_possession(signer))
-        (folder / f"operator-{number}.json").write_bytes(encode_contribution(one))
+    for ordinal, seed in enumerate(seeds):
+        text = _contribution(seed, Role.OPERATOR, ordinal)
+        (folder / f"operator-{ordinal}.json").write_text(text)
+    return folder
+
+
+def _found_with(cluster: Cluster, operators: Path) -> None:
     for account in ("consensus", "signing"):
         with pytest.raises(NocturneError, match="in vain"):
             cluster.join(account)
-    settings = cluster.job(CONTRIBUTIONS_DIR=folder, OPERATOR_THRESHOLD=2)
-    del settings["NOCTURNE_KEY_FILE"]
-    cluster.run(kubernetes.compose_genesis, settings)
+    cluster.compose_with(operators, OPERATOR_THRESHOLD=2)
+    for account in ("consensus", "signing"):
+        cluster.join(account)
+
+
+def test_operators_who_contributed_are_the_ledgers(cluster: Cluster, tmp_path: Path) -> None:
+    _found_with(cluster, _operators(tmp_path / "operators", 1, 2, 3))
     genesis = decode_genesis(cluster.genesis)
-    assert genesis.operators == tuple(signer.key for signer in signers)
+    expected = [Ed25519Signer(bytes([seed] * 32)).key for seed in (1, 2, 3)]
+    assert genesis.operators == tuple(expected)
     assert genesis.operator_threshold == 2
+
+
+def test_the_values_cannot_name_other_operators_than_the_ledgers(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    three = _operators(tmp_path / "three", 1, 2, 3)
+    _found_with(cluster, three)
+    assert "the ledger is" in cluster.compose_with(three, OPERATOR_THRESHOLD=2)
+    other, two = _operators(tmp_path / "other", 9, 2, 3), _operators(tmp_path / "two", 1, 2)
+    with pytest.raises(FoundingFault, match="another key of operator 0"):
+        cluster.compose_with(other, OPERATOR_THRESHOLD=2)
+    with pytest.raises(FoundingFault, match="with 3 operators, the values say 2"):
+        cluster.compose_with(two, OPERATOR_THRESHOLD=2)
+    with pytest.raises(FoundingFault, match="operatorThreshold 2, the values say 1"):
+        cluster.compose_with(three)
+    with pytest.raises(FoundingFault, match="with 3 operators, the values say 1"):
+        cluster.compose(OPERATOR_THRESHOLD=2)
+
+
+def test_a_genesis_config_map_that_was_lost_is_never_given_a_second_genesis(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Helm makes it anew, empty, and a changed image starts the job once more."""
+    operators = _operators(tmp_path / "operators", 1, 2)
+    _found_with(cluster, operators)
+    name = f"{RELEASE}-genesis"
+    before = cluster.genesis
+    lost = cluster.api.config_maps[name]
+    cluster.api.config_maps[name] = ApiServer(NAMESPACE, cluster.api.rendered).config_maps[name]
+    with pytest.raises(Unavailable, match="has no contribution yet"):
+        cluster.compose_with(operators, OPERATOR_THRESHOLD=2)
+    for account in ("consensus", "signing"):
+        assert "is a member" in cluster.join(account)
+        assert (cluster.volume(account) / "genesis.avro").read_bytes() == before
+    assert cluster.api.binary(name, "genesis.avro") is None
+    cluster.api.config_maps[name] = lost
+    assert "the ledger is" in cluster.compose_with(operators, OPERATOR_THRESHOLD=2)
+
+
+def test_a_member_that_took_a_genesis_takes_no_other_though_its_mark_is_still_there(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Killed between the two; then the ConfigMap is lost and filled by somebody."""
+    _found_with(cluster, _operators(tmp_path / "operators", 1, 2))
+    home = cluster.volume("signing")
+    before = (home / "genesis.avro").read_bytes()
+    (home / "keys" / f"authority.key{ceremony.MARK}").touch()
+    name = f"{RELEASE}-genesis"
+    cluster.api.config_maps[name] = ApiServer(NAMESPACE, cluster.api.rendered).config_maps[name]
+    assert "is a member" in cluster.join("signing")
+    assert (home / "genesis.avro").read_bytes() == before
+    assert not list(home.rglob(f"*{ceremony.MARK}"))
+
+
+def test_two_jobs_on_one_claim_do_not_both_make_the_operators_key(cluster: Cluster) -> None:
+    keys = cluster.volume("operator") / "keys"
+    with held_alone(keys), pytest.raises(CannotStart, match="in use by another process"):
+        cluster.compose()
+    assert not list(keys.glob("*.key"))
+
+
+def test_a_job_whose_contributions_are_taken_back_sees_the_genesis_of_the_other(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    sleep = cluster.clock.sleep
+
+    def founded_meanwhile(seconds: float) -> None:
+        sleep(seconds)
+        if not started:
+            started.append("")
+            started[0] = cluster.found()
+
+    monkeypatch.setattr(cluster.clock, "sleep", founded_meanwhile)
+    late = cluster.root / "operator-2" / "keys" / "operator.key"
+    assert cluster.compose(KEY_FILE=late, WAIT_SECONDS=900) == started[0]
+    assert not late.exists()
+    cluster.check_whole()
 
 
 def _contribution(seed: int, role: Role, ordinal: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""ConfigMaps of one namespace, read and added to by HTTP, with the right of a service account.
+"""ConfigMaps of one namespace, read and changed by HTTP, with the right of a service account.
 
 The Kubernetes API is asked for one object by its name and for nothing else, so its own client (a
 package with a hundred models) would be more than what it replaces. What is asked and how:
@@ -112,6 +112,14 @@ class ConfigMaps:
             }
         if immutable:
             patch["immutable"] = True
+        return self._answer(known.name, "PATCH", json.dumps(patch).encode())
+
+    def remove(self, known: ConfigMap, key: str) -> ConfigMap:
+        """Take a text out of a ConfigMap that was read; otherwise as `add`."""
+        patch: dict[str, JsonValue] = {
+            "metadata": {"resourceVersion": known.version},
+            "data": {key: None},
+        }
         return self._answer(known.name, "PATCH", json.dumps(patch).encode())
 
     def _answer(self, name: str, method: str, body: bytes | None) -> ConfigMap:

@@ -39,6 +39,7 @@ from nocturne.deploy.contributions import (
     encode_contribution,
     key_in,
 )
+from nocturne.runtime.home import held_alone
 from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings
 
@@ -104,7 +105,9 @@ def found() -> str:
     settings = read_settings(FoundSettings)
     check_validators(settings.validators)
     members = ceremony.members_of(settings.home_dir, settings.validators)
-    done = ceremony.found(members, settings.genesis_file, lambda: terms_of(settings))
+    # Two at once could each remove the other's half-written key, and neither could ever go on.
+    with held_alone(settings.genesis_file.parent):
+        done = ceremony.found(members, settings.genesis_file, lambda: terms_of(settings))
     return f"the ledger {format_hash(done.ledger_id)} is founded"
 
 

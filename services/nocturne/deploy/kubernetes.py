@@ -8,7 +8,8 @@
 
 Members and job meet in ConfigMaps that the chart makes, empty (RELEASE is their names' beginning):
 
-    <release>-contribution-<role>-<ordinal>   contribution.json, written by that member alone
+    <release>-contribution-<role>-<ordinal>   contribution.json, written by that member alone, and
+                                              taken back once its volume has the genesis
     <release>-genesis                         genesis.avro, written once, then immutable
 
 No key leaves its volume. Rules and what this does not protect from: docs/adr/0008. Every step may
@@ -103,13 +104,19 @@ def join() -> str:
 
 
 def _joined(settings: JoinSettings, member: Member) -> str:
-    if ceremony.has_founded(member) and settings.genesis_file.exists():
+    if settings.genesis_file.exists():
+        # The member has taken this one: whatever the ConfigMap has by now, it takes no other.
         data = read_founding(settings.genesis_file).data
     else:
         data = _genesis_for(settings, member)
         _refuse_another_key(member, data)
         # Before the mark goes: whoever has founded has its genesis beside its key.
         ceremony.write_file(settings.genesis_file, data)
+    if not ceremony.has_founded(member):
+        # Before the mark goes: of a contribution that stayed, a ConfigMap of the genesis that was
+        # lost and made anew, empty, would be given a second genesis with the keys of the first.
+        api, patience = _api(settings), Patience(settings.wait_seconds)
+        patience.until(lambda: _take_back(api, settings.release, member), f"{member}")
     ceremony.complete(member, data)
     return f"{member} is a member of {format_hash(ledger_id_of(data))}"
 
@@ -158,15 +165,24 @@ def compose_genesis() -> str:
     """Write the genesis of all contributions, once; one that is there is held against the terms."""
     settings = read_settings(ComposeSettings)
     check_validators(settings.validators)
+    if settings.key_file is None:
+        return _composed(settings)
+    # Two jobs at once, as an upgrade may start them: one could remove the other's half-written key.
+    with held_alone(settings.key_file.parent):
+        return _composed(settings)
+
+
+def _composed(settings: ComposeSettings) -> str:
     api, patience = _api(settings), Patience(settings.wait_seconds)
     name = f"{settings.release}-genesis"
     known = patience.until(lambda: api.get(name), name)
     data = _genesis_in(known, absent=b"")
-    if not data:
-        members = [*_members(api, patience, settings), *_operators(settings)]
+    if not data and (found := _members(api, patience, settings)) is not None:
+        members = [*found, *_operators(settings)]
         _check_keys(members)
         data = _publish(api, patience, known, compose(members, terms_of(settings)))
         _check_members(_decoded(data), members)
+    data = data or patience.until(lambda: _genesis_in(api.get(name)), name)
     genesis = _decoded(data)
     _check_terms(genesis, settings)
     if settings.key_file is not None and settings.key_file.exists():
@@ -174,17 +190,26 @@ def compose_genesis() -> str:
     return _described(genesis, data)
 
 
-def _members(api: ConfigMaps, patience: Patience, settings: ComposeSettings) -> list[Contribution]:
-    """Each in the place that is its own: whoever writes into another's is found out by its role."""
+def _members(
+    api: ConfigMaps, patience: Patience, settings: ComposeSettings
+) -> list[Contribution] | None:
+    """Each in the place that is its own: whoever writes into another's is found out by its role.
+    None when another job has founded the ledger meanwhile, and members took back what they gave.
+    """
     places = [(Role.VALIDATOR, ordinal) for ordinal in range(settings.validators)]
     found = []
     for role, ordinal in [*places, (Role.AUTHORITY, 0)]:
         name = contribution_name(settings.release, role, ordinal)
 
-        def look(name: str = name) -> Contribution:
-            return _contribution_in(api.get(name))
+        def look(name: str = name) -> Contribution | None:
+            there = api.get(name)
+            if CONTRIBUTION_KEY not in there.data and _has_genesis(api, settings.release):
+                return None
+            return _contribution_in(there)
 
         one = patience.until(look, f"{name}: {CONTRIBUTION_KEY}")
+        if one is None:
+            return None
         if (one.role, one.ordinal) != (role, ordinal):
             raise FoundingFault(
                 f"the ConfigMap {name} has the contribution of {one.role.value} {one.ordinal}"
@@ -230,6 +255,16 @@ def _hand_over(api: ConfigMaps, release: str, contribution: Contribution) -> Non
     known = api.get(contribution_name(release, contribution.role, contribution.ordinal))
     if known.data.get(CONTRIBUTION_KEY) != text:
         api.add(known, texts={CONTRIBUTION_KEY: text})
+
+
+def _take_back(api: ConfigMaps, release: str, member: Member) -> None:
+    known = api.get(contribution_name(release, member.role, member.ordinal))
+    if CONTRIBUTION_KEY in known.data:
+        api.remove(known, CONTRIBUTION_KEY)
+
+
+def _has_genesis(api: ConfigMaps, release: str) -> bool:
+    return GENESIS_KEY in api.get(f"{release}-genesis").binary
 
 
 def contribution_name(release: str, role: Role, ordinal: int) -> str:
@@ -292,6 +327,7 @@ def _check_terms(genesis: Genesis, settings: ComposeSettings) -> None:
         "validators": (len(genesis.validators), settings.validators),
         "partitions": (genesis.partitions, settings.partitions),
         "epochLength": (genesis.epoch_length, settings.epoch_length),
+        "operatorThreshold": (genesis.operator_threshold, settings.operator_threshold),
     }
     for what, (got, expected) in wanted.items():
         if got != expected:
@@ -299,6 +335,20 @@ def _check_terms(genesis: Genesis, settings: ComposeSettings) -> None:
                 f"the ledger has {what} {got}, the values say {expected}: a genesis is never "
                 "changed"
             )
+    operators = 1 if settings.contributions_dir is None else 0
+    if settings.contributions_dir is not None:
+        for one in (named := _operators(settings)):
+            if key_in(genesis, Role.OPERATOR, one.ordinal) != one.key:
+                raise FoundingFault(
+                    f"the ledger was founded with another key of operator {one.ordinal} than the "
+                    "values say: operators are changed by control records, never in the genesis"
+                )
+        operators = len(named)
+    if len(genesis.operators) != operators:
+        raise FoundingFault(
+            f"the ledger was founded with {len(genesis.operators)} operators, the values say "
+            f"{operators}: operators are changed by control records, never in the genesis"
+        )
 
 
 def _described(genesis: Genesis, data: bytes) -> str:

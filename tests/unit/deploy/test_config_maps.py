@@ -78,6 +78,14 @@ def test_what_is_added_stands_beside_what_was_there(api: ApiServer, client: Conf
     assert api.config_maps["book"]["metadata"]["labels"] == {"kept": "yes"}
 
 
+def test_what_is_removed_is_gone_and_the_rest_stays(client: ConfigMaps) -> None:
+    read = client.add(client.get("book"), texts={"page": "1"})
+    assert client.remove(read, "title").data == {"page": "1"}
+    with pytest.raises(Conflict):
+        client.remove(read, "page")
+    assert client.get("book").data == {"page": "1"}
+
+
 def test_of_two_writers_one_is_told_that_it_is_late(client: ConfigMaps) -> None:
     read = client.get("book")
     client.add(read, texts={"a": "1"})

@@ -9,6 +9,7 @@ import pytest
 from nocturne.core.genesis import decode_genesis
 from nocturne.deploy import genesis
 from nocturne.deploy.contributions import Role
+from nocturne.runtime.home import held_alone
 
 Captured = pytest.CaptureFixture[str]
 
@@ -50,6 +51,15 @@ def test_one_job_founds_the_ledger_and_says_which(
         "operator",
         "signing",
     }
+
+
+def test_two_jobs_at_once_do_not_both_found(job: Job, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "genesis" / "genesis.avro"
+    with held_alone(file.parent):
+        assert job.run(home_dir=tmp_path, genesis_file=file) == 1
+    assert "in use by another process" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.key"))
+    assert job.run(home_dir=tmp_path, genesis_file=file) == 0
 
 
 def test_members_that_share_no_folder_found_a_ledger_by_files(job: Job, tmp_path: Path) -> None:
