@@ -114,6 +114,60 @@ def test_the_names_that_strimzi_makes_are_short_enough(release: str) -> None:
         assert one["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+# The room that Kubernetes needs after a name: of a StatefulSet's revision, which is a label; of a
+# CronJob's job; of a Service, which is a label of DNS.
+NAME_MAX = {"StatefulSet": 52, "CronJob": 52, "Service": 63, "Job": 63, "Deployment": 63}
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "b" * 39 + "-" + "c" * 13, "nocturne-" + "d" * 44])
+def test_a_long_release_name_leaves_room_for_what_kubernetes_appends(release: str) -> None:
+    objects = helm.objects(helm.template(release=release, namespace="n" * 63))
+    for one in objects:
+        name = one["metadata"]["name"]
+        assert len(name) <= NAME_MAX.get(one["kind"], 253), (one["kind"], name)
+        labels = one["metadata"]["labels"].values()
+        assert all(len(value) <= 63 for value in labels), name
+    names = [(one["kind"], one["metadata"]["name"]) for one in objects]
+    assert len(set(names)) == len(names)
+
+
+def test_two_releases_in_one_namespace_share_no_object_and_no_pod() -> None:
+    one, two = (tuple(helm.objects(helm.template(release=name))) for name in ("one", "two"))
+    assert not {(o["kind"], o["metadata"]["name"]) for o in one} & {
+        (o["kind"], o["metadata"]["name"]) for o in two
+    }
+    for objects, name in ((one, "one"), (two, "two")):
+        for policy in of_kind(objects, "NetworkPolicy", "PodDisruptionBudget", "Service"):
+            spec = policy["spec"]
+            selector = spec.get("podSelector") or spec["selector"]
+            chosen = selector.get("matchLabels", selector)
+            assert f"{name}" in "".join(chosen.values()), policy["metadata"]["name"]
+
+
+def test_other_operators_are_another_job_and_another_config_map(tmp_path: Path) -> None:
+    def founding(operator: str) -> tuple[str, str]:
+        values = tmp_path / "values.json"
+        line = json.dumps(
+            {"format": "nocturne-contribution-v1", "of": operator}, separators=(",", ":")
+        )
+        values.write_text(json.dumps({"genesis": {"operators": [line]}}))
+        objects = tuple(helm.objects(helm.template(values)))
+        (job,) = (o for o in of_kind(objects, "Job") if "-genesis-" in o["metadata"]["name"])
+        (map_,) = (
+            o for o in of_kind(objects, "ConfigMap") if "-operators-" in o["metadata"]["name"]
+        )
+        volumes = job["spec"]["template"]["spec"]["volumes"]
+        mounted = [one["configMap"]["name"] for one in volumes if "configMap" in one]
+        assert mounted == [map_["metadata"]["name"]]
+        assert map_["immutable"] is True
+        return job["metadata"]["name"], map_["metadata"]["name"]
+
+    first, second = founding("one"), founding("two")
+    assert first == founding("one")
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+
+
 def test_the_chart_is_of_the_packages_version() -> None:
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -583,6 +637,30 @@ def test_each_route_leads_to_one_service_and_to_nothing_else_of_it(
         }
     policies = {one["metadata"]["name"] for one in of_kind(production, "BackendTLSPolicy")}
     assert policies == routes.keys()
+
+
+@pytest.mark.parametrize(
+    "case, namespace",
+    [("production", "gateways"), ("existing clusters with TLS and ingress", "ingress-nginx")],
+)
+def test_whoever_routes_from_outside_is_let_in(case: str, namespace: str) -> None:
+    """A gateway's and an ingress controller's pods are in a namespace of their own."""
+    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(rendered(case), "NetworkPolicy")}
+    for name in STATELESS:
+        peers = [
+            peer.get("namespaceSelector", {}).get("matchLabels", {})
+            for rule in policies[f"{NAME}-{name}"]["ingress"]
+            for peer in rule["from"]
+            if rule["ports"][0]["port"] == 7400
+        ]
+        assert {"kubernetes.io/metadata.name": namespace} in peers
+    if case != "production":
+        # The services ask every caller for a certificate, and this one is a caller.
+        for route in of_kind(rendered(case), "Ingress"):
+            annotations = route["metadata"]["annotations"]
+            assert (
+                annotations["nginx.ingress.kubernetes.io/proxy-ssl-secret"] == "audit/tls-ingress"
+            )
 
 
 def test_certificates_have_the_names_that_callers_use(production: tuple[Object, ...]) -> None:

@@ -176,6 +176,12 @@ TOGETHER = {
     "command.autoscaling.minReplicas=9": "minReplicas is 9, more than maxReplicas, which is 8.",
     "genesis.operatorThreshold=2": "the job makes one operator's key then.",
     "routes.mode=ingress": "there is nothing to route.",
+    "commonLabels.app\\.kubernetes\\.io/instance=x": "by which the chart or an operator selects",
+    "monitoring.enabled=true,monitoring.labels.a=b,commonLabels.a=c": "has a label once.",
+    "query.autoscaling.enabled=true,query.resources.requests.cpu=null": "in parts of it.",
+    "genesis.waitSeconds=3600": "the job would be ended before it has waited.",
+    "jobs.activeDeadlineSeconds=300": "the job would be ended before it has waited.",
+    "command.deadlineMsMax=1000": "the usual deadline would be longer than the longest.",
 }
 
 
@@ -184,6 +190,16 @@ def test_values_that_do_not_fit_each_other_are_refused_with_a_sentence(setting: 
     done = helm.template(settings=[setting])
     assert done.code != 0
     assert TOGETHER[setting] in done.said
+
+
+@pytest.mark.parametrize("release", ["1ledger", "ledger.audit"])
+def test_a_release_whose_services_could_not_be_named_is_refused_with_a_sentence(
+    release: str,
+) -> None:
+    done = helm.template(release=release)
+    assert done.code != 0
+    assert "Name the release so, or set fullnameOverride." in done.said
+    assert helm.template(release=release, settings=["fullnameOverride=ledger"]).code == 0
 
 
 def test_a_gateway_to_services_with_tls_is_told_whom_to_trust() -> None:

@@ -545,6 +545,12 @@ spec:
   value: {{ int .root.Values.genesis.waitSeconds | quote }}
 {{- end -}}
 
+{{/* The ConfigMap with the operators' contributions, named by what is in it: other operators make
+     another job, which says whether they are the ledger's. */}}
+{{- define "nocturne.operators" -}}
+{{ include "nocturne.fullname" . }}-operators-{{ .Values.genesis.operators | toJson | sha256sum | trunc 8 }}
+{{- end -}}
+
 {{/* A token of the API with the CA and the namespace that belong to it, for one container. */}}
 {{- define "nocturne.volumes.api" -}}
 - name: api
