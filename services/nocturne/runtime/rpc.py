@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import resource
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 STOP_SECONDS_MAX: Final = 3.0
 """How long calls in flight may go on once the service is told to stop."""
 
-CONNECTIONS_MAX: Final = 512
-"""At once; one more is closed. Half of the 1 024 descriptors that a process usually has, so that
-whoever opens connections does not take those of Kafka, the database and the files.
+CONNECTIONS_MAX: Final = 8_192
+"""At once, and never more than half of the descriptors that the process may have, so that whoever
+opens connections does not take those of Kafka, the database and the files; one more is closed.
 """
 HANDSHAKE_SECONDS_MAX: Final = 10
 """For a connection to become one of HTTP/2, over TLS or not; whoever says nothing is closed."""
@@ -51,7 +52,6 @@ _SERVER_OPTIONS: Final = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     # A taken port is an error, never shared with whoever took it.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS_MAX * 1000),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
 )
@@ -94,6 +94,7 @@ class RpcServer:
         self._server = grpc.aio.server(
             options=[
                 *_SERVER_OPTIONS,
+                ("grpc.max_allowed_incoming_connections", connections_max()),
                 *(() if tls is None else _TLS_OPTIONS),
                 ("grpc.max_receive_message_length", message_bytes_max),
                 # What is sent is bounded by the one who builds it.
@@ -152,6 +153,14 @@ class RpcServer:
         """NOT_SERVING for ever, whatever the service says after."""
         if self._leaving is None:
             self._leaving = asyncio.ensure_future(self._health.enter_graceful_shutdown())
+
+
+def connections_max() -> int:
+    """Of this process."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, descriptors // 2)
 
 
 class _Health(health.aio.HealthServicer):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -95,7 +96,7 @@ def with_option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> None:
 
 
 def test_connections_beyond_the_bound_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_option(monkeypatch, "grpc.max_allowed_incoming_connections", 3)
+    monkeypatch.setattr(rpc, "CONNECTIONS_MAX", 3)
 
     async def called() -> None:
         async with served() as server:
@@ -151,9 +152,19 @@ def _read_to_the_end(connection: socket.socket) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "descriptors, connections",
+    [(256, 128), (1_024, 512), (1_048_576, 8_192), (resource.RLIM_INFINITY, 8_192)],
+)
+def test_connections_leave_half_of_the_descriptors_to_others(
+    monkeypatch: pytest.MonkeyPatch, descriptors: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert rpc.connections_max() == connections
+
+
 def test_the_bounds_of_connections_are_given_to_grpc() -> None:
     given = dict(rpc._SERVER_OPTIONS)
-    assert given["grpc.max_allowed_incoming_connections"] == rpc.CONNECTIONS_MAX
     assert given["grpc.server_handshake_timeout_ms"] == rpc.HANDSHAKE_SECONDS_MAX * 1000
     assert given["grpc.max_concurrent_streams"] == rpc.STREAMS_MAX
 
