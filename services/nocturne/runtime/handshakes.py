@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,10 +121,12 @@ class HandshakeLog:
         with os.fdopen(descriptor, "rb") as lines:
             while line := lines.readline(LINE_BYTES_MAX):
                 found = cause_of(line)
-                if found is None:
-                    os.write(self._stderr, line)
-                else:
-                    self._say(*found)
+                # Nobody may read stderr any more: what is to be counted is counted all the same.
+                with suppress(OSError):
+                    if found is None:
+                        os.write(self._stderr, line)
+                    else:
+                        self._say(*found)
 
     def _say(self, cause: Cause, words: str) -> None:
         self._failed.labels(cause.name).inc()

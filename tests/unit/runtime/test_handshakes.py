@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -74,3 +75,38 @@ raise SystemExit("ended so")
     assert b"the last word without a line feed" in found.stderr
     assert b'"event": "tls_handshake_failed"' in found.stderr
     assert b"ssl_transport_security" not in found.stderr
+
+
+def test_handshakes_are_counted_though_nobody_reads_the_log_any_more() -> None:
+    program = f"""
+import os, sys, time
+from nocturne.runtime.handshakes import HandshakeLog
+from nocturne.runtime.telemetry import Metrics, configure_logs
+configure_logs("a", "info")
+metrics = Metrics("a")
+HandshakeLog(metrics)
+sys.stdin.readline()
+name, label = "nocturne_a_tls_handshakes_failed_total", {{"cause": "other"}}
+for _ in range(2):
+    os.write(2, b"from a library\\n" + {FAILED + b"SOMETHING"!r} + b"\\n")
+while metrics.registry.get_sample_value(name, label) != 2.0:
+    time.sleep(0.01)
+print("counted", flush=True)
+os._exit(0)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.close()
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        timer = threading.Timer(30, process.kill)
+        timer.start()
+        assert process.stdout.read() == b"counted\n"
+        timer.cancel()
