@@ -63,6 +63,7 @@ async def main(lifecycle: Lifecycle) -> None:
             follower.keep_counts(),
             commands.expire(),
             watch(server, producer, follower),
+            server.served(),
             wind_down=server.stop,
         )
     finally:

@@ -304,6 +304,7 @@ class Validator:
                 self._confirm(),
                 self._watch(consumer),
                 self._check_topic(uuid),
+                server.served(),
             )
         finally:
             await self._close(producer, consumer)

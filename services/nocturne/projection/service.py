@@ -128,7 +128,7 @@ class Projection:
         await health.set_serving(True)
         try:
             await self._lifecycle.until_stopped(
-                *self._reading.parts(), self._write(), self._watch(health)
+                *self._reading.parts(), self._write(), self._watch(health), health.served()
             )
         finally:
             await self._reading.close()

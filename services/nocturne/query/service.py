@@ -82,7 +82,9 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     )
     await store.open()
     try:
-        await lifecycle.until_stopped(feed.run(), _watch(server, store, feed, measures))
+        await lifecycle.until_stopped(
+            feed.run(), _watch(server, store, feed, measures), server.served()
+        )
     finally:
         await server.stop()
         await store.close()

@@ -40,6 +40,7 @@ STREAMS_MAX: Final = 4_096
 """
 WATCHES_MAX: Final = 1_000
 """Calls of health's `Watch`, which nobody needs a role for and which do not end."""
+TERMINATION_SECONDS: Final = 60.0
 UNREADABLE_LOG_SECONDS: Final = 1.0
 """Between two lines on calls with bytes that are no text."""
 
@@ -89,6 +90,7 @@ class RpcServer:
         self._names = tuple(service.full_name for service in services)
         self._security = security
         self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
         tls = None if security is None else security.tls
         guard = None if security is None else security.guard
         self._server = grpc.aio.server(
@@ -127,6 +129,16 @@ class RpcServer:
         if self._security is not None:
             self._watching = asyncio.ensure_future(self._security.watch())
 
+    async def served(self) -> None:
+        """A part of the service's work: returns once `stop` was called. `Unavailable` when the
+        server ended by itself: a process that nobody reaches is to be started again.
+        """
+        # In turns: a wait without a bound, when it is cancelled, cancels the server's own.
+        while await self._server.wait_for_termination(TERMINATION_SECONDS):
+            pass
+        if not self._stopping:
+            raise Unavailable("the gRPC server has ended by itself")
+
     async def set_serving(self, serving: bool, why: str = "") -> None:
         """What health, and with it `/readyz`, says of the process and of every service in it; `why`
         when they do not serve.
@@ -142,6 +154,7 @@ class RpcServer:
 
     async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> None:
         """Say NOT_SERVING, take no new call, and let the others end, at most `seconds_max`."""
+        self._stopping = True
         if self._watching is not None:
             self._watching.cancel()
         self._leave()

@@ -186,7 +186,11 @@ class Signing:
             await server.set_serving(True)
             log.info("signing", published_height=resume.published_height, offset=start)
             await self._lifecycle.until_stopped(
-                self._read(consumer), self._sign(), self._publish(producer), self._watch(consumer)
+                self._read(consumer),
+                self._sign(),
+                self._publish(producer),
+                self._watch(consumer),
+                server.served(),
             )
         finally:
             await consumer.close()

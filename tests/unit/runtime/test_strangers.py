@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.machines import until
 from tests.raw_http2 import answer, request
 
+from nocturne.core.errors import Unavailable
 from nocturne.runtime import rpc
 from nocturne.runtime.guard import Guard
 from nocturne.runtime.rpc import RpcServer, serve
@@ -195,3 +196,29 @@ def test_health_has_room_for_so_many_watchers_and_still_answers_checks(
                     break
 
     limited(called)
+
+
+def test_a_server_that_ends_by_itself_ends_the_services_work() -> None:
+    async def work() -> None:
+        async with served() as server:
+            part = asyncio.ensure_future(server.served())
+            await asyncio.sleep(0)
+            assert not part.done()
+            await server._server.stop(0)
+            with pytest.raises(Unavailable, match="ended by itself"):
+                await asyncio.wait_for(part, SECONDS_MAX)
+
+    asyncio.run(work())
+
+
+def test_a_server_that_is_stopped_is_only_done_with_its_part() -> None:
+    async def work() -> None:
+        async with served() as server:
+            part = asyncio.ensure_future(server.served())
+            cancelled = asyncio.ensure_future(server.served())
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await server.stop(0)
+            await asyncio.wait_for(part, SECONDS_MAX)
+
+    asyncio.run(work())
