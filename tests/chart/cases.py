@@ -26,7 +26,8 @@ CASES: Final = {
     "production": Case((EXAMPLES / "production.yaml",)),
     "existing clusters with TLS and ingress": Case((EXAMPLES / "existing.yaml",)),
     "existing clusters with certificates": Case(
-        (EXAMPLES / "existing.yaml",), ("kafka.existing.securityProtocol=ssl",)
+        (EXAMPLES / "existing.yaml",),
+        ("kafka.existing.securityProtocol=ssl", "postgres.existing.clientCertificates=true"),
     ),
     "existing clusters without any security": Case(
         (EXAMPLES / "existing.yaml",),

@@ -696,3 +696,29 @@ def test_the_notes_name_the_next_three_commands() -> None:
     text = (helm.CHART / "templates" / "NOTES.txt").read_text()
     commands = [line for line in text.splitlines() if line.lstrip().startswith(("kubectl", "helm"))]
     assert len(commands) == 3
+
+
+def test_each_role_of_the_database_shows_its_own_certificate_where_it_has_one() -> None:
+    found = pods(rendered("existing clusters with certificates"))
+    for component, secret in {
+        "projection": "pg-projection",
+        "query": "pg-query",
+        "database": "pg-owner",
+        "rebuild": "pg-owner",
+    }.items():
+        spec = found[component]
+        (volume,) = (v for v in spec["volumes"] if v["name"] == "postgres")
+        assert volume["secret"]["secretName"] == secret
+        assert {one["key"] for one in volume["secret"]["items"]} == {
+            "password", "tls.crt", "tls.key",
+        }  # fmt: skip
+        (dsn,) = (
+            environment(one)["NOCTURNE_POSTGRES_DSN"]["value"]
+            for one in containers(spec)
+            if "NOCTURNE_POSTGRES_DSN" in environment(one)
+        )
+        assert dsn.endswith(
+            "&sslcert=/run/secrets/postgres/tls.crt&sslkey=/run/secrets/postgres/tls.key"
+        )
+    without = pods(rendered("existing clusters with TLS and ingress"))["query"]
+    assert "sslcert" not in str(without)

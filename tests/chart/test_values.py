@@ -181,6 +181,11 @@ TOGETHER = {
     "query.autoscaling.enabled=true,query.resources.requests.cpu=null": "in parts of it.",
     "genesis.waitSeconds=3600": "the job would be ended before it has waited.",
     "jobs.activeDeadlineSeconds=300": "the job would be ended before it has waited.",
+    "postgres.mode=existing,postgres.existing.host=db,postgres.passwordSecrets.owner=a,"
+    "postgres.passwordSecrets.projection=b,postgres.passwordSecrets.query=c,"
+    "postgres.existing.sslMode=disable,postgres.existing.clientCertificates=true": (
+        "without TLS no certificate is shown."
+    ),
     "command.deadlineMsMax=1000": "the usual deadline would be longer than the longest.",
 }
 

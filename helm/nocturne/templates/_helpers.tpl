@@ -377,6 +377,12 @@ readinessProbe:
 {{- $root := .root -}}
 postgresql://{{ include "nocturne.postgres.role" . }}@{{ include "nocturne.postgres.host" $root }}:{{ include "nocturne.postgres.port" $root }}/{{ ($root.Files.Get "files/rights.json" | fromJson).postgres.database }}?sslmode={{ if eq $root.Values.postgres.mode "cloudnativepg" }}verify-full{{ else }}{{ $root.Values.postgres.existing.sslMode }}{{ end }}
 {{- if include "nocturne.postgres.ca" $root }}&sslrootcert=/run/secrets/postgres-ca/ca.crt{{ end }}
+{{- if include "nocturne.postgres.certificates" $root }}&sslcert=/run/secrets/postgres/tls.crt&sslkey=/run/secrets/postgres/tls.key{{ end }}
+{{- end -}}
+
+{{/* Non-empty when each role shows a certificate beside its password. */}}
+{{- define "nocturne.postgres.certificates" -}}
+{{- if and (eq .Values.postgres.mode "existing") .Values.postgres.existing.clientCertificates -}}yes{{- end -}}
 {{- end -}}
 
 {{- define "nocturne.postgres.secret" -}}
@@ -412,6 +418,10 @@ postgresql://{{ include "nocturne.postgres.role" . }}@{{ include "nocturne.postg
     defaultMode: 0440
     items:
       - {key: password, path: password}
+      {{- if include "nocturne.postgres.certificates" .root }}
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+      {{- end }}
 {{- with include "nocturne.postgres.ca" .root }}
 - name: postgres-ca
   secret:
