@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -106,13 +106,13 @@ ACCESS: Final = access.Access.of(
 
 def _pair() -> str:
     """A certificate and its key in PEM, the same in every run."""
-    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    key = ec.derive_private_key(1, ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop")])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), 1)
         .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(2126, 1, 1, tzinfo=UTC))
-        .sign(key, None)
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     )
     private = key.private_bytes(
         serialization.Encoding.PEM,
