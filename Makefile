@@ -21,6 +21,9 @@ KILLS ?= 200
 FUZZ_SECONDS ?= 120
 FUZZ_SEED ?=
 FUZZ_ONLY ?=
+SEEDS ?= 200
+FIRST ?= 1
+SEED ?=
 
 say_and_fail = { echo "$(1)" >&2; exit 1; }
 
@@ -137,6 +140,18 @@ fuzz: $(READY) ## Fuzz every parser for $(FUZZ_SECONDS) seconds; FUZZ_SEED and F
 .PHONY: proofs
 proofs: $(READY) ## Check formal/: Coq's proofs and TLC's models (needs Coq: apt-get install coq)
 	@$(BIN)/python -m formal
+
+.PHONY: sim
+sim: $(READY) ## Simulate $(SEEDS) worlds of validators from seed $(FIRST); SEED=7 replays one
+	@$(BIN)/python -m tests.simulation.run --first $(FIRST) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: planted
+planted: $(READY) ## Plant bugs in the validators, one by one: the simulator catches each
+	@$(BIN)/python -m tests.simulation.planted
+
+.PHONY: traffic
+traffic: $(READY) ## Count the messages that a committed block costs among n validators
+	@$(BIN)/python -m tests.simulation.traffic
 
 .PHONY: sbom
 sbom: $(READY) ## The container image's Python packages, with hashes and licences (CycloneDX)

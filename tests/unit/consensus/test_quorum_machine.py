@@ -526,6 +526,32 @@ def test_a_vote_of_a_committed_view_is_answered_with_the_commit_proof() -> None:
     assert said == [Send((2,), group.committed[0][0])]
 
 
+def test_whoever_is_busy_while_all_is_settled_here_is_told_what_settled_it() -> None:
+    """It holds the Not alone and has given the view up; nobody else has a reason to speak."""
+    group = Group()
+    group.append()
+    (block,) = group.committed[0]
+    for view in (2, 3, 17):
+        said = group.hosts[0].hear(cast(2, VoteKind.NULLIFY, view, again=True))
+        assert of_type(said, Send) == [Send((2,), block)]
+    group.hosts[0].has_records()
+    assert of_type(group.hosts[0].hear(cast(2, VoteKind.NULLIFY, 2, again=True)), Send) == []
+
+
+def test_a_commit_that_a_restart_makes_possible_is_durable_before_it_is_told() -> None:
+    alone = ValidatorSet.of((SIGNERS[0].key,))
+    before = Host(machine(0, sets=[(FIRST, alone)]))
+    before.has_records()
+    build = of_type(before.said, Build)[-1]
+    before.hear(Built(build.view, build.parent, contents(0)))
+    records = [one.record for one in of_type(before.said, Persist)]
+    votes = [one for one in records if not isinstance(one, Committed)]
+    after = machine(0, sets=[(FIRST, alone)])
+    persisted, commit = [one for one in after.restore(votes) if isinstance(one, Persist | Commit)]
+    assert isinstance(commit, Commit)
+    assert persisted == Persist(commit.blocks[-1])
+
+
 def test_a_final_block_that_is_not_here_is_fetched_with_its_ancestors() -> None:
     group = Group()
     group.append()

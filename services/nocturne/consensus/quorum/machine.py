@@ -258,7 +258,13 @@ class Machine:
                 case unreachable:
                     assert_never(unreachable)
         self._commit_final()
-        return tuple(one for one in self._taken() if not isinstance(one, Persist | Send))
+        # All but a commit that only now became possible is in the log already.
+        return tuple(
+            one
+            for one in self._taken()
+            if not isinstance(one, Persist | Send)
+            or (isinstance(one, Persist) and isinstance(one.record, Committed))
+        )
 
     def _restore_proposal(self, proposal: Proposal) -> None:
         header = proposal.header
@@ -417,7 +423,8 @@ class Machine:
 
     def _answer(self, sender: int, view: int) -> None:
         """Send what ends the view, and what ended the newest one here."""
-        if view <= self._base_view and self._final is not None:
+        # Who is busy while all is settled here lacks what settled it: a Not may be all that it has.
+        if self._final is not None and (view <= self._base_view or not self.busy):
             self._send((sender,), self._final)
         for one in sorted({view, self._view - 1}):
             held = self._nots.get(one) or self._nuls.get(one)

@@ -1,0 +1,103 @@
+"""The ordered log, and what executing it gives: every block's contents follow from where it stands.
+
+A record is its hash. Execution is a hash of the log hash, so that a block over other records, or
+over the same in another order, has other roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.simulation.signing import digest_of
+from tests.simulation.variant import HostBug
+
+from nocturne.consensus.quorum.machine import NO_DIGEST
+from nocturne.consensus.quorum.messages import Contents, Proposal
+from nocturne.core import merkle
+from nocturne.core.blocks import Range
+from nocturne.core.identifiers import Hash, LedgerId
+
+LEDGER: Final = LedgerId(b"\x11" * 32)
+TOPIC: Final = b"\x22" * 16
+RECORDS_PER_BLOCK_MAX: Final = 5
+
+
+class Log:
+    """What the broker holds. `hashes[end]` is the log hash of all records before `end`."""
+
+    def __init__(self) -> None:
+        self.hashes = [Hash(digest_of(b"log"))]
+        self._appended = 0
+
+    def __len__(self) -> int:
+        return len(self.hashes) - 1
+
+    def append(self) -> None:
+        """A record that there never was before."""
+        self._appended += 1
+        self.hashes.append(next_hash(self.hashes[-1], self._appended))
+
+    def truncate(self, end: int) -> None:
+        """Lose every record from `end` on."""
+        del self.hashes[end + 1 :]
+
+
+def next_hash(last: Hash, record: int) -> Hash:
+    """The log hash after one more record."""
+    return Hash(digest_of(last, record.to_bytes(8, "big")))
+
+
+class Chains:
+    """Every block that anyone made, correct or not, and where its log ends."""
+
+    def __init__(self) -> None:
+        self.proposals: dict[Hash, Proposal] = {}
+        self._ends: dict[Hash, int] = {Hash(LEDGER): 0}
+
+    def know(self, proposal: Proposal) -> None:
+        """Remember it; its end too if its parent's is known."""
+        header = proposal.header
+        self.proposals.setdefault(proposal.digest, proposal)
+        if proposal.digest in self._ends or header.parent_digest not in self._ends:
+            return
+        end = self._ends[header.parent_digest]
+        for one in header.ranges:
+            end = max(end, one.end)
+        self._ends[proposal.digest] = end
+
+    def end_of(self, digest: Hash) -> int | None:
+        """Where the next block's range begins."""
+        return self._ends.get(digest)
+
+    def is_right(
+        self, proposal: Proposal, copy: Sequence[Hash], bugs: frozenset[HostBug] = frozenset()
+    ) -> bool | None:
+        """Whether a block says what executing it over `copy` gives; None while its parent is
+        unknown.
+        """
+        header = proposal.header
+        start = self._ends.get(header.parent_digest)
+        if start is None:
+            return None
+        if HostBug.TAKES_ANY_RANGE_START in bugs and header.ranges:
+            start = header.ranges[0].start
+        end = header.ranges[0].end if header.ranges else start
+        if not 0 <= start <= end < len(copy):
+            return False
+        if end - start > RECORDS_PER_BLOCK_MAX and HostBug.TAKES_ANY_COUNT not in bugs:
+            return False
+        found, expected = Contents.of(header), contents(copy, start, end)
+        if HostBug.TAKES_ANY_ROOT in bugs:
+            return found.ranges == expected.ranges
+        return found == expected
+
+
+def contents(copy: Sequence[Hash], start: int, end: int) -> Contents:
+    """Of a block that takes the records from `start` to `end`."""
+    state = Hash(digest_of(b"state", copy[end]))
+    if end == start:
+        return Contents((), NO_DIGEST, 0, Hash(merkle.root(())), state)
+    one = Range(1, TOPIC, 0, start, end, copy[end])
+    root = Hash(digest_of(b"dispositions", copy[end]))
+    return Contents((one,), NO_DIGEST, end - start, root, state)

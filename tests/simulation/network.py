@@ -1,0 +1,149 @@
+"""What is between the nodes: every message may be lost, doubled, late, and overtaken by others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, assert_never
+
+from nocturne.consensus.quorum.messages import (
+    Cast,
+    Committed,
+    Fetched,
+    Message,
+    Offer,
+    Received,
+)
+from nocturne.core.certificates import Certificate
+from nocturne.core.identifiers import Hash
+
+if TYPE_CHECKING:
+    from tests.simulation.node import Node
+    from tests.simulation.world import World
+
+DELAY_MS = 20
+CATCH_UP_BLOCKS = 20
+PARTITIONS: Final = ("none", "halves", "one way", "deaf", "pairs")
+"""One way: one side is not heard by the other. Deaf: one hears nobody. Pairs: single ways."""
+
+
+class Network:
+    """Of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._cut: set[tuple[int, int]] = set()
+        self.sent: Counter[str] = Counter()
+
+    def send(self, sender: Node, to: int, message: Message) -> None:
+        """On its way, or lost."""
+        world, plan, dice = self._world, self._world.plan, self._world.dice
+        if sender.half is not None and to not in sender.half:
+            return
+        world.watch.sent(sender, message)
+        self.sent[type(message).__name__] += 1
+        if isinstance(message, Offer):
+            world.chains.know(message.proposal)
+        times = 1
+        if not world.healed:
+            if (sender.number, to) in self._cut:
+                world.counted["cut off"] += 1
+                return
+            if dice.random() < plan.loss:
+                world.counted["lost"] += 1
+                return
+            if dice.random() < plan.duplication:
+                world.counted["duplicated"] += 1
+                times = 2
+        for _ in range(times):
+            late = 1 if world.healed else dice.choice(plan.slow_messages)
+            world.counted["late"] += late > 1
+            delay = dice.randint(1, DELAY_MS * late) + world.nodes[to].slow_ms
+            world.after(delay, lambda: self._deliver(sender, to, message))
+
+    def _deliver(self, sender: Node, to: int, message: Message) -> None:
+        node = self._world.reached(sender, to)
+        if node.alive:
+            self._world.note(f"{sender.name} -> {node.name}: {describe(message)}")
+            members = list(node.members())
+            index = members.index(sender.number) if sender.number in members else None
+            node.hear(Received(index, message))
+
+    def fetch(self, node: Node, digest: Hash) -> None:
+        """A block from any peer that has it."""
+        world = self._world
+        world.counted["fetch"] += 1
+        others = [one for one in world.nodes if one.alive and digest in one.blocks]
+        if others and (world.healed or world.dice.random() >= world.plan.loss):
+            found = world.dice.choice(others).blocks[digest]
+            node.after(world.dice.randint(1, DELAY_MS), Fetched(found))
+
+    def catch_up(self, node: Node, height: int) -> None:
+        """Committed blocks from any peer that has them."""
+        world = self._world
+        world.counted["catch up"] += 1
+        others = [one for one in world.nodes if one.alive and len(one.committed) >= height]
+        if others and (world.healed or world.dice.random() >= world.plan.loss):
+            peer = world.dice.choice(others)
+            for block in peer.committed[height - 1 : height - 1 + CATCH_UP_BLOCKS]:
+                node.after(DELAY_MS, Received(None, block))
+
+    def part(self) -> None:
+        """Draw a new partition, and again after a while."""
+        self._cut.clear()
+        world, dice = self._world, self._world.dice
+        if world.healed:
+            return
+        numbers = range(len(world.nodes))
+        one_side = {number for number in numbers if dice.random() < 0.5}
+        across = {(one, other) for one in numbers for other in numbers if one != other}
+        kind = dice.choice(PARTITIONS)
+        match kind:
+            case "halves":
+                cut = {(a, b) for a, b in across if (a in one_side) != (b in one_side)}
+            case "one way":
+                cut = {(a, b) for a, b in across if a in one_side and b not in one_side}
+            case "deaf":
+                deaf = dice.choice(numbers)
+                cut = {(a, b) for a, b in across if b == deaf}
+            case "pairs":
+                cut = {pair for pair in sorted(across) if dice.random() < 0.3}
+            case _:
+                cut = set()
+        self._cut = cut
+        world.counted[f"partition: {kind}"] += 1
+        world.note(f"partition: {kind}")
+        world.after(dice.randint(50, 1_500), self.part)
+
+    def heal(self) -> None:
+        """Everything arrives from now on."""
+        self._cut.clear()
+
+
+def describe(message: Message) -> str:
+    """A message in one line."""
+    match message:
+        case Offer(proposal, grounds):
+            header = proposal.header
+            return (
+                f"offer e{header.epoch.number} v{header.view} h{header.height} {header.kind.name} "
+                f"{_short(proposal.digest)} on {_short(header.parent_digest)}, "
+                f"{len(grounds)} grounds"
+            )
+        case Cast(vote, again):
+            return (
+                f"{vote.kind.name} e{vote.epoch.number} v{vote.view} of {vote.validator} "
+                f"{_short(vote.digest)}{' again' if again else ''}"
+            )
+        case Certificate():
+            return (
+                f"certificate {message.kind.name} e{message.epoch.number} v{message.view} "
+                f"{_short(message.digest)}"
+            )
+        case Committed(proposal):
+            return f"committed h{proposal.header.height} {_short(proposal.digest)}"
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _short(digest: Hash) -> str:
+    return digest.hex()[:6]

@@ -1,0 +1,376 @@
+"""A host: the production machine, its disk, its copy of the log, its clock, its block store.
+
+It does what the host's contract asks (docs/spec/quorum.md §3), and crashes wherever it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tests.simulation.disk import Disk, DiskFull
+from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, contents
+from tests.simulation.plan import UNBOUND, Fault
+from tests.simulation.signing import Keyed, digest_of, key_of
+from tests.simulation.store import height_of, missing, newest
+from tests.simulation.variant import HostBug
+
+from nocturne.consensus.quorum.leaders import RoundRobin
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.consensus.quorum.messages import (
+    Accuse,
+    Build,
+    Built,
+    CatchUp,
+    Check,
+    Checked,
+    Commit,
+    Committed,
+    Effect,
+    Event,
+    Fetch,
+    Fired,
+    LogStands,
+    Persist,
+    Proposal,
+    Record,
+    Rules,
+    Send,
+    SetDecided,
+    SetTimer,
+    Vote,
+)
+from nocturne.consensus.quorum.pacing import Doubling
+from nocturne.core.certificates import Epoch
+from nocturne.core.errors import Halt, PeerFault
+from nocturne.core.identifiers import Hash
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+RULES = Rules(LEDGER, epoch_length=7, clock_bound_ms=5_000)
+VIEW_MS = 200
+START_MS = 1_000_000
+SYNC_LATE_MS = 20
+
+
+class Node:
+    """One running validator or observer; `number` is its key's."""
+
+    def __init__(self, world: World, number: int, fault: Fault | None) -> None:
+        self.world = world
+        self.number = number
+        self.fault = fault
+        self.key = key_of(number)
+        self.scheme = Keyed(self.key, world.variant.certificates.sign_vote)
+        self.disk = Disk()
+        self.half: frozenset[int] | None = None
+        """Of a twin: the only ones that it talks with."""
+        self.clock = 0
+        self.slow_ms = 0
+        self.withheld = False
+        self.misled_at = 0
+        self.life = 0
+        self.alive = False
+        self.halted = False
+        self.reading = False
+        self.machine: Machine
+        self.copy = world.log.hashes[:1]
+        """Durable: the log hashes of what its own consumer delivered."""
+        self.blocks: dict[Hash, Proposal] = {}
+        self.committed: list[Committed] = []
+        """The block store. A block is stored when its `Commit` comes, after the log is synced."""
+        self.waiting: list[Proposal] = []
+        self.building: Build | None = None
+        self.said: tuple[Hash, bool] | None = None
+        self.later: list[Event] = []
+        """What the machine is told as soon as it has said all that it was about to say."""
+
+    @property
+    def name(self) -> str:
+        """For people: the number, and what is wrong with it."""
+        return f"{self.number}{f' ({self.fault.value})' if self.fault else ''}"
+
+    @property
+    def delivered(self) -> int:
+        """Where its copy of the log ends."""
+        return len(self.copy) - 1
+
+    # Life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, or start again, from the disk."""
+        if self.halted:
+            return
+        self.life += 1
+        if self.disk.rotten:
+            self.halt("its disk is damaged")
+            return
+        if self.disk.old is not None and self.world.take_back(self):
+            self.disk = Disk(self.disk.old)
+            self.committed = self.committed[: height_of(newest(self.disk.synced))]
+        self.world.note(f"{self.name} starts")
+        self.alive = True
+        self.reading = False
+        self.waiting, self.building, self.said, self.later = [], None, None, []
+        final = newest(self.disk.synced)
+        self.restore_store(final)
+        epoch = height_of(final) // RULES.epoch_length
+        sets = [(Epoch(0, one), self.world.set_of(one)) for one in range(epoch + 2)]
+        self.machine = self.world.variant.machine(
+            RULES, sets, self.scheme, RoundRobin(), Doubling(VIEW_MS), self.key, final
+        )
+        self.do(self.machine.restore(self.records()))
+        if self.alive:
+            self.look_at_log()
+            self.read_soon()
+
+    def records(self) -> list[Record]:
+        """What the write-ahead log holds."""
+        if HostBug.FORGETS_VOTES in self.world.variant.host:
+            return [record for record in self.disk.synced if not isinstance(record, Vote)]
+        return list(self.disk.synced)
+
+    def restore_store(self, final: Committed | None) -> None:
+        """A crash between writing a commit and storing its blocks: they follow from the log."""
+        height = height_of(final)
+        if len(self.committed) > height:
+            self.world.watch.violated(
+                f"durability: node {self.name} stored block {len(self.committed)}, its log knows "
+                f"{height}"
+            )
+        world = self.world
+        for block in missing(final, len(self.committed), world.chains.proposals, world.truth):
+            self.commit(block)
+
+    def crash(self) -> None:
+        """Whatever was not synced may be gone; it starts again soon."""
+        if not self.alive:
+            return
+        self.world.note(f"{self.name} crashes")
+        self.world.counted["crash"] += 1
+        if self.disk.lose_tail(self.world.dice, self.world.plan.torn):
+            self.world.counted["unsynced tail lost"] += 1
+        self.alive = False
+        self.life += 1
+        self.world.after(self.world.dice.randint(1, 800), self.start)
+
+    def halt(self, why: str) -> None:
+        """Stop for good. Only who is one of the f faulty may."""
+        self.world.note(f"{self.name} halts: {why}")
+        self.world.counted["halted"] += 1
+        if self.fault is None:
+            self.world.watch.violated(f"halt: node {self.name}: {why}")
+        self.alive = False
+        self.halted = True
+        self.life += 1
+
+    def stop(self) -> None:
+        """For good, and nothing is wrong."""
+        self.alive, self.halted = False, True
+        self.life += 1
+
+    def read_blocks(self) -> None:
+        """What is published and not committed here; whoever is no validator lives on it."""
+        self.reading = False
+        if len(self.committed) < len(self.world.truth):
+            self.world.network.catch_up(self, len(self.committed) + 1)
+            self.read_soon()
+
+    def read_soon(self) -> None:
+        """Who is no validator now, or does not know yet that it is none any more; validators get on
+        by what they tell each other.
+        """
+        members = self.world.members(len(self.world.truth) // RULES.epoch_length)
+        if self.machine.index is not None and self.number in members:
+            return
+        if not self.reading:
+            self.reading = True
+            self.world.soon(self, self.read_blocks, 50 if self.machine.index is None else 2_000)
+
+    def now(self) -> int:
+        """By its own clock."""
+        return START_MS + self.world.now + self.clock
+
+    def hear(self, event: Event) -> None:
+        """One step of the machine and all that follows from it here."""
+        if not self.alive:
+            return
+        try:
+            effects = self.machine.step(event, self.now())
+        except PeerFault:
+            self.world.counted["refused"] += 1
+            return
+        except Halt as halt:
+            self.halt(str(halt))
+            return
+        except (AssertionError, LookupError, TypeError, ValueError) as fault:
+            if self.fault in UNBOUND:
+                self.halt(repr(fault))
+                return
+            self.world.watch.violated(f"breaks: node {self.name} by {event!r:.200}: {fault!r}")
+        self.do(effects)
+        self.hear_later()
+
+    def hear_later(self) -> None:
+        """What the effects of the step before led to, if they left the node alive."""
+        if self.alive and self.later:
+            self.hear(self.later.pop(0))
+        if self.alive:
+            self.say_log()
+
+    # Effects ----------------------------------------------------------------------------------
+
+    def do(self, effects: Sequence[Effect]) -> None:
+        """In their order; a crash may come before each."""
+        for effect in effects:
+            if self.world.may_crash(self):
+                self.crash()
+                return
+            try:
+                self.do_one(effect)
+            except DiskFull:
+                self.world.counted["disk full"] += 1
+                self.crash()
+            if not self.alive:
+                return
+
+    def do_one(self, effect: Effect) -> None:
+        """One effect."""
+        world = self.world
+        match effect:
+            case Persist(record):
+                self.persist(record)
+            case Send(to, message):
+                if HostBug.SENDS_BEFORE_SYNC in world.variant.host:
+                    world.soon(self, self.disk.sync, SYNC_LATE_MS)
+                else:
+                    self.disk.sync()
+                members = self.members()
+                for index in to:
+                    world.network.send(self, members[index], message)
+            case SetTimer(timer, delay):
+                self.after(delay, Fired(timer))
+            case Build():
+                self.building = effect
+                self.try_build()
+            case Check(proposal):
+                self.waiting.append(proposal)
+                world.soon(self, self.try_checks)
+            case Fetch(digest):
+                world.network.fetch(self, digest)
+            case CatchUp(height):
+                world.network.catch_up(self, height)
+            case Commit(blocks):
+                if HostBug.COMMITS_BEFORE_SYNC not in world.variant.host:
+                    self.disk.sync()
+                for block in blocks:
+                    self.commit(block)
+            case Accuse(validator):
+                world.watch.accused(self, validator)
+
+    def persist(self, record: Record) -> None:
+        """Written now, synced before the next word to anyone."""
+        full = self.world.may_be_full(self)
+        if full and HostBug.IGNORES_FULL_DISK in self.world.variant.host:
+            return
+        self.disk.append(record, full)
+        match record:
+            case Vote():
+                self.world.watch.voted(self, record)
+            case Proposal():
+                self.know(record)
+
+    def members(self) -> Sequence[int]:
+        """The nodes of the set that its machine is in."""
+        return self.world.members(self.machine.epoch.number)
+
+    def after(self, delay: int, event: Event) -> None:
+        """Bring an event to this life of the node."""
+        life = self.life
+        self.world.after(delay, lambda: self.hear(event) if self.life == life else None)
+
+    def know(self, proposal: Proposal) -> None:
+        """Hold a block for whoever fetches it."""
+        self.blocks[proposal.digest] = proposal
+        self.world.chains.know(proposal)
+
+    def commit(self, block: Committed) -> None:
+        """Store a block, and tell the machine of the set that it decides."""
+        self.know(block.proposal)
+        self.world.watch.committed(self, block)
+        self.committed.append(block)
+        self.world.note(f"{self.name} commits {len(self.committed)}")
+        height = block.proposal.header.height
+        if height % RULES.epoch_length == 0:
+            number = height // RULES.epoch_length + 1
+            self.later.append(SetDecided(Epoch(0, number), self.world.set_of(number)))
+
+    # The log ----------------------------------------------------------------------------------
+
+    def look_at_log(self) -> None:
+        """Its consumer brings what has arrived."""
+        if self.withheld and not self.world.healed:
+            return
+        hashes = self.world.log.hashes
+        for end in range(len(self.copy), len(hashes)):
+            other = self.fault is Fault.MISLED and end > self.misled_at
+            self.copy.append(Hash(digest_of(b"other", hashes[end])) if other else hashes[end])
+        if self.fault is Fault.MISLED and self.contradicted():
+            self.halt("a committed block is of other records than it was shown")
+            return
+        self.try_checks()
+        self.try_build()
+        self.say_log()
+
+    def contradicted(self) -> bool:
+        """Its own records give other roots than a block that has a commit proof."""
+        return any(
+            one.end < len(self.copy) and self.copy[one.end] != one.log_hash
+            for block in self.committed[-8:]
+            for one in block.proposal.header.ranges
+        )
+
+    def lose_log(self, end: int) -> None:
+        """Its consumer sees that the log's tail is gone, and drops it too."""
+        del self.copy[end + 1 :]
+
+    def say_log(self) -> None:
+        """Tell the machine whether there is something past its parent, if that is news."""
+        parent = self.machine.parent
+        end = self.world.chains.end_of(parent)
+        said = (parent, end is not None and self.delivered > end)
+        if said != self.said:
+            self.said = said
+            self.hear(LogStands(*said))
+
+    def try_build(self) -> None:
+        """Answer `Build` as soon as there is what it asks for."""
+        build = self.building
+        start = None if build is None else self.world.chains.end_of(build.parent)
+        if build is None or start is None or start > self.delivered:
+            return
+        end = min(self.delivered, start + RECORDS_PER_BLOCK_MAX)
+        if end > start or build.empty:
+            self.building = None
+            self.world.claimed = max(self.world.claimed, end)
+            made = contents(self.copy, start, end)
+            self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
+
+    def try_checks(self) -> None:
+        """Answer every `Check` whose records are here."""
+        chains = self.world.chains
+        height = len(self.committed)
+        self.waiting = [one for one in self.waiting if one.header.height > height]
+        for proposal in list(self.waiting):
+            header = proposal.header
+            start = chains.end_of(header.parent_digest)
+            if start is None or max((one.end for one in header.ranges), default=0) > self.delivered:
+                continue
+            if start > self.delivered:
+                continue
+            self.waiting.remove(proposal)
+            valid = bool(chains.is_right(proposal, self.copy, self.world.variant.host))
+            if valid:
+                self.know(proposal)
+            self.after(0, Checked(proposal.digest, valid))

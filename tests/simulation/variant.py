@@ -1,0 +1,39 @@
+"""What runs in a world: production, or production with one bug planted (tests/simulation/planted).
+
+A bug of the machine is another `machine` class, one of the encoders another `certificates` module,
+one of the host a `HostBug`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import ModuleType
+from typing import Final
+
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.core import certificates
+
+
+class HostBug(Enum):
+    """What a careless host does."""
+
+    SENDS_BEFORE_SYNC = auto()
+    COMMITS_BEFORE_SYNC = auto()
+    FORGETS_VOTES = auto()
+    IGNORES_FULL_DISK = auto()
+    TAKES_ANY_RANGE_START = auto()
+    TAKES_ANY_COUNT = auto()
+    TAKES_ANY_ROOT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The code under test."""
+
+    machine: type[Machine] = Machine
+    certificates: ModuleType = certificates
+    host: frozenset[HostBug] = frozenset()
+
+
+PRODUCTION: Final = Variant()

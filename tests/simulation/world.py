@@ -1,0 +1,341 @@
+"""A world for the production machine: network, disks, clocks, a log, liars; one seed replays it.
+
+Everything that happens comes from one `Random`. Faults are active until enough blocks are
+committed; after that every message arrives, nobody crashes, and what was appended to the log has
+to be committed by everyone correct; then there has to be silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from random import Random
+
+from tests.simulation.liars import Liar
+from tests.simulation.log import Chains, Log
+from tests.simulation.network import Network
+from tests.simulation.node import VIEW_MS, Node
+from tests.simulation.plan import Fault, Plan
+from tests.simulation.signing import key_of
+from tests.simulation.store import height_of, newest
+from tests.simulation.variant import PRODUCTION, Variant
+from tests.simulation.watch import Watch
+
+from nocturne.consensus.quorum.messages import Committed
+from nocturne.core.certificates import ValidatorSet
+
+HEAL_VIEWS_MAX = 60
+"""After the world is healed everything appended is committed within so many full views of each
+validator in turn, and all is silent.
+"""
+LYING_MS = 3_000
+"""So long after the healing liars go on."""
+EVENTS_MAX = 200_000
+BACKLOG_MAX = 40
+
+
+class World:
+    """Nodes and what is between them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        variant: Variant = PRODUCTION,
+        tell: Callable[[str], None] | None = None,
+        events_max: int = EVENTS_MAX,
+    ) -> None:
+        self.plan = plan
+        self.variant = variant
+        self.dice = Random(f"world/{plan.seed}")
+        self.counted: Counter[str] = Counter()
+        self.now = 0
+        self.healed_at: int | None = None
+        self.log = Log()
+        self.chains = Chains()
+        self.claimed = 0
+        """No block ends later in the log, made or about to be made."""
+        self.truth: list[Committed] = []
+        """What is committed, by whoever was first."""
+        self.watch = Watch(self)
+        self.network = Network(self)
+        everyone = range(plan.n + plan.spares)
+        chosen = self.dice.sample(everyone[: plan.n], len(plan.faulty))
+        self.faults = dict(zip(chosen, plan.faulty, strict=True))
+        self.members = cache(self._members)
+        self.set_of = cache(self._set_of)
+        self.true_set_of = cache(self._true_set_of)
+        self.nodes = [self._node(number) for number in everyone]
+        self.twins = {
+            number: Node(self, number, fault)
+            for number, fault in self.faults.items()
+            if fault is Fault.TWIN
+        }
+        self._tell = tell
+        self._events_max = events_max
+        self._trace = hashlib.sha256()
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+
+    def _node(self, number: int) -> Node:
+        fault = self.faults.get(number)
+        return (Liar if fault is Fault.LIAR else Node)(self, number, fault)
+
+    # Sets --------------------------------------------------------------------------------------
+
+    def _members(self, number: int) -> Sequence[int]:
+        """The nodes of an epoch's set: a spare comes in for a correct one, and leaves again."""
+        members = list(range(self.plan.n))
+        if number >= 2:
+            dice = Random(f"set/{self.plan.seed}/{number}")
+            correct = [one for one in members if one not in self.faults]
+            for spare in range(self.plan.n, self.plan.n + self.plan.spares):
+                if dice.random() < 0.5 and correct:
+                    self.counted["set change"] += 1
+                    out = correct.pop(dice.randrange(len(correct)))
+                    members[members.index(out)] = spare
+        return tuple(members)
+
+    def _set_of(self, number: int) -> ValidatorSet:
+        kind: type[ValidatorSet] = self.variant.certificates.ValidatorSet
+        return kind.of(tuple(key_of(one) for one in self.members(number)))
+
+    def _true_set_of(self, number: int) -> ValidatorSet:
+        return ValidatorSet.of(tuple(key_of(one) for one in self.members(number)))
+
+    def correct(self) -> list[Node]:
+        """Everyone who is not one of the f."""
+        return [node for node in self.nodes if node.fault is None]
+
+    def reached(self, sender: Node, to: int) -> Node:
+        """Which of two twins hears it."""
+        twin = self.twins.get(to)
+        if twin is not None and twin.half is not None and sender.number in twin.half:
+            return twin
+        return self.nodes[to]
+
+    # Time --------------------------------------------------------------------------------------
+
+    @property
+    def healed(self) -> bool:
+        """No fault is active any more."""
+        return self.healed_at is not None
+
+    @property
+    def lying(self) -> bool:
+        """Liars still lie."""
+        return self.healed_at is None or self.now < self.healed_at + LYING_MS
+
+    def after(self, delay: int, what: Callable[[], None]) -> None:
+        """Let it happen `delay` ms from now."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now + delay, self._sequence, what))
+
+    def soon(self, node: Node, what: Callable[[], None], delay: int = 0) -> None:
+        """The same, if the node's life lasts so long."""
+        life = node.life
+        self.after(delay, lambda: what() if node.life == life else None)
+
+    def note(self, line: str) -> None:
+        """One line of the trace."""
+        text = f"{self.now:>7} {line}"
+        self._trace.update(text.encode() + b"\n")
+        if self._tell is not None:
+            self._tell(text)
+
+    @property
+    def trace(self) -> str:
+        """SHA-256 of every line, for people: `sha256-` and hex."""
+        return f"sha256-{self._trace.hexdigest()}"
+
+    def may_crash(self, node: Node) -> bool:
+        """Before an effect."""
+        if self.healed or node.fault is Fault.LIAR:
+            return False
+        return self.dice.random() < self.plan.crash
+
+    def may_be_full(self, node: Node) -> bool:
+        """At an append to a disk."""
+        if self.healed or node.fault is Fault.LIAR or not self.plan.full:
+            return False
+        return self.dice.random() < self.plan.full
+
+    def take_back(self, node: Node) -> bool:
+        """Whether somebody restores the old copy of the node's disk now."""
+        if self.healed or self.dice.random() < 0.5:
+            return False
+        self.counted["rollback"] += 1
+        self.note(f"{node.name} is restored from an old copy")
+        return True
+
+    # Running -----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until everything is committed and silent; `Violation` when a rule or progress fails."""
+        plan, dice = self.plan, self.dice
+        for node in self.nodes:
+            node.clock = dice.randint(-plan.clock_ms, plan.clock_ms)
+            self.after(dice.randint(0, 30), node.start)
+            self._prepare(node)
+        for node in dice.sample(self.nodes, min(plan.slow_nodes, len(self.nodes))):
+            self.counted["slow node"] += 1
+            node.slow_ms = plan.slow_ms
+        self.after(0, self._append)
+        self.after(plan.faults_max_ms, self._heal)
+        if plan.partitions:
+            self.after(dice.randint(0, 300), self.network.part)
+        for what, wanted in (
+            (self._jump, plan.clock_jumps),
+            (self._truncate, plan.truncation),
+            (self._withhold, plan.withheld),
+        ):
+            if wanted:
+                self.after(dice.randint(100, 3_000), what)
+        self._go()
+        self.watch.ended()
+        self.note(repr(sorted(self.counted.items())))
+
+    def _go(self) -> None:
+        events = 0
+        while self._heap:
+            self.now, _, what = heapq.heappop(self._heap)
+            events += 1
+            views = HEAL_VIEWS_MAX * (self.plan.n + 2)
+            begun = max(self.healed_at or 0, self.plan.faults_max_ms)
+            if self.healed and self.now > begun + LYING_MS + views * VIEW_MS:
+                self.watch.violated(f"progress or silence: {self.standing()}")
+            if events > self._events_max:
+                self.watch.violated(f"silence: {events} events, {self.standing()}")
+            what()
+
+    def _prepare(self, node: Node) -> None:
+        """What will befall a faulty node."""
+        dice = self.dice
+        within = self.plan.heights * self.plan.append_gap_ms
+        node.misled_at = dice.randint(0, self.plan.heights)
+        match node.fault:
+            case Fault.TWIN:
+                self.after(dice.randint(30, within), lambda: self._divide(node))
+            case Fault.ROT:
+                self.after(dice.randint(30, within), lambda: self._rot(node))
+            case Fault.ROLLBACK:
+                first = dice.randint(30, within)
+                self.after(first, lambda: self._copy(node))
+                for _ in range(4):
+                    self.after(first + dice.randint(20, within), node.crash)
+            case _:
+                pass
+
+    def _divide(self, node: Node) -> None:
+        """From now on the identity runs twice, from one disk; each talks with its half."""
+        if self.healed:
+            return
+        twin = self.twins[node.number]
+        others = [one.number for one in self.nodes if one.number != node.number]
+        half = frozenset(one for one in others if self.dice.random() < 0.5)
+        node.half, twin.half = frozenset(others) - half, half
+        if not twin.life:
+            self.counted["twins"] += 1
+            twin.disk = node.disk.copy()
+            twin.committed = list(node.committed[: height_of(newest(node.disk.synced))])
+            twin.copy = list(node.copy)
+            twin.clock = node.clock
+            twin.start()
+        self.after(self.dice.randint(200, 3_000), lambda: self._divide(node))
+
+    def _rot(self, node: Node) -> None:
+        self.counted["bit rot"] += 1
+        node.disk.rotten = True
+        node.crash()
+
+    def _copy(self, node: Node) -> None:
+        node.disk.old = list(node.disk.synced)
+
+    def _append(self) -> None:
+        if self.healed:
+            return
+        if len(self.log) < self.claimed + BACKLOG_MAX:
+            for _ in range(self.dice.choice((1, 1, 1, 2, 7))):
+                self.log.append()
+        for node in self._running():
+            self._show(node, self.dice.randint(0, self.plan.lag_ms))
+        gap = self.plan.append_gap_ms
+        self.after(self.dice.choice((1, gap, gap, 3 * gap)), self._append)
+
+    def _running(self) -> list[Node]:
+        return [one for one in (*self.nodes, *self.twins.values()) if one.alive]
+
+    def _show(self, node: Node, delay: int) -> None:
+        self.soon(node, node.look_at_log, delay)
+
+    def _truncate(self) -> None:
+        """Lose records that no block has, and tell every consumer."""
+        if self.healed:
+            return
+        end = self.dice.randint(self.claimed, max(self.claimed, len(self.log)))
+        if end < len(self.log):
+            self.counted["log truncated"] += 1
+            self.note(f"the log is truncated to {end}")
+            self.log.truncate(end)
+            for node in (*self.nodes, *self.twins.values()):
+                node.lose_log(end)
+            for node in self._running():
+                node.say_log()
+        self.after(self.dice.randint(100, 3_000), self._truncate)
+
+    def _withhold(self) -> None:
+        """One node, now this and now that, sees nothing new in the log."""
+        for node in self.nodes:
+            node.withheld = False
+            if node.alive:
+                self._show(node, 0)
+        if not self.healed:
+            self.counted["log withheld"] += 1
+            self.dice.choice(self.nodes).withheld = True
+            self.after(self.dice.randint(100, 3_000), self._withhold)
+
+    def _jump(self) -> None:
+        """A clock is set, by up to twice what the time rule bears."""
+        if not self.healed:
+            self.counted["clock jump"] += 1
+            self.dice.choice(self.nodes).clock = self.dice.randint(-10_000, 10_000)
+            self.after(self.dice.randint(100, 3_000), self._jump)
+
+    def grown(self) -> None:
+        """A block more is committed."""
+        if len(self.truth) >= self.plan.heights:
+            self._heal()
+        for node in self._running():
+            node.read_soon()
+
+    def _heal(self) -> None:
+        if self.healed:
+            return
+        self.note("healed")
+        self.counted["heights with faults"] += len(self.truth)
+        self.healed_at = self.now
+        self.network.heal()
+        for node in self.nodes:
+            node.slow_ms = 0
+            node.withheld = False
+            node.clock = self.dice.randint(-self.plan.clock_ms, self.plan.clock_ms)
+            self._show(node, 0)
+        for number, twin in self.twins.items():
+            # A half that talks with a half only would never be silent.
+            self.after(LYING_MS, twin.stop)
+            self.after(LYING_MS, self.nodes[number].stop)
+
+    def standing(self) -> str:
+        """Where everyone is, for people."""
+        return (
+            "; ".join(
+                f"{node.name}: e{node.machine.epoch.number} "
+                f"v{node.machine.view} h{len(node.committed)} log {node.delivered}"
+                f"{'' if node.alive else ' dead'}"
+                f"{' busy' if node.alive and node.machine.busy else ''}"
+                for node in self.nodes
+            )
+            + f" of {len(self.log)} records, {len(self.truth)} blocks"
+        )
