@@ -17,7 +17,7 @@ from tests.simulation.network import PARTITIONS
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.variant import PRODUCTION, Variant
 from tests.simulation.watch import Violation
-from tests.simulation.world import EVENTS_MAX, World
+from tests.simulation.world import World
 
 from nocturne.core.errors import NocturneError
 
@@ -60,7 +60,7 @@ def main() -> None:
     sys.exit(run(options.first, options.seeds, options.workers, options.traces))
 
 
-def outcome(plan: Plan, variant: Variant = PRODUCTION, events_max: int = EVENTS_MAX) -> Outcome:
+def outcome(plan: Plan, variant: Variant = PRODUCTION, events_max: int | None = None) -> Outcome:
     """Run one world to its end."""
     world = World(plan, variant, events_max=events_max)
     violation = None

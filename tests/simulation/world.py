@@ -34,6 +34,9 @@ validator in turn, and all is silent.
 LYING_MS = 3_000
 """So long after the healing liars go on."""
 EVENTS_MAX = 200_000
+"""Of up to seven validators, and for each pair of them: a world that goes on after so many has
+something that never ends.
+"""
 BACKLOG_MAX = 40
 
 
@@ -45,7 +48,7 @@ class World:
         plan: Plan,
         variant: Variant = PRODUCTION,
         tell: Callable[[str], None] | None = None,
-        events_max: int = EVENTS_MAX,
+        events_max: int | None = None,
     ) -> None:
         self.plan = plan
         self.variant = variant
@@ -74,7 +77,7 @@ class World:
             if fault is Fault.TWIN
         }
         self._tell = tell
-        self._events_max = events_max
+        self._events_max = events_max or EVENTS_MAX * max(49, plan.n**2) // 49
         self._trace = hashlib.sha256()
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
