@@ -46,6 +46,7 @@ from nocturne.core.blocks import BlockKind, Range, link_of, link_to
 from nocturne.core.certificates import (
     Ballot,
     Certificate,
+    CommitProof,
     Epoch,
     ValidatorSet,
     VoteKind,
@@ -577,6 +578,51 @@ def test_a_committed_block_with_a_false_proof_is_refused() -> None:
     ):
         with pytest.raises(Malformed):
             machine(3).step(Received(0, replace(block, proof=false)), NOW)
+
+
+def past_an_epochs_end() -> tuple[list[Committed], Proposal]:
+    """Three blocks, the last of them an epoch's, and the tail block that is finalized past it."""
+    group = Group()
+    group.append()
+    group.append()
+    group.lost = lambda sender, to, message: (
+        isinstance(message, Cast)
+        and message.vote.kind is VoteKind.FINALIZE
+        and message.vote.view == 3
+    )
+    group.append()
+    group.wait()
+    return group.committed[0], offered(group.hosts[3].said).proposal
+
+
+def test_a_tail_block_is_no_committed_block_though_it_is_final() -> None:
+    """It has the height of the block that it commits, and another parent."""
+    blocks, tail = past_an_epochs_end()
+    late = Host(machine(3))
+    late.hear(*(Received(None, block) for block in blocks[:2]))
+    final = blocks[2].proof.finalization
+    assert final.digest == tail.digest
+    with pytest.raises(PeerFault):
+        late.hear(Received(0, Committed(tail, CommitProof(final, ()))))
+    assert of_type(late.hear(Received(0, blocks[2])), Commit) == [Commit((blocks[2],))]
+
+
+def test_a_finalization_of_a_later_epoch_is_no_commit_proof_in_this_one() -> None:
+    """Its view is counted anew: here it would be another block's."""
+    group = Group()
+    for _ in range(3):
+        group.append()
+    leader = group.hosts[0]
+    (build,) = of_type(leader.wait(), Build)
+    group.settle([(leader, Built(1, build.parent, EMPTY))])
+    one, two, three, four = group.committed[0]
+    headers = tuple(block.proposal.header_bytes for block in (two, three, four))
+    for number, block in enumerate((one, two, three)):
+        late = Host(machine(3))
+        proof = CommitProof(four.proof.finalization, headers[number:])
+        with pytest.raises(PeerFault):
+            late.hear(Received(0, Committed(block.proposal, proof)))
+        assert late.machine.view == 1
 
 
 def test_who_hears_of_a_later_epoch_asks_for_what_lies_between() -> None:

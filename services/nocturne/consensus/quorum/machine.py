@@ -93,7 +93,7 @@ from nocturne.core.certificates import (
     check_commit_proof,
 )
 from nocturne.core.encoding import ZERO_HASH
-from nocturne.core.errors import Halt, PeerFault
+from nocturne.core.errors import Halt, Malformed, PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
 
@@ -401,6 +401,16 @@ class Machine:
         if header.epoch != self._epoch:
             self._is_of_now(header.epoch, None)
             return
+        if header.kind is not BlockKind.LEDGER:
+            # It has its ancestor's height, so by its height it would contradict the base.
+            raise Malformed("committed block: expected a ledger block, got a tail block")
+        finalization = committed.proof.finalization
+        if finalization.epoch != header.epoch:
+            # Views of another epoch are none of this one, even if it has the same validators.
+            raise Malformed("committed block: expected a finalization of its own epoch")
+        continues = header.parent_digest == self._base.digest
+        if not continues and proposal.digest in self._blocks and self._holds(finalization):
+            return
         check_commit_proof(
             committed.proof,
             link_to(header, proposal.digest),
@@ -409,7 +419,7 @@ class Machine:
             link_of,
             self._scheme.vote_signed,
         )
-        if header.parent_digest == self._base.digest:
+        if continues:
             self._adopt(committed)
             return
         if header.height == self._base.height + 1:
@@ -418,8 +428,8 @@ class Machine:
                 f"{self._base.digest.hex()} at its parent's height"
             )
         self._blocks[proposal.digest] = proposal
-        if not self._holds(committed.proof.finalization):
-            self._hold(committed.proof.finalization)
+        if not self._holds(finalization):
+            self._hold(finalization)
 
     def _answer(self, sender: int, view: int) -> None:
         """Send what ends the view, and what ended the newest one here."""
