@@ -116,8 +116,8 @@ BUGS: Final = (
     _machine(
         "nullifies what it finalized",
         "K3",
-        "            and view not in self._votes[VoteKind.FINALIZE]\n",
-        "",
+        "if view not in self._votes[VoteKind.FINALIZE] and",
+        "if",
         expected="redundant: who finalizes a view holds its Not and is in a later one",
     ),
     _machine(
@@ -349,8 +349,8 @@ BUGS: Final = (
     _machine(
         "no view is ever given up",
         "nullify",
-        "            self._stage >= GIVE_UP_STAGE\n",
-        "            self._stage >= 10**9\n",
+        "if self._stage >= GIVE_UP_STAGE and self.busy:",
+        "if self._stage >= 10**9 and self.busy:",
     ),
     _machine(
         "who is behind is not told where the chain is",

@@ -631,6 +631,52 @@ def test_who_hears_of_a_later_epoch_asks_for_what_lies_between() -> None:
     assert host.hear(Received(1, Cast(later, again=False))) == [CatchUp(1)]
 
 
+def test_nullifications_that_nobody_has_all_of_are_brought_together() -> None:
+    """Each view was given up by three of four, and another one jumped over it."""
+    group = Group()
+    for number, host in enumerate(group.hosts):
+        host.has_records()
+        host.hear(
+            *(
+                Received(None, certificate(VoteKind.NULLIFY, view))
+                for view in (1, 2, 3, 4, 5)
+                if view != number + 1
+            )
+        )
+    assert [host.machine.view for host in group.hosts] == [6, 6, 6, 6]
+    group.wait()
+    assert 6 not in [one.view for one in of_type(group.hosts[1].said, Build)]
+    group.wait()
+    assert [host.machine.view for host in group.hosts] == [7, 7, 7, 7]
+    leader = group.hosts[2]
+    build = of_type(leader.said, Build)[-1]
+    group.settle([(leader, Built(build.view, build.parent, contents(0)))])
+    assert group.heights() == [1, 1, 1, 1]
+
+
+def test_a_view_jumped_over_is_nullified_anew_if_nobody_knows_what_ended_it() -> None:
+    host = Host(machine(0))
+    host.has_records()
+    host.hear(Received(None, certificate(VoteKind.NULLIFY, 2)))
+    host.wait()
+    assert votes_in(host.said) == []
+    host.wait()
+    assert votes_in(host.said) == [(VoteKind.NULLIFY, 1), (VoteKind.NULLIFY, 3)]
+    host.hear(cast(1, VoteKind.NULLIFY, 1), cast(2, VoteKind.NULLIFY, 1))
+    assert of_type(host.wait(), Send)[-1].message == Cast(vote(0, VoteKind.NULLIFY, 3), True)
+
+
+def test_a_long_time_without_blocks_does_not_make_proposals_too_large_to_be_taken() -> None:
+    leader, follower = Host(machine(0)), Host(machine(1))
+    ended = [certificate(VoteKind.NULLIFY, view) for view in range(1, 301)]
+    for host in (leader, follower):
+        host.hear(*(Received(None, one) for one in ended))
+    offer = propose(leader)
+    assert [one.view for one in offer.grounds] == list(range(45, 301))
+    follower.hear(Received(0, offer), Checked(offer.proposal.digest, valid=True))
+    assert votes_in(follower.said) == [(VoteKind.NOTARIZE, 301)]
+
+
 # Epochs ------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ leaves the process before the vote is durable.
     quorum finalizes          block and ancestors known         Commit; the epoch's end: next epoch
                               some unknown                      Fetch
     Fired, first in a view    busy                              send votes again; empty block
-    Fired, later              busy, not finalized (K3)          the same; nullify
+    Fired, later              busy, not finalized (K3)          the same; nullify, also what was
+                                                                jumped over
     a vote sent again         its view is decided here          Send the best certificate
     anything of another epoch earlier                           Send Committed
                               later                             CatchUp
@@ -103,6 +104,8 @@ OFFERS_AHEAD_MAX: Final = 16
 """Proposals of later views that are kept; their leaders offer them again."""
 FETCHED_MAX: Final = 64
 """Unknown ancestors of a final block that are fetched one by one; beyond them CatchUp."""
+JUMPED_MAX: Final = 16
+"""Views that were jumped over and are asked about at once."""
 NO_DIGEST: Final = Hash(ZERO_HASH)
 NO_RECORDS_ROOT: Final = Hash(merkle.root(()))
 RESEND_STAGE: Final = 1
@@ -632,8 +635,9 @@ class Machine:
         self._send(self._everyone(), Offer(proposal, self._grounds(header)))
 
     def _grounds(self, header: BlockHeader) -> tuple[Certificate, ...]:
-        between = range(header.parent_view + 1, header.view)
-        nuls = [self._nuls[view] for view in between]
+        # Whoever lacks older ones asks for them: what was jumped over is said again in `_fire`.
+        first = max(header.parent_view + 1, header.view - VIEWS_AHEAD_MAX)
+        nuls = [self._nuls[view] for view in range(first, header.view)]
         held = self._nots.get(header.parent_view)
         if held is None and self._final is not None:
             last = self._final.proof.finalization
@@ -767,13 +771,14 @@ class Machine:
 
     # Voting, sending, waiting ------------------------------------------------------------------
 
-    def _cast(self, kind: VoteKind, view: int, digest: Hash) -> None:
+    def _cast(self, kind: VoteKind, view: int, digest: Hash, again: bool = False) -> None:
         assert self._index is not None
         signatures = self._scheme.sign_vote(self._ballot(kind, view, digest))
         vote = Vote(self._index, kind, self._epoch, view, digest, signatures)
         self._votes[kind][view] = vote
         self._effects.append(Persist(vote))
-        self._send(tuple(self._recipients(kind, view, 0)), Cast(vote, again=False))
+        resends = self._stage if again else 0
+        self._send(tuple(self._recipients(kind, view, resends)), Cast(vote, again))
         self._count(vote)
 
     def _fire(self, timer: int) -> None:
@@ -803,13 +808,29 @@ class Machine:
             if vote is not None:
                 to = self._recipients(vote.kind, vote.view, self._stage)
                 self._send(tuple(to), Cast(vote, again=True))
-        if (
-            self._stage >= GIVE_UP_STAGE
-            and self.busy
-            and view not in self._votes[VoteKind.FINALIZE]
-            and view not in self._votes[VoteKind.NULLIFY]
-        ):
-            self._cast(VoteKind.NULLIFY, view, NO_DIGEST)
+        if self._stage >= GIVE_UP_STAGE and self.busy:
+            self._ask_for_jumped()
+            self._nullify(view, again=False)
+
+    def _ask_for_jumped(self) -> None:
+        """Of the views past the newest notarized one some were jumped over: without their
+        nullifications nothing can be proposed. Nobody may hold them all, so each is asked for, by a
+        vote: whoever holds what ended the view answers, and if nobody does it is nullified anew.
+        """
+        first = max(self._nots, default=self._base_view) + 1
+        jumped = [view for view in range(first, self._view) if view not in self._nuls]
+        for view in jumped[:JUMPED_MAX]:
+            vote = self._votes[VoteKind.NULLIFY].get(view)
+            if vote is None:
+                self._nullify(view, again=True)
+            else:
+                to = self._recipients(vote.kind, view, self._stage)
+                self._send(tuple(to), Cast(vote, again=True))
+
+    def _nullify(self, view: int, again: bool) -> None:
+        """K3: unless this validator finalized the view."""
+        if view not in self._votes[VoteKind.FINALIZE] and view not in self._votes[VoteKind.NULLIFY]:
+            self._cast(VoteKind.NULLIFY, view, NO_DIGEST, again=again)
 
     def _pace(self) -> None:
         wanted = self.busy or bool(self._fetching)
