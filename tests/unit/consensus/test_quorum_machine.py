@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from tests.unit.consensus.ledgers import NOW, signer
 
+from nocturne.consensus.quorum import machine as machine_module
 from nocturne.consensus.quorum.leaders import RoundRobin
 from nocturne.consensus.quorum.machine import NO_DIGEST, NO_RECORDS_ROOT, Machine
 from nocturne.consensus.quorum.messages import (
@@ -677,6 +678,23 @@ def test_a_long_time_without_blocks_does_not_make_proposals_too_large_to_be_take
     assert votes_in(follower.said) == [(VoteKind.NOTARIZE, 301)]
 
 
+def test_more_blocks_than_a_commit_proof_reaches_over_are_caught_up_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine_module, "COMMIT_PROOF_HEADERS_MAX", 1)
+    group = Group()
+    group.append()
+    group.append()
+    one, two = group.committed[0]
+    late = Host(machine(3))
+    late.hear(Received(0, two))
+    said = late.hear(Fetched(one.proposal))
+    assert of_type(said, Commit) == []
+    assert of_type(said, CatchUp) == [CatchUp(1)]
+    said = late.hear(Received(0, one))
+    assert of_type(said, Commit) == [Commit((one,)), Commit((two,))]
+
+
 # Epochs ------------------------------------------------------------------------------------------
 
 
@@ -744,6 +762,35 @@ def test_a_validator_that_leaves_the_set_becomes_an_observer_and_a_new_one_votes
         host.wait()
     assert votes_in(coming.said) == [(VoteKind.NULLIFY, 1)]
     assert votes_in(leaving.said)[-1] == (VoteKind.FINALIZE, 3)
+
+
+def test_votes_of_an_epoch_that_a_restart_does_not_come_to_halt_it() -> None:
+    """They bind, so they must not be forgotten: the final block given was not the log's newest."""
+    later = vote(0, VoteKind.NULLIFY, 1, epoch=Epoch(0, 1))
+    with pytest.raises(Halt):
+        machine(0).restore([later])
+
+
+def test_a_finalization_that_a_restart_goes_past_is_forgotten() -> None:
+    group = Group()
+    group.append()
+    group.append()
+    one, two = group.committed[0]
+    late = Host(machine(3))
+    said = late.machine.restore([one.proof.finalization, one, two])
+    assert of_type(said, Fetch) == []
+    assert late.machine.final == two
+
+
+def test_validators_that_the_chain_does_not_name_do_not_begin_an_epoch() -> None:
+    other = ValidatorSet.of(tuple(one.key for one in SIGNERS[1:5]))
+    group = Group()
+    for _ in range(3):
+        group.append()
+    late = Host(machine(3, sets=[(FIRST, SET), (Epoch(0, 1), other)]))
+    late.hear(*(Received(None, block) for block in group.committed[0][:2]))
+    with pytest.raises(Halt, match="names other validators"):
+        late.hear(Received(None, group.committed[0][2]))
 
 
 def test_one_validator_alone_commits_at_once() -> None:

@@ -243,12 +243,19 @@ class Machine:
         return self._log == (self.parent, True)
 
     def restore(self, records: Sequence[Record]) -> tuple[Effect, ...]:
-        """Take up what the own write-ahead log holds beyond the final block, before any `step`."""
+        """Take up what the own write-ahead log holds beyond the final block, before any `step`.
+        `Halt` for votes that do not bind here because an epoch's end before them is missing.
+        """
         for record in records:
             match record:
                 case Proposal():
                     self._restore_proposal(record)
                 case Vote():
+                    if record.epoch > self._epoch:
+                        raise Halt(
+                            f"the log has a vote of epoch {record.epoch.number}, and the final "
+                            "block is of before that: it is not the newest that the log has"
+                        )
                     if record.epoch == self._epoch and record.view > self._base_view:
                         self._votes[record.kind][record.view] = record
                         self._count(record)
@@ -692,10 +699,13 @@ class Machine:
                 )
             if header.height - self._base.height > FETCHED_MAX and not chain:
                 self._catch_up()
+            if len(chain) == COMMIT_PROOF_HEADERS_MAX:
+                # No proof from here reaches down to the base; others committed in shorter steps.
+                self._catch_up()
+                return
             chain.append(block)
             digest = header.parent_digest
         chain.reverse()
-        assert len(chain) <= COMMIT_PROOF_HEADERS_MAX
         headers = tuple(block.header_bytes for block in chain)
         blocks = tuple(
             Committed(block, CommitProof(fin, headers[number + 1 :]))
@@ -728,11 +738,16 @@ class Machine:
         following = self._epoch_after(self._base)
         if following != self._epoch:
             assert self._final is not None
-            if self._final.proposal.header.next_validator_set_hash == self._set.hash:
+            named = self._final.proposal.header.next_validator_set_hash
+            if named == self._set.hash:
                 self._sets.setdefault(following, self._set)
+            if following in self._sets and self._sets[following].hash != named:
+                raise Halt(f"the chain names other validators for epoch {following.number}")
             self._begin(following)
             return
         self._base_view = settled
+        if self._fin is not None and self._fin.view <= settled:
+            self._fin = None
         if self._view <= settled:
             self._view = settled + 1
         self._stage = 0
