@@ -83,7 +83,8 @@ class Watch:
         if node.fault not in UNBOUND:
             match vote.kind:
                 case VoteKind.NOTARIZE:
-                    self._notarizes(node, self._world.chains.proposals[vote.digest])
+                    # Its own copy: two liars may sign one block, and not both lead its view.
+                    self._notarizes(node, node.blocks[vote.digest])
                 case VoteKind.FINALIZE:
                     if not self._certified(VoteKind.NOTARIZE, vote.epoch, vote.view, vote.digest):
                         self.violated(f"K3: node {node.name} finalizes {vote.view} without Not")
