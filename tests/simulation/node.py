@@ -75,6 +75,8 @@ class Node:
         self.halted = False
         self.reading = False
         self.machine: Machine
+        self.addressed: Sequence[int] = ()
+        """The nodes of the set that a step began in: what it says is to them."""
         self.copy = world.log.hashes[:1]
         """Durable: the log hashes of what its own consumer delivered."""
         self.blocks: dict[Hash, Proposal] = {}
@@ -196,6 +198,7 @@ class Node:
         """One step of the machine and all that follows from it here."""
         if not self.alive:
             return
+        self.addressed = self.members()
         try:
             effects = self.machine.step(event, self.now())
         except PeerFault:
@@ -246,9 +249,8 @@ class Node:
                     world.soon(self, self.disk.sync, SYNC_LATE_MS)
                 else:
                     self.disk.sync()
-                members = self.members()
                 for index in to:
-                    world.network.send(self, members[index], message)
+                    world.network.send(self, self.addressed[index], message)
             case SetTimer(timer, delay):
                 self.after(delay, Fired(timer))
             case Build():

@@ -212,7 +212,7 @@ class Watch:
     def accused(self, node: Node, validator: int) -> None:
         """Nobody is accused but who may lie."""
         self._world.counted["accused"] += 1
-        number = node.members()[validator]
+        number = node.addressed[validator]
         self._world.note(f"{node.name} accuses {number}")
         if node.fault in UNBOUND:
             return

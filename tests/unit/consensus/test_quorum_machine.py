@@ -497,11 +497,19 @@ def test_two_votes_that_exclude_each_other_are_evidence_once() -> None:
     ]
 
 
-def test_two_blocks_certified_in_one_view_halt() -> None:
+CERTIFYING = (VoteKind.NOTARIZE, VoteKind.FINALIZE)
+
+
+@pytest.mark.parametrize("second", CERTIFYING)
+@pytest.mark.parametrize("first", CERTIFYING)
+def test_two_blocks_certified_in_one_view_halt(first: VoteKind, second: VoteKind) -> None:
     host = Host(machine(0))
-    host.hear(Received(1, certificate(VoteKind.NOTARIZE, 1, Hash(b"1" * 32))))
+    host.hear(Received(1, certificate(first, 1, Hash(b"1" * 32))))
+    other = certificate(second, 1, Hash(b"2" * 32))
+    with pytest.raises(PeerFault):
+        host.hear(Received(1, replace(other, votes=other.votes[:2])))
     with pytest.raises(Halt):
-        host.hear(Received(1, certificate(VoteKind.FINALIZE, 1, Hash(b"2" * 32))))
+        host.hear(Received(1, other))
 
 
 def test_votes_far_ahead_are_not_kept() -> None:

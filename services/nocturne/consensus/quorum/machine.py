@@ -465,12 +465,18 @@ class Machine:
                 self._send(tuple(range(n)), found)
 
     def _holds(self, certificate: Certificate) -> bool:
+        """Whether it says nothing new. One of another block in its view does: it is a reason to
+        halt, if it is right.
+        """
+        held = self._nots.get(certificate.view)
         match certificate.kind:
             case VoteKind.NOTARIZE:
-                return certificate.view in self._nots
+                return held is not None and held.digest == certificate.digest
             case VoteKind.NULLIFY:
                 return certificate.view in self._nuls
             case VoteKind.FINALIZE:
+                if held is not None and held.digest != certificate.digest:
+                    return False
                 return self._fin is not None and self._fin.view >= certificate.view
 
     def _hold(self, certificate: Certificate) -> None:

@@ -244,7 +244,9 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To these validators of the current set; never to itself."""
+    """To these validators, never to itself. They are of the set in which the step began: it may end
+    an epoch, and then says nothing in the next.
+    """
 
     to: tuple[int, ...]
     message: Message
@@ -299,7 +301,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Accuse:
-    """Two things that one validator signed and that no correct one signs both."""
+    """Two things that one validator signed and that no correct one signs both; of the set in which
+    the step began.
+    """
 
     validator: int
     first: Vote | Proposal
