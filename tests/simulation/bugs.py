@@ -177,6 +177,20 @@ BUGS: Final = (
         "",
     ),
     _machine(
+        "a tail block is taken for a committed one",
+        "commit proof",
+        "if header.kind is not BlockKind.LEDGER:\n            # It has",
+        "if header.kind is None:\n            # It has",
+    ),
+    _machine(
+        "who jumped over a view does not ask for what ended it",
+        "re-sending",
+        "            self._ask_for_jumped()\n",
+        "",
+        expected="it takes losses that leave each validator without another certificate; "
+        "test_quorum_machine.py has them",
+    ),
+    _machine(
         "votes are not verified",
         "signature",
         "if not self._scheme.vote_signed(keys[vote.validator], ballot, vote.signatures):",

@@ -15,6 +15,7 @@ from tests.simulation.log import LEDGER, contents
 from tests.simulation.node import Node
 from tests.simulation.plan import Fault
 from tests.simulation.spoilt import candidates, fork, spoilt, with_contents
+from tests.simulation.store import height_of
 
 from nocturne.consensus.quorum.messages import (
     Cast,
@@ -30,7 +31,7 @@ from nocturne.consensus.quorum.messages import (
     Vote,
 )
 from nocturne.consensus.quorum.tally import VIEWS_AHEAD_MAX
-from nocturne.core.blocks import BlockHeader
+from nocturne.core.blocks import BlockHeader, BlockKind
 from nocturne.core.certificates import Ballot, Certificate, CommitProof, Epoch, VoteKind
 from nocturne.core.identifiers import Hash
 
@@ -60,6 +61,7 @@ class Way(Enum):
     REPLAY = "repeats old messages"
     RELABELLING = "gives old votes and certificates another epoch, view, kind or set"
     FORGERY = "makes certificates and proofs up"
+    STRETCHING = "proves more than a proof is asked for"
     GARBAGE = "says nonsense"
 
 
@@ -72,6 +74,7 @@ class Liar(Node):
         self._next_lie = 0
         self._heard: list[Message] = []
         self._certificates: list[Certificate] = []
+        self._finals: list[Certificate] = []
         self._proposals: list[Proposal] = []
 
     # When -------------------------------------------------------------------------------------
@@ -97,6 +100,10 @@ class Liar(Node):
         for effect in effects:
             if isinstance(effect, Persist) and isinstance(effect.record, Certificate):
                 self._keep(self._certificates, effect.record)
+                if effect.record.kind is VoteKind.FINALIZE:
+                    self._finals = [*self._finals[-2:], effect.record]
+                    if Way.STRETCHING in self.ways:
+                        self.world.soon(self, self._stretch)
             if isinstance(effect, Send):
                 told.extend(self._otherwise(effect))
             else:
@@ -141,6 +148,7 @@ class Liar(Node):
             Way.REPLAY: self._replay,
             Way.RELABELLING: lambda: self._relabel(message),
             Way.FORGERY: lambda: self._forge(message),
+            Way.STRETCHING: self._stretch,
             Way.GARBAGE: lambda: self._talk_nonsense(me),
         }
         mine = [way for way in lies if way in self.ways]
@@ -307,6 +315,21 @@ class Liar(Node):
             old, epoch=epoch, validator_set_hash=of_set, view=view, kind=kind, digest=digest
         )
         self._tell(changed, Way.RELABELLING)
+
+    def _stretch(self) -> None:
+        """True proofs, of tail blocks and over an epoch's end."""
+        dice = self.world.dice
+        for held in self._finals:
+            proposal = self.world.chains.proposals.get(held.digest)
+            if proposal is not None and proposal.header.kind is BlockKind.TAIL:
+                self._tell(Committed(proposal, CommitProof(held, ())), Way.STRETCHING)
+        if len(self.committed) > 1:
+            first = dice.randrange(max(0, len(self.committed) - 20), len(self.committed) - 1)
+            last = self.committed[dice.randrange(first + 1, len(self.committed))]
+            above = self.committed[first + 1 : height_of(last)]
+            headers = tuple(one.proposal.header_bytes for one in above)
+            proof = CommitProof(last.proof.finalization, (*headers, *last.proof.headers))
+            self._tell(Committed(self.committed[first].proposal, proof), Way.STRETCHING)
 
     # What there never was -----------------------------------------------------------------------
 
