@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from tests import helm
-from tests.chart.cases import containers, environment, is_native, of_kind, pods
-from tests.chart.test_objects import SETTINGS
+from tests.chart.cases import containers, is_native, of_kind, pods
+from tests.chart.test_objects import takes_its_settings
 from tests.helm import Object
 
 EXISTING: Final = yaml.safe_load((helm.CHART / "examples" / "existing.yaml").read_text())
@@ -157,14 +157,7 @@ def _check_pods(objects: tuple[Object, ...], monkeypatch: pytest.MonkeyPatch) ->
                 assert ("ConfigMap", volume["configMap"]["name"]) in names, component
         assert ("ServiceAccount", spec["serviceAccountName"]) in names
         for container in containers(spec):
-            kind = SETTINGS.get(tuple(container["command"]))
-            if kind is None:
-                continue
-            with monkeypatch.context() as patch:
-                for name, variable in environment(container).items():
-                    filled = "0" if name.endswith("ORDINAL") else "http://registry:8080/apis"
-                    patch.setenv(name, variable.get("value", filled))
-                kind()
+            takes_its_settings(container, monkeypatch)
 
 
 def _check_selectors(objects: tuple[Object, ...]) -> None:

@@ -290,7 +290,7 @@ BUGS: Final = (
     _machine(
         "a tail block may have records",
         "epoch",
-        "        if self._ends_epoch(parent) and Contents.of(header) != _tail_contents(parent):\n"
+        "        if self._ends_epoch(parent) and contents != _tail_contents(parent):\n"
         "            return False\n",
         "",
     ),
@@ -349,8 +349,8 @@ BUGS: Final = (
     _machine(
         "votes are not sent again",
         "re-sending",
-        "            if vote is not None:\n                to = self._recipients",
-        "            if False:\n                to = self._recipients",
+        "            if vote is not None:\n                self._send_vote",
+        "            if False:\n                self._send_vote",
     ),
     _machine(
         "finalize is not sent again",

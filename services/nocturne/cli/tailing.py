@@ -35,8 +35,7 @@ from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
 from nocturne.runtime.cluster import Cluster
 
-PREFIX: Final = "NOCTURNE_"
-BOOTSTRAP: Final = "KAFKA_BOOTSTRAP"
+BOOTSTRAP: Final = f"{trust.PREFIX}KAFKA_BOOTSTRAP"
 _STYLES: Final = {
     Check.VERIFIED: "green",
     Check.REFUSED: "red",
@@ -90,7 +89,7 @@ def tail(
     named = topic_named(topic)
     place = around.home(home)
     checked_against = _trust(around, place, genesis)
-    named_broker = bootstrap or around.environment.get(PREFIX + BOOTSTRAP)
+    named_broker = bootstrap or around.environment.get(BOOTSTRAP)
     cluster = _named(named_broker) if named_broker else Cluster(_broker(place))
     if checked_against is None:
         around.say("No genesis to check against: name one with --genesis FILE.")
@@ -170,7 +169,7 @@ def _named(bootstrap: str) -> Cluster:
         return ClusterSettings.model_validate({"kafka_bootstrap": bootstrap}).cluster
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_input=False)[0]
-        variable = PREFIX + "_".join(map(str, first["loc"])).upper()
+        variable = trust.PREFIX + "_".join(map(str, first["loc"])).upper()
         raise bad_use(f"{variable}: {first['msg']}: see docs/guides/settings.md.") from fault
 
 
@@ -180,6 +179,6 @@ def _broker(home: Home) -> str:
     if lock.holder(home.lock) is None or "kafka" not in {one.name for one in found.services}:
         raise Unavailable(
             f"Nothing runs in {home.root}: 'nocturne up --detach' starts it, or name a broker with "
-            f"--bootstrap HOST:PORT or {PREFIX}{BOOTSTRAP}."
+            f"--bootstrap HOST:PORT or {BOOTSTRAP}."
         )
     return found.address("kafka")

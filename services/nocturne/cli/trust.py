@@ -17,7 +17,8 @@ from nocturne.embedded.home import Home
 GENESIS: Final = "genesis.avro"
 LEDGER: Final = "LEDGER"
 """The variable, without its prefix, that names the trusted ledger of a deployment."""
-_PREFIX: Final = "NOCTURNE_"
+PREFIX: Final = "NOCTURNE_"
+"""Of every setting's variable, as in `runtime.settings`, which few commands need."""
 _HASH_PREFIX: Final = "sha256-"
 
 
@@ -60,8 +61,8 @@ def trusted(
 
 def ledger_of(environment: Mapping[str, str]) -> tuple[LedgerId, bytes | None] | None:
     """The ledger of NOCTURNE_LEDGER, with its genesis when it names a file; None if not given."""
-    named = environment.get(_PREFIX + LEDGER)
-    return _named(named, _PREFIX + LEDGER) if named else None
+    named = environment.get(PREFIX + LEDGER)
+    return _named(named, PREFIX + LEDGER) if named else None
 
 
 def _named(named: str, where: str) -> tuple[LedgerId, bytes | None]:

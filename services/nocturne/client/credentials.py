@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from nocturne.client.results import CredentialsFault
 from nocturne.core.access import TOKEN_BYTES_MAX, is_token
+from nocturne.runtime.addresses import is_loopback_host
 from nocturne.runtime.certificates import CertificateFault, Pair, read_authorities, read_pair
 
 PORT_DIGITS_MAX: Final = 5
@@ -100,9 +100,4 @@ def host_and_port(address: str) -> tuple[str, int]:
 def is_loopback(address: str) -> bool:
     """Whether `host:port` is on this machine, so that nobody is between."""
     host, _ = host_and_port(address)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(host)

@@ -95,12 +95,10 @@ class Chain:
             raise Halt("the validator's key is not one of the genesis")
         self._context = IntakeContext.of(state.ledger_id, genesis)
         self._state = state
-        final = None if newest is None else _committed(newest)
+        final = None if newest is None else _proved(newest, state.ledger_id, validators)
         epoch = Epoch(0, 0) if newest is None else newest.header.epoch
         sets = [(epoch, validators), (replace(epoch, number=epoch.number + 1), validators)]
         rules = Rules(state.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms)
-        if newest is not None and final is not None:
-            _check_proof(newest, final, state.ledger_id, validators)
         self._machine = Machine(
             rules, sets, Suites(signer), RoundRobin(), _PACING, signer.key, final
         )
@@ -196,14 +194,15 @@ def _committed_by(effects: Sequence[Effect]) -> Committed | None:
     return committed
 
 
-def _check_proof(
-    block: Block, committed: Committed, ledger_id: LedgerId, validators: ValidatorSet
-) -> None:
+def _proved(block: Block, ledger_id: LedgerId, validators: ValidatorSet) -> Committed:
+    """As `_committed`, with its proof checked, as the machine does for what it is brought."""
+    committed = _committed(block)
     try:
         link = link_to(block.header, block.digest)
         check_commit_proof(committed.proof, link, ledger_id, validators, link_of)
     except Malformed as fault:
         raise Halt(f"journal: block {block.header.height}: {fault}") from fault
+    return committed
 
 
 def batches_of(context: IntakeContext, block: Block) -> list[PartitionBatch]:

@@ -103,7 +103,7 @@ class ConfigMaps:
         """Add values to a ConfigMap that was read. `Conflict` when it has changed since; otherwise
         as `get`. What else the object has stays as it is.
         """
-        patch: dict[str, JsonValue] = {"metadata": {"resourceVersion": known.version}}
+        patch: dict[str, JsonValue] = {}
         if texts:
             patch["data"] = dict(texts)
         if binary:
@@ -112,14 +112,14 @@ class ConfigMaps:
             }
         if immutable:
             patch["immutable"] = True
-        return self._answer(known.name, "PATCH", json.dumps(patch).encode())
+        return self._patched(known, patch)
 
     def remove(self, known: ConfigMap, key: str) -> ConfigMap:
         """Take a text out of a ConfigMap that was read; otherwise as `add`."""
-        patch: dict[str, JsonValue] = {
-            "metadata": {"resourceVersion": known.version},
-            "data": {key: None},
-        }
+        return self._patched(known, {"data": {key: None}})
+
+    def _patched(self, known: ConfigMap, change: Mapping[str, JsonValue]) -> ConfigMap:
+        patch = {"metadata": {"resourceVersion": known.version}, **change}
         return self._answer(known.name, "PATCH", json.dumps(patch).encode())
 
     def _answer(self, name: str, method: str, body: bytes | None) -> ConfigMap:

@@ -124,7 +124,7 @@ def _joined(settings: JoinSettings, member: Member) -> str:
 def _genesis_for(settings: JoinSettings, member: Member) -> bytes:
     """The genesis that is there; else the one that is made of this member's contribution."""
     api, patience = _api(settings), Patience(settings.wait_seconds)
-    name = f"{settings.release}-genesis"
+    name = genesis_name(settings.release)
     data = patience.until(lambda: _genesis_in(api.get(name), absent=b""), name)
     if data:
         return data
@@ -174,7 +174,7 @@ def compose_genesis() -> str:
 
 def _composed(settings: ComposeSettings) -> str:
     api, patience = _api(settings), Patience(settings.wait_seconds)
-    name = f"{settings.release}-genesis"
+    name = genesis_name(settings.release)
     known = patience.until(lambda: api.get(name), name)
     data = _genesis_in(known, absent=b"")
     if not data and (found := _members(api, patience, settings)) is not None:
@@ -264,7 +264,12 @@ def _take_back(api: ConfigMaps, release: str, member: Member) -> None:
 
 
 def _has_genesis(api: ConfigMaps, release: str) -> bool:
-    return GENESIS_KEY in api.get(f"{release}-genesis").binary
+    return GENESIS_KEY in api.get(genesis_name(release)).binary
+
+
+def genesis_name(release: str) -> str:
+    """The ConfigMap that the ledger's genesis is written into, once."""
+    return f"{release}-genesis"
 
 
 def contribution_name(release: str, role: Role, ordinal: int) -> str:
@@ -335,15 +340,15 @@ def _check_terms(genesis: Genesis, settings: ComposeSettings) -> None:
                 f"the ledger has {what} {got}, the values say {expected}: a genesis is never "
                 "changed"
             )
-    operators = 1 if settings.contributions_dir is None else 0
-    if settings.contributions_dir is not None:
-        for one in (named := _operators(settings)):
-            if key_in(genesis, Role.OPERATOR, one.ordinal) != one.key:
-                raise FoundingFault(
-                    f"the ledger was founded with another key of operator {one.ordinal} than the "
-                    "values say: operators are changed by control records, never in the genesis"
-                )
-        operators = len(named)
+    # Without any in the values the job has made one, whose key is on its claim.
+    named = [] if settings.contributions_dir is None else _operators(settings)
+    for one in named:
+        if key_in(genesis, Role.OPERATOR, one.ordinal) != one.key:
+            raise FoundingFault(
+                f"the ledger was founded with another key of operator {one.ordinal} than the "
+                "values say: operators are changed by control records, never in the genesis"
+            )
+    operators = 1 if settings.contributions_dir is None else len(named)
     if len(genesis.operators) != operators:
         raise FoundingFault(
             f"the ledger was founded with {len(genesis.operators)} operators, the values say "

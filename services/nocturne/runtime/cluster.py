@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from nocturne.runtime.certificates import Pair, read_authorities, read_pair
+from nocturne.runtime.certificates import Pair, pem_text, read_authorities, read_pair
 from nocturne.runtime.secrets import read_secret
 
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
@@ -35,8 +35,7 @@ class TlsFiles:
         texts = {"ssl.ca.pem": self.authorities}
         if self.pair is not None:
             texts |= {"ssl.certificate.pem": self.pair.certificate, "ssl.key.pem": self.pair.key}
-        # What is no ASCII there is a comment between the certificates.
-        return {name: text.decode("ascii", "replace") for name, text in texts.items() if text}
+        return {name: pem_text(text) for name, text in texts.items() if text}
 
 
 @dataclass(frozen=True, slots=True)

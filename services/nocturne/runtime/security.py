@@ -8,7 +8,6 @@ not replace what works: it is said once, counted, and looked at again.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 import grpc
 import structlog
 
+from nocturne.runtime.addresses import is_loopback_host
 from nocturne.runtime.certificates import (
     CertificateFault,
     Pair,
@@ -65,7 +65,7 @@ class ServerTls:
         for outcome in ("taken", "refused"):
             # There from the beginning: a series that begins with 1 never increases.
             self._read.labels(outcome)
-        self._held = self._given = self._read_files()
+        self._held = self._given = _Held(self._read_pair(), self._read_authorities())
         self._faults: dict[str, str] = {}
         try:
             self._expires.set(expiry_of(self._held.pair))
@@ -123,33 +123,32 @@ class ServerTls:
         log.error("tls_refused", cause=fault, in_use="the last good one")
 
     def _look_at_pair(self) -> None:
-        certificate, key, _ = self._files
-        pair = read_pair(certificate, key)
+        pair = self._read_pair()
         if pair == self._held.pair:
             return
         expires = expiry_of(pair)
         self._take(replace(self._held, pair=pair))
         self._expires.set(expires)
-        log.info("tls_taken", file=str(certificate), expires=int(expires))
+        log.info("tls_taken", file=str(self._files[0]), expires=int(expires))
 
     def _look_at_authorities(self) -> None:
-        file = self._files[2]
-        authorities = None if file is None else read_authorities(file)
+        authorities = self._read_authorities()
         if authorities == self._held.authorities:
             return
         self._take(replace(self._held, authorities=authorities))
-        log.info("tls_taken", file=str(file))
+        log.info("tls_taken", file=str(self._files[2]))
 
     def _take(self, held: _Held) -> None:
         self._held = held
         self._read.labels("taken").inc()
 
-    def _read_files(self) -> _Held:
-        certificate, key, authorities = self._files
-        return _Held(
-            read_pair(certificate, key),
-            None if authorities is None else read_authorities(authorities),
-        )
+    def _read_pair(self) -> Pair:
+        certificate, key, _ = self._files
+        return read_pair(certificate, key)
+
+    def _read_authorities(self) -> bytes | None:
+        file = self._files[2]
+        return None if file is None else read_authorities(file)
 
 
 def _configuration(held: _Held) -> grpc.ServerCertificateConfiguration:
@@ -191,7 +190,8 @@ def security_of(settings: ServiceSettings, metrics: Metrics) -> Security | None:
     """What the settings ask for; None when they ask for nothing, and then nothing stands between a
     caller and the service. For a process of its own: with TLS it reads the process's stderr.
     """
-    if not _is_loopback(settings.listen):
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    if not is_loopback_host(host):
         _say_what_is_open(settings)
     if settings.tls_cert_file is None and settings.access_file is None:
         return None
@@ -225,14 +225,3 @@ def _say_what_is_open(settings: ServiceSettings) -> None:
     ]
     if causes:
         log.warning("open_to_the_network", listen=settings.listen, cause="; ".join(causes))
-
-
-def _is_loopback(listen: str) -> bool:
-    """Whether only this machine gets there. Names are not looked up."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

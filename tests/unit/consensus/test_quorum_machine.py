@@ -589,16 +589,21 @@ def test_a_committed_block_with_a_false_proof_is_refused() -> None:
             machine(3).step(Received(0, replace(block, proof=false)), NOW)
 
 
+def finalizes_the_third_view(_sender: int, _to: int, message: Message) -> bool:
+    """A vote without which an epoch's last block, of that view, is not committed by itself."""
+    return (
+        isinstance(message, Cast)
+        and message.vote.kind is VoteKind.FINALIZE
+        and message.vote.view == 3
+    )
+
+
 def past_an_epochs_end() -> tuple[list[Committed], Proposal]:
     """Three blocks, the last of them an epoch's, and the tail block that is finalized past it."""
     group = Group()
     group.append()
     group.append()
-    group.lost = lambda sender, to, message: (
-        isinstance(message, Cast)
-        and message.vote.kind is VoteKind.FINALIZE
-        and message.vote.view == 3
-    )
+    group.lost = finalizes_the_third_view
     group.append()
     group.wait()
     return group.committed[0], offered(group.hosts[3].said).proposal
@@ -733,11 +738,7 @@ def test_past_an_epochs_last_block_only_tail_blocks_commit_it() -> None:
     group = Group()
     for _ in range(2):
         group.append()
-    group.lost = lambda sender, to, message: (
-        isinstance(message, Cast)
-        and message.vote.kind is VoteKind.FINALIZE
-        and message.vote.view == 3
-    )
+    group.lost = finalizes_the_third_view
     group.append()
     assert group.heights() == [2, 2, 2, 2]
     assert {one.machine.view for one in group.hosts} == {4}

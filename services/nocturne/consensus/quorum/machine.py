@@ -260,7 +260,7 @@ class Machine:
                         self._votes[record.kind][record.view] = record
                         self._count(record)
                 case Certificate():
-                    if record.epoch == self._epoch and not self._holds(record):
+                    if record.epoch == self._epoch:
                         self._hold(record)
                 case Committed():
                     if record.proposal.header.height == self._base.height + 1:
@@ -438,8 +438,7 @@ class Machine:
                 f"{self._base.digest.hex()} at its parent's height"
             )
         self._blocks[proposal.digest] = proposal
-        if not self._holds(finalization):
-            self._hold(finalization)
+        self._hold(finalization)
 
     def _answer(self, sender: int, view: int) -> None:
         """Send what ends the view, and what ended the newest one here."""
@@ -480,9 +479,9 @@ class Machine:
                 return self._fin is not None and self._fin.view >= certificate.view
 
     def _hold(self, certificate: Certificate) -> None:
-        """Keep a certificate that was checked, or made of votes that were."""
+        """Keep a certificate that was checked, or made of votes that were, if it is new."""
         view = certificate.view
-        if view <= self._base_view:
+        if view <= self._base_view or self._holds(certificate):
             return
         self._effects.append(Persist(certificate))
         if certificate.kind is VoteKind.NULLIFY:
@@ -565,10 +564,9 @@ class Machine:
 
     def _continues(self, header: BlockHeader, parent: _Tip) -> bool:
         """Whether `header` is one that a correct leader makes on `parent`, but for its contents."""
-        expected = self._header(
-            header.view, parent, header.parent_view, header.time, Contents.of(header)
-        )
-        if self._ends_epoch(parent) and Contents.of(header) != _tail_contents(parent):
+        contents = Contents.of(header)
+        expected = self._header(header.view, parent, header.parent_view, header.time, contents)
+        if self._ends_epoch(parent) and contents != _tail_contents(parent):
             return False
         return header == expected and header.time >= parent.time
 
@@ -728,7 +726,7 @@ class Machine:
         self._stand_on((committed,))
         self._go_on_from(committed.proposal.header.view)
         fin = committed.proof.finalization
-        if fin.epoch == self._epoch and not self._holds(fin):
+        if fin.epoch == self._epoch:
             self._hold(fin)
 
     def _stand_on(self, blocks: tuple[Committed, ...]) -> None:
@@ -783,12 +781,8 @@ class Machine:
         return _next(tip.epoch) if ended else tip.epoch
 
     def _ends_epoch(self, tip: _Tip) -> bool:
-        """Whether only tail blocks may stand on `tip`, which is of the current epoch."""
-        return (
-            tip.epoch == self._epoch
-            and tip.height > 0
-            and tip.height % self._rules.epoch_length == 0
-        )
+        """Whether only tail blocks may stand on `tip`, the base or a block of the current epoch."""
+        return self._epoch_after(tip) != self._epoch
 
     # Voting, sending, waiting ------------------------------------------------------------------
 
@@ -798,9 +792,13 @@ class Machine:
         vote = Vote(self._index, kind, self._epoch, view, digest, signatures)
         self._votes[kind][view] = vote
         self._effects.append(Persist(vote))
-        resends = self._stage if again else 0
-        self._send(tuple(self._recipients(kind, view, resends)), Cast(vote, again))
+        self._send_vote(vote, again)
         self._count(vote)
+
+    def _send_vote(self, vote: Vote, again: bool) -> None:
+        """To those that its route says; after some waits in a view that is everyone."""
+        to = self._recipients(vote.kind, vote.view, self._stage if again else 0)
+        self._send(tuple(to), Cast(vote, again))
 
     def _fire(self, timer: int) -> None:
         if not self._armed or timer != self._timer:
@@ -827,8 +825,7 @@ class Machine:
         ]
         for vote in again:
             if vote is not None:
-                to = self._recipients(vote.kind, vote.view, self._stage)
-                self._send(tuple(to), Cast(vote, again=True))
+                self._send_vote(vote, again=True)
         if self._stage >= GIVE_UP_STAGE and self.busy:
             self._ask_for_jumped()
             self._nullify(view, again=False)
@@ -845,8 +842,7 @@ class Machine:
             if vote is None:
                 self._nullify(view, again=True)
             else:
-                to = self._recipients(vote.kind, view, self._stage)
-                self._send(tuple(to), Cast(vote, again=True))
+                self._send_vote(vote, again=True)
 
     def _nullify(self, view: int, again: bool) -> None:
         """K3: unless this validator finalized the view."""
