@@ -15,7 +15,7 @@ from nocturne.client.link import Link
 from nocturne.client.results import Level
 from nocturne.client.windows import Windows
 from nocturne.core.commands import SignedCommand, encode_signed_command
-from nocturne.core.errors import Unavailable
+from nocturne.core.errors import PeerFault, Unavailable
 from nocturne.wire.command.v1 import command_pb2
 
 BATCH_COMMANDS_MAX: Final = 128
@@ -56,7 +56,8 @@ class Pipeline:
 
     async def answers(self, commands: Commands) -> AsyncGenerator[Answer, None]:
         """Send `commands` as they come. `Unavailable` when for the whole deadline no command is
-        answered; what `commands` raises comes out after the answers to those before.
+        answered; `PeerFault` when the service answers what it was not asked; what `commands`
+        raises comes out after the answers to those before.
         """
         pump = asyncio.ensure_future(self._pump(commands))
         self._windows.listen(self._to_send.set)
@@ -131,18 +132,25 @@ class Pipeline:
         if refusal is not None and refusal.code in transport.PASSING_NUMBERS:
             seconds = transport.backoff_seconds(self._refusals)
             self._refusals += 1
-            asyncio.get_running_loop().call_later(seconds, self._send_again, one.correlation)
+            asyncio.get_running_loop().call_later(
+                seconds, self._send_again, self._streams, one.correlation
+            )
             return None
         self._refusals = 0
-        signed = self._unanswered.pop(one.correlation)
+        signed = self._unanswered.pop(one.correlation, None)
+        if signed is None:
+            raise PeerFault(f"command: expected answers to what was sent, got {one.correlation}")
         self._windows.leave(signed)
         self._to_send.set()
         if refusal is not None:
             raise transport.fault_of("command", transport.code_of(refusal.code), refusal.message)
         return signed, one.outcome
 
-    def _send_again(self, correlation: int) -> None:
-        if correlation in self._unanswered:
+    def _send_again(self, number: int, correlation: int) -> None:
+        """The pause after a refusal in stream `number` is over. A later stream has begun with all
+        that was unanswered: to send it there again would have it answered twice.
+        """
+        if number == self._streams and correlation in self._unanswered:
             self._again.append(correlation)
             self._to_send.set()
 

@@ -106,6 +106,8 @@ class FakeCommand(command_pb2_grpc.CommandServiceServicer):
         self.unavailable = 0
         self.refuse_in_stream = 0
         self.break_stream_after: list[int] = []
+        self.answer_stream_after: list[float] = []
+        self.answer_twice = False
         self.hold = False
         self.released = asyncio.Event()
         self.received: list[bytes] = []
@@ -136,6 +138,7 @@ class FakeCommand(command_pb2_grpc.CommandServiceServicer):
 
     async def SubmitStream(self, requests: Any, context: Any) -> Any:  # noqa: N802
         left = self.break_stream_after.pop(0) if self.break_stream_after else None
+        seconds = self.answer_stream_after.pop(0) if self.answer_stream_after else 0
         held: list[Any] = []
         async for request in requests:
             held += request.commands
@@ -149,7 +152,10 @@ class FakeCommand(command_pb2_grpc.CommandServiceServicer):
                 left = None if left is None else left - 1
                 response.outcomes.append(self._answer(one))
             held.clear()
+            await asyncio.sleep(seconds)
             yield response
+            if self.answer_twice:
+                yield response
 
     def _answer(self, one: Any) -> command_pb2.StreamOutcome:
         if self.refuse_in_stream:

@@ -24,9 +24,11 @@ from nocturne.client import (
     SyncClient,
     Unavailable,
     Undecided,
+    transport,
 )
 from nocturne.client import client as client_module
 from nocturne.core.commands import SignedCommand
+from nocturne.core.errors import PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.wire.command.v1 import command_pb2
 
@@ -268,6 +270,35 @@ def test_refusals_that_pass_are_sent_again_in_the_same_stream() -> None:
         found = await collect(client, made)
         assert len(found) == 20
         assert len(served.command.received) == 20
+
+    run(test)
+
+
+def test_what_a_broken_stream_refused_is_sent_once_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pause = 0.02
+    monkeypatch.setattr(transport, "backoff_seconds", lambda attempt, _=None: (attempt + 1) * pause)
+
+    async def test(served: Services, client: Client) -> None:
+        # The first stream refuses all and breaks when the first of them comes again, which is when
+        # the pauses of the others are still running.
+        served.command.refuse_in_stream = 10
+        served.command.break_stream_after = [10]
+        served.command.answer_stream_after = [0, 12 * pause]
+        made = await commands(client, 10, sessions=10)
+        assert len(await collect(client, made)) == 10
+        assert len(served.command.received) == 10
+        assert not served.command.break_stream_after
+
+    run(test)
+
+
+def test_an_answer_to_what_was_not_sent_is_the_services_fault() -> None:
+    async def test(served: Services, client: Client) -> None:
+        served.command.answer_twice = True
+        with pytest.raises(PeerFault, match="answers to what was sent"):
+            await collect(client, await commands(client, 5))
 
     run(test)
 
