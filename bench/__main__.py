@@ -21,7 +21,7 @@ from bench import load, machine, plot
 from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import LedgerId
 from nocturne.embedded import up
-from nocturne.embedded.status import Status
+from nocturne.embedded.status import Status, validators_in
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
@@ -36,12 +36,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each phase")
     parser.add_argument("--sessions", type=int, default=200, help="sessions written in turn")
     parser.add_argument("--rate", type=float, default=6000.0, help="offered rate of saturation")
+    parser.add_argument("--validators", type=int, help="as many as usual, if not given")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="nocturne-bench-"))
     began = time.perf_counter()
     try:
-        status = up.up(folder / "home", detach=True)
+        status = up.up(folder / "home", detach=True, validators=arguments.validators)
         ready_s = time.perf_counter() - began
         try:
             metrics = asyncio.run(_measure(folder / "home", status, arguments))
@@ -75,6 +76,7 @@ class _Bench:
     def __init__(self, ledger_id: LedgerId, status: Status, arguments: argparse.Namespace) -> None:
         self._ledger_id = ledger_id
         self._status = status
+        self._n = f"n{len(validators_in(status))}"
         self._arguments = arguments
         self._runs: dict[str, tuple[str, list[float]]] = {}
         self._curves: dict[str, list[float]] = {}
@@ -86,17 +88,17 @@ class _Bench:
             light = await self._phase(
                 f"light-{number}", 50, self._arguments.seconds, command_pb2.LEVEL_CERTIFIED
             )
-            self._latency("latency.n1.light", light)
+            self._latency(f"latency.{self._n}.light", light)
             rate = await self._saturate(number)
             half = await self._phase(
                 f"half-{number}", rate / 2, self._arguments.seconds, command_pb2.LEVEL_CERTIFIED
             )
-            self._latency("latency.n1.half", half)
+            self._latency(f"latency.{self._n}.half", half)
         used = machine.usage(self._pids())
         total = sum(one.pss_bytes for one in used.values())
-        self._add("memory.n1.pss", "MB", total / 1e6)
+        self._add(f"memory.{self._n}.pss", "MB", total / 1e6)
         for name, one in used.items():
-            self._add(f"memory.n1.{name}", "MB", one.pss_bytes / 1e6)
+            self._add(f"memory.{self._n}.{name}", "MB", one.pss_bytes / 1e6)
 
     async def _saturate(self, number: int) -> float:
         """Events a second from the first command sent until the last event is readable."""
@@ -115,11 +117,11 @@ class _Bench:
             await asyncio.sleep(0.02)
         elapsed = time.perf_counter() - measured.started_at
         rate = measured.offered / elapsed
-        self._add("throughput.n1.single", "events/s", rate)
+        self._add(f"throughput.{self._n}.single", "events/s", rate)
         after = machine.usage(self._pids())
         for name, one in after.items():
             cpu_us = (one.cpu_s - before[name].cpu_s) * 1e6 / measured.offered
-            self._add(f"cpu_us_per_event.n1.{name}", "us", cpu_us)
+            self._add(f"cpu_us_per_event.{self._n}.{name}", "us", cpu_us)
         print(f"  saturated at {rate:,.0f} events/s until readable", flush=True)
         return rate
 

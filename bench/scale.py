@@ -29,8 +29,8 @@ from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
-SERVICES = ("consensus-0", "signing", "projection", "query", "command")
-"""Whose memory is ours to keep flat; the broker and the database size theirs by themselves."""
+FOUNDATION = frozenset({"kafka", "postgres"})
+"""They size their memory by themselves; that of all others is ours to keep flat."""
 RATE = 1500.0
 LIGHT_RATE = 50.0
 LIGHT_SECONDS = 6.0
@@ -50,7 +50,11 @@ class Found:
 
     def grown(self, before: str, after: str) -> dict[str, int]:
         """How much each service grew between two steps, in bytes."""
-        return {name: self.memory[after][name] - self.memory[before][name] for name in SERVICES}
+        return {
+            name: size - self.memory[before][name]
+            for name, size in self.memory[after].items()
+            if name not in FOUNDATION
+        }
 
 
 class Scale:
@@ -166,9 +170,15 @@ class Scale:
         raise TimeoutError("the read side did not settle")
 
 
-def measure(home: Path, events: int, sessions: int, light_seconds: float = LIGHT_SECONDS) -> Found:
+def measure(
+    home: Path,
+    events: int,
+    sessions: int,
+    light_seconds: float = LIGHT_SECONDS,
+    validators: int | None = None,
+) -> Found:
     """Start a ledger in `home`, grow it, stop it."""
-    status = up.up(home, detach=True)
+    status = up.up(home, detach=True, validators=validators)
     try:
         ledger_id = ledger_id_of((home / "genesis.avro").read_bytes())
         return asyncio.run(Scale(ledger_id, status, light_seconds).run(events, sessions))
@@ -202,11 +212,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure a ledger as it grows.")
     parser.add_argument("--events", type=int, default=30_000, help="events of the long session")
     parser.add_argument("--sessions", type=int, default=20_000, help="sessions of the ledger")
+    parser.add_argument("--validators", type=int, help="as many as usual, if not given")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="nocturne-scale-"))
     try:
-        found = measure(folder / "home", arguments.events, arguments.sessions)
+        found = measure(
+            folder / "home",
+            arguments.events,
+            arguments.sessions,
+            validators=arguments.validators,
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     made = metrics(found, arguments.events, arguments.sessions)

@@ -117,7 +117,7 @@ class Stand:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        founded = ceremony.ensure(self.folder)
+        founded = ceremony.ensure(self.folder, 1)
         self.home = Home(self.folder)
         self.ledger_id = founded.ledger_id
         self.genesis_file = founded.genesis_file

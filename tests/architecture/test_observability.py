@@ -19,7 +19,7 @@ from google.rpc import code_pb2
 from tests.metrics import SCRAPED, all_series, registered, registries, table
 
 from nocturne.core.receipts import Reason
-from nocturne.embedded.services import SERVICES
+from nocturne.embedded.services import services_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "grafana/prometheus/alerts.yml"
@@ -41,10 +41,11 @@ COLOURS = {
     "#D55E00",
     "#CC79A7",
 }
+SERVICES = services_of(1)
 SERIES = all_series()
 REASONS = {one.name.lower() for one in Reason}
 VALUES = {
-    "component": {service.name.removesuffix("-0") for service in SERVICES},
+    "component": {service.component for service in SERVICES},
     # Of commands; and of files that are read again.
     "outcome": {"events", "gap", "undecided", "repeated", "taken", "refused"} | REASONS,
     "code": set(code_pb2.Code.keys()),

@@ -13,7 +13,7 @@ from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import LedgerId
 from nocturne.embedded import postgres, up
 from nocturne.embedded.home import Home, find
-from nocturne.embedded.status import Status
+from nocturne.embedded.status import Status, validators_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Running:
         """Its broker."""
         return self.status.address("kafka")
 
+    @property
+    def validators(self) -> tuple[str, ...]:
+        """The names of its validators, by their ordinals."""
+        return validators_in(self.status)
+
     def dsn(self, role: str = postgres.QUERY) -> str:
         """Its database, as a role."""
         port = self.status.service("postgres").port
@@ -57,9 +62,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     yield from started(folder)
 
 
-def started(folder: Path) -> Iterator[Running]:
-    """Start a ledger in `folder`; stop it afterwards."""
-    up.up(folder, detach=True)
+def started(folder: Path, validators: int | None = None) -> Iterator[Running]:
+    """Start a ledger in `folder`, of so many validators or as many as usual; stop it afterwards."""
+    up.up(folder, detach=True, validators=validators)
     try:
         home = find(folder, {})
         yield Running(home, (home.root / "genesis.avro").read_bytes())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nocturne.embedded.services import VALIDATORS_DEFAULT
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -29,11 +31,11 @@ def test_the_benchmark_writes_the_metrics_that_its_guide_lists(tmp_path: Path) -
     result = json.loads((tmp_path / "latest.json").read_text())
     assert set(result) == {"commit", "machine", "metrics"}
     names = {
-        "throughput.n1.single",
+        f"throughput.n{VALIDATORS_DEFAULT}.single",
         "latency.n1.light.p50",
         "latency.n1.half.p99",
-        "cpu_us_per_event.n1.consensus-0",
-        "memory.n1.pss",
+        f"cpu_us_per_event.n{VALIDATORS_DEFAULT}.consensus-0",
+        f"memory.n{VALIDATORS_DEFAULT}.pss",
         "up.ready",
     }
     assert names <= set(result["metrics"])

@@ -18,9 +18,10 @@ from tests.e2e.driver import Answer
 from tests.e2e.killing import stop
 from tests.e2e.loads import Load, checked
 
-from nocturne.embedded.services import SERVICES
+from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
 
+SERVICES = services_of(VALIDATORS_DEFAULT)
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
 ROUNDS = 2
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]

@@ -76,7 +76,7 @@ def test_a_rotated_and_a_revoked_key_stay_so_when_every_process_was_killed(
             (header,) = map(decode_event_header, answer.events)
             assert (header.author, header.key) == (alice.id, newer.signer.key)
             if round_of == 0:
-                for name in ("consensus-0", "signing", "projection", "query", "command"):
+                for name in (*running.validators, "signing", "projection", "query", "command"):
                     await kill(running, name, round_of)
         await driver.close()
 
@@ -118,12 +118,12 @@ def test_the_operator_changes_who_may_open_what_by_the_command_line(running: Run
 
 
 def test_a_control_record_that_may_not_stand_is_refused_in_words(running: Running) -> None:
-    address = running.status.address("consensus-0")
+    addresses = tuple(map(running.status.address, running.validators))
     operator = load_signer(operator_key(running.home))
     everyone = (OpenRule(None, "", ""),)
 
     async def scenario() -> None:
-        async with OperatorClient(address, running.ledger_id) as client:
+        async with OperatorClient(addresses, running.ledger_id) as client:
             now = await client.governance()
 
             def record(number: int, height: int, signer: object = operator) -> bytes:

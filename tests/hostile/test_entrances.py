@@ -34,13 +34,14 @@ from nocturne.core.commands import Opening, encode_signed_command
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import format_id
 from nocturne.core.receipts import decode_receipt, hash_receipt, receipt_signed
+from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.consensus.v1 import consensus_pb2
 from nocturne.wire.query.v1 import query_pb2
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
-SERVICES: Final = ("command", "consensus-0", "signing", "projection", "query")
+SERVICES: Final = tuple(service.name for service in services_of(VALIDATORS_DEFAULT))
 WARM_UP: Final = INPUTS // 10
 """Inputs of an entrance before its processes are measured."""
 AT_ONCE: Final = 32

@@ -23,6 +23,7 @@ from tests.unit.imports.repositories import Repository, line_of
 from nocturne.embedded import ports, postgres
 from nocturne.embedded.home import Home
 from nocturne.embedded.postgres import Server
+from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -177,12 +178,14 @@ def test_repeating_by_id_tells_the_first_outcome(here: Here) -> None:
 def test_a_deadline_ends_with_3_and_the_outcome_is_told_later(here: Here) -> None:
     here.json("submit", "late/1", "Ordered", "{}")
     (status,) = here.json("status")
-    validator = next(one["pid"] for one in status["services"] if one["name"] == "consensus-0")
-    os.kill(validator, signal.SIGSTOP)
+    validators = [one["pid"] for one in status["services"] if one["name"].startswith("consensus-")]
+    for pid in validators:
+        os.kill(pid, signal.SIGSTOP)
     try:
         done = here.shell("nocturne submit late/1 Paid '{}' --deadline 1")
     finally:
-        os.kill(validator, signal.SIGCONT)
+        for pid in validators:
+            os.kill(pid, signal.SIGCONT)
     assert done.returncode == 3, (done.stdout, done.stderr)
     assert "The deadline of 1 s came at level accepted, before signed" in done.stderr
     found = re.search(r"--id (\S+),", done.stderr)
@@ -209,9 +212,8 @@ def test_status_names_every_process_with_its_lag(here: Here) -> None:
     here.json("submit", "status/1", "Ordered", "{}")
     (told,) = here.json("status")
     services = {service["name"]: service for service in told["services"]}
-    assert {"kafka", "postgres", "consensus-0", "signing", "projection", "query", "command"} == set(
-        services
-    )
+    expected = {service.name for service in services_of(VALIDATORS_DEFAULT)}
+    assert set(services) == {"kafka", "postgres", *expected}
     assert all(service["health"] == "healthy" for service in services.values())
     assert services["consensus-0"]["lag"] == 0
     assert told["levels"]["signed"] == "reached"

@@ -26,10 +26,14 @@ from tests.e2e.conftest import Running, started
 from tests.integration.test_cli import NOCTURNE
 
 from nocturne.client import Client
+from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 from nocturne.embedded.status import Health, ServiceStatus
 
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
-SERVICES = ("consensus-0", "signing", "projection", "command", "kafka")
+SERVICES = (
+    *(service.name for service in services_of(VALIDATORS_DEFAULT) if service.kafka),
+    "kafka",
+)
 IMPORT_KILLS = 2
 """How often the import itself is killed before one may run to its end."""
 RECOVERY_SECONDS_MAX = 90.0

@@ -18,6 +18,7 @@ from nocturne.embedded import status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.embedded.processes import Process
+from nocturne.embedded.readiness import Need, all_of
 from nocturne.embedded.status import Health
 from nocturne.embedded.supervisor import Supervisor
 
@@ -37,12 +38,13 @@ import asyncio, sys
 from pathlib import Path
 from tests.integration.test_supervisor import server
 from nocturne.embedded.home import Home
+from nocturne.embedded.readiness import Need, all_of
 from nocturne.embedded.supervisor import Supervisor
 
 async def main():
     supervisor = Supervisor(Home(Path(sys.argv[1])))
     supervisor.start(server("one", int(sys.argv[2])))
-    await supervisor.until_healthy(["one"], 20)
+    await supervisor.until_healthy([all_of(["one"])], 20)
     await asyncio.sleep(60)
 
 asyncio.run(main())
@@ -105,7 +107,7 @@ def test_a_killed_process_is_started_again_with_another_pid(home: Home, port: in
     async def scenario() -> None:
         supervisor = Supervisor(home)
         supervisor.start(server("one", port))
-        await supervisor.until_healthy(["one"], 20)
+        await supervisor.until_healthy([all_of(["one"])], 20)
         first = told(home, "one").pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
@@ -132,12 +134,37 @@ def test_a_process_that_cannot_start_is_given_up_with_its_last_words(home: Home,
         supervisor = Supervisor(home)
         supervisor.start(broken)
         with pytest.raises(EmbeddedError, match="broken was given up") as caught:
-            await supervisor.until_healthy(["broken"], 20)
+            await supervisor.until_healthy([all_of(["broken"])], 20)
         await supervisor.stop(last=())
         assert "no such table" in caught.value.details
 
     run(scenario())
     assert "broken was given up" in (status.read(home.status).error or "")
+
+
+def test_enough_of_many_are_ready_without_one_that_was_given_up(home: Home, port: int) -> None:
+    ended = [sys.executable, "-c", "raise SystemExit('halted')"]
+    halted = Process(
+        "halted", ended, dict(os.environ), 0, lambda: False, final_exits={1: "it halted"}
+    )
+
+    async def scenario() -> None:
+        supervisor = Supervisor(home)
+        supervisor.start(server("one", port))
+        supervisor.start(halted)
+        await supervisor.until_healthy([Need(("one", "halted"), 1)], 20)
+        supervisor.set_ready()
+        gone = lambda: told(home, "halted").health is Health.GIVEN_UP  # noqa: E731
+        await asyncio.to_thread(until, gone, 20, "halted is given up")
+        assert status.read(home.status).ready
+        assert "halted was given up (it halted)" in (status.read(home.status).error or "")
+        with pytest.raises(EmbeddedError, match="halted was given up"):
+            await supervisor.until_healthy([all_of(["halted"])], 20)
+        supervisor.tell()
+        assert not status.read(home.status).ready
+        await supervisor.stop(last=())
+
+    run(scenario())
 
 
 def test_a_process_that_does_not_answer_in_time_is_said(home: Home, port: int) -> None:
@@ -147,7 +174,7 @@ def test_a_process_that_does_not_answer_in_time_is_said(home: Home, port: int) -
         supervisor = Supervisor(home)
         supervisor.start(silent)
         with pytest.raises(EmbeddedError, match="silent did not answer within 0 s"):
-            await supervisor.until_healthy(["silent"], 0.3)
+            await supervisor.until_healthy([all_of(["silent"])], 0.3)
         await supervisor.stop(last=())
 
     run(scenario())
@@ -157,7 +184,7 @@ def test_a_process_that_will_not_stop_is_killed_within_its_bound(home: Home, por
     async def scenario() -> None:
         supervisor = Supervisor(home)
         supervisor.start(server("one", port, "stubborn"))
-        await supervisor.until_healthy(["one"], 20)
+        await supervisor.until_healthy([all_of(["one"])], 20)
         started = time.monotonic()
         await supervisor.stop(last=())
         assert 1.0 <= time.monotonic() - started < 5.0

@@ -31,12 +31,13 @@ from nocturne.core import topics
 from nocturne.core.commands import Opening, encode_signed_command
 from nocturne.deploy.contributions import PARTITIONS
 from nocturne.embedded import ports
-from nocturne.embedded.services import SERVICES
+from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 from nocturne.runtime.lifecycle import STOP_SECONDS_MAX
 from nocturne.runtime.tracing import HEADER, trace_id_of
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.query.v1 import query_pb2
 
+SERVICES = services_of(VALIDATORS_DEFAULT)
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 SEED = 20261126
@@ -245,7 +246,7 @@ def test_with_the_collector_away_the_ledger_works_and_what_is_lost_is_counted(
     until(lambda: told in log.read_text(), 30, "the command service says that nobody takes them")
     for service in SERVICES:
         for cause in ("queue", "export", "batch"):
-            component = service.name.removesuffix("-0")
+            component = service.component
             name = (
                 f'nocturne_process_spans_dropped_total{{cause="{cause}",component="{component}"}}'
             )
@@ -255,7 +256,7 @@ def test_with_the_collector_away_the_ledger_works_and_what_is_lost_is_counted(
 def test_a_running_service_has_the_metrics_that_the_document_has(traced: Traced) -> None:
     documented = registered()
     for service in SERVICES:
-        component = service.name.removesuffix("-0")
+        component = service.component
         families = re.findall(r"^# TYPE (nocturne_\w+) ", traced.metrics(service.name), re.M)
         # Without TLS: what belongs to it is not there.
         expected = {one.name for one in (*documented[component], *documented["process"])}

@@ -33,7 +33,6 @@ from nocturne.embedded import lock
 from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
 
-VALIDATOR: Final = "consensus-0"
 _NEEDED: Final = frozenset({"command", "query"})
 
 
@@ -56,12 +55,13 @@ async def connect(home: Home, deadline_seconds: float) -> AsyncGenerator[Ledger,
 
 @asynccontextmanager
 async def operate(home: Home) -> AsyncGenerator[Operators, None]:
-    """The validator that runs on `home`; `Unavailable` when none does."""
+    """The validators that run on `home`; `Unavailable` when none does."""
     founding = trust.founding_of(home)
     found = statuses.read(home.status)
     if founding is None or lock.holder(home.lock) is None or not found.services:
         raise Unavailable(f"Nothing runs in {home.root}: 'nocturne up --detach' starts it.")
-    async with OperatorClient(found.address(VALIDATOR), founding.ledger_id) as operators:
+    addresses = tuple(map(found.address, statuses.validators_in(found)))
+    async with OperatorClient(addresses, founding.ledger_id) as operators:
         yield RemoteOperators(operators)
 
 
@@ -86,7 +86,7 @@ async def connect_to(
 
 @asynccontextmanager
 async def operate_on(deployment: Deployment) -> AsyncGenerator[Operators, None]:
-    """A validator of a deployment."""
+    """The validators of a deployment."""
     async with OperatorClient(
         needed(deployment.control, CONTROL), deployment.ledger_id, deployment.credentials
     ) as operators:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from nocturne.cli import trust
 from nocturne.cli.failures import bad_use
@@ -21,6 +21,8 @@ PREFIX: Final = "NOCTURNE_"
 COMMAND: Final = "COMMAND_ADDRESS"
 QUERY: Final = "QUERY_ADDRESS"
 CONTROL: Final = "CONTROL_ADDRESS"
+VALIDATORS_MAX: Final = 128
+"""Addresses of validators: more than a ledger is founded with."""
 _FILES: Final = {
     "ca_file": "CA_FILE",
     "cert_file": "CLIENT_CERT_FILE",
@@ -31,13 +33,13 @@ _FILES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Addresses (`host:port`, None: not given), the trusted ledger (with its genesis when a file
-    has it), and the credentials for all of them.
+    """Addresses (`host:port`, None: not given; of validators any number), the trusted ledger (with
+    its genesis when a file has it), and the credentials for all of them.
     """
 
     command: str | None
     query: str | None
-    control: str | None
+    control: tuple[str, ...]
     ledger_id: LedgerId
     genesis: bytes | None
     credentials: Credentials | None
@@ -45,16 +47,18 @@ class Deployment:
     @property
     def services(self) -> tuple[tuple[str, str], ...]:
         """The names and addresses of those that were given."""
-        named = (("command", self.command), ("query", self.query), ("consensus", self.control))
-        return tuple((name, address) for name, address in named if address is not None)
+        named = (("command", self.command), ("query", self.query))
+        validators = (("consensus", address) for address in self.control)
+        return (*((name, address) for name, address in named if address is not None), *validators)
 
 
 def deployment_of(environment: Mapping[str, str]) -> Deployment | None:
     """The deployment that the environment names; None when it names no address. Bad use when an
     address is none, or nothing says which ledger is trusted there.
     """
-    command, query, control = (_address(environment, one) for one in (COMMAND, QUERY, CONTROL))
-    if command is None and query is None and control is None:
+    command, query = (_address(environment, one) for one in (COMMAND, QUERY))
+    control = _addresses(environment, CONTROL)
+    if command is None and query is None and not control:
         return None
     ledger = trust.ledger_of(environment)
     if ledger is None:
@@ -66,17 +70,31 @@ def deployment_of(environment: Mapping[str, str]) -> Deployment | None:
     return Deployment(command, query, control, ledger_id, genesis, _credentials(environment))
 
 
-def needed(address: str | None, name: str) -> str:
-    """An address without which the command cannot be run."""
-    if address is None:
+Address = TypeVar("Address", str, tuple[str, ...])
+
+
+def needed(address: Address | None, name: str) -> Address:
+    """An address, or some, without which the command cannot be run."""
+    if not address:
         raise bad_use(f"This needs another service of the deployment: set {PREFIX}{name}.")
     return address
 
 
 def _address(environment: Mapping[str, str], name: str) -> str | None:
     address = environment.get(PREFIX + name)
-    if not address:
-        return None
+    return _checked(name, address) if address else None
+
+
+def _addresses(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Some addresses with commas between them; the same one twice counts once."""
+    text = environment.get(PREFIX + name)
+    parts = [part.strip() for part in text.split(",", VALIDATORS_MAX)] if text else []
+    if len(parts) > VALIDATORS_MAX:
+        raise bad_use(f"{PREFIX}{name} names more than {VALIDATORS_MAX} addresses.")
+    return tuple(dict.fromkeys(_checked(name, part) for part in parts))
+
+
+def _checked(name: str, address: str) -> str:
     try:
         host_and_port(address)
     except CredentialsFault as fault:

@@ -18,7 +18,7 @@ from nocturne.cli.asking import ask, within
 from nocturne.cli.deployment import Deployment, deployment_of
 from nocturne.cli.deployment_status import look
 from nocturne.cli.deployment_view import deployment_json, deployment_parts
-from nocturne.cli.failures import ExitCode, Failure, bad_use
+from nocturne.cli.failures import ExitCode, Failure
 from nocturne.cli.ledger import Ledger
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import bytes_text
@@ -31,9 +31,11 @@ from nocturne.cli.status_view import (
     status_parts,
 )
 from nocturne.cli.surroundings import Machine, Surroundings
+from nocturne.cli.words import count_text
 from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
-from nocturne.deploy.contributions import FoundingFault, check_validators
+from nocturne.deploy.contributions import VALIDATORS_MAX, weakness
+from nocturne.embedded.services import VALIDATORS_DEFAULT
 from nocturne.embedded.status import Health, Status
 
 STATUS_SECONDS_MAX: Final = 5.0
@@ -43,7 +45,15 @@ WATCH_SECONDS: Final = 0.1
 
 def up(
     context: typer.Context,
-    validators: Annotated[int, typer.Option(min=1, help="One, until the quorum is built.")] = 1,
+    validators: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=VALIDATORS_MAX,
+            help="How many certify a ledger that is founded now; four tolerate one liar. "
+            f"[default: {VALIDATORS_DEFAULT}]",
+        ),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Return once the ledger is ready, and leave it running."),
@@ -53,12 +63,11 @@ def up(
 ) -> None:
     """Start the ledger of a home with everything it needs, or continue it."""
     around = surroundings.of(context)
-    try:
-        check_validators(validators)
-    except FoundingFault as fault:
-        raise bad_use(f"--validators: {fault}: leave it away.") from fault
     machine = around.machine()
     place = around.home(home).root
+    note = _validators_note(trust.founding_of(around.home(home)), validators)
+    if note is not None:
+        around.say(note)
     watch = Watch(around, machine, place, as_json)
     with watch.beside(), _downloads(around) as progress:
         found = machine.up(place, detach, validators, progress)
@@ -69,6 +78,19 @@ def up(
             ExitCode.UNAVAILABLE,
             f"The ledger in {place} did not become ready: 'nocturne status' shows what runs.",
         )
+
+
+def _validators_note(founding: trust.Founding | None, asked: int | None) -> str | None:
+    """What to know of the number of validators before the start; None: nothing."""
+    if founding is None:
+        return weakness(VALIDATORS_DEFAULT if asked is None else asked)
+    own = len(founding.genesis.validators)
+    if asked in (None, own):
+        return None
+    return (
+        f"This ledger was founded with {count_text(own, 'validator')} and keeps its number: "
+        f"--validators {asked} changes nothing. Another home is another ledger."
+    )
 
 
 def down(context: typer.Context, as_json: JsonOption = False, home: HomeOption = None) -> None:

@@ -54,6 +54,14 @@ class Seen:
         """Something runs on the home."""
         return self.status.supervisor is not None
 
+    @property
+    def warning(self) -> str | None:
+        """What a ledger that is ready goes on without; None when everything runs."""
+        away = [one.name for one in self.status.services if one.health is not Health.HEALTHY]
+        if not self.status.ready or not away:
+            return None
+        return f"Without {', '.join(away)}: a quorum of the validators goes on."
+
 
 def level_states(running: bool, totals: Totals | None) -> dict[str, str]:
     """Each finality level: `reached`, `nothing yet`, `unknown`, `not running`, `not configured`."""
@@ -77,6 +85,7 @@ def status_json(seen: Seen) -> JsonValue:
         "running": seen.running,
         "ready": seen.status.ready,
         "problem": seen.problem,
+        "warning": seen.warning,
         "services": _services_json(seen.status, seen.lag),
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
         "levels": dict(level_states(seen.running, seen.totals)),
@@ -134,6 +143,8 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
         yield Text.assemble(("ledger ", "dim"), (format_hash(seen.ledger_id), "bold"))
     if seen.status.services:
         yield table(_SERVICES, (_service_row(seen, one) for one in seen.status.services))
+    if seen.warning is not None:
+        yield Text(seen.warning, style="yellow")
     yield from totals_parts(seen.totals)
     if seen.running:
         yield levels_text(seen.running, seen.totals)

@@ -32,7 +32,9 @@ Progress = Callable[[int, int, str], None]
 class Machine(Protocol):
     """The embedded runtime; the module `nocturne.embedded.up` is one."""
 
-    def up(self, home: Path | None, detach: bool, validators: int, progress: Progress) -> Status:
+    def up(
+        self, home: Path | None, detach: bool, validators: int | None, progress: Progress
+    ) -> Status:
         """Start the ledger of a home; detached, return once it is ready."""
 
     def down(self, home: Path | None) -> bool:

@@ -79,6 +79,7 @@ class Founded:
     genesis_file: Path
     ledger_id: LedgerId
     partitions: int
+    validators: int
 
 
 def members_of(home: Path, validators: int) -> tuple[Member, ...]:
@@ -104,6 +105,18 @@ def members_of(home: Path, validators: int) -> tuple[Member, ...]:
 def validator_name(ordinal: int) -> str:
     """The name of a validator's service: `consensus-0`."""
     return f"consensus-{ordinal}"
+
+
+def validators_of(genesis_file: Path) -> int | None:
+    """How many validators a founding that is finished, or that composed its genesis, has named;
+    None when there is none. `FoundingFault` when the file is damaged.
+    """
+    for path in (genesis_file, _draft(genesis_file)):
+        try:
+            return len(_decoded(path, path.read_bytes()).validators)
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def has_founded(member: Member) -> bool:
@@ -146,6 +159,7 @@ def found(members: Sequence[Member], genesis_file: Path, terms: Callable[[], Ter
         data = genesis_file.read_bytes()
         genesis = _decoded(genesis_file, data)
         check_kinds(genesis, installed_kinds())
+        _check_number(members, genesis)
         for member in members:
             complete(member, data)
     except OSError as fault:
@@ -154,7 +168,21 @@ def found(members: Sequence[Member], genesis_file: Path, terms: Callable[[], Ter
         ) from fault
     except KindMissing as fault:
         raise FoundingFault(f"the ledger of {genesis_file} cannot run here: {fault}") from fault
-    return Founded(genesis_file, ledger_id_of(data), genesis.partitions)
+    return Founded(genesis_file, ledger_id_of(data), genesis.partitions, len(genesis.validators))
+
+
+def _check_number(members: Sequence[Member], genesis: Genesis) -> None:
+    named = len(genesis.validators)
+    asked = sum(member.role is Role.VALIDATOR for member in members)
+    if asked != named:
+        raise FoundingFault(
+            f"the ledger was founded with {named} validators, not {asked}: it keeps its number"
+        )
+
+
+def _draft(genesis_file: Path) -> Path:
+    """Where the genesis is until every member is bound to it."""
+    return genesis_file.with_name(genesis_file.name + MARK)
 
 
 def _found(members: Sequence[Member], genesis_file: Path, terms: Callable[[], Terms]) -> None:
@@ -166,11 +194,12 @@ def _found(members: Sequence[Member], genesis_file: Path, terms: Callable[[], Te
                 f"put {genesis_file.name} back from a backup"
             )
     contributions = [contribute(member) for member in members]
-    draft = genesis_file.with_name(genesis_file.name + MARK)
+    draft = _draft(genesis_file)
     if not draft.exists():
         draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_file(draft, compose(contributions, terms()))
     data = draft.read_bytes()
+    _check_number(members, _decoded(draft, data))
     for member in members:
         _bind(member, data)
     draft.replace(genesis_file)

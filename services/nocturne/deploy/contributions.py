@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from nocturne.core.certificates import quorum
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.genesis import (
     FinalityPolicy,
@@ -52,8 +53,8 @@ PARTITIONS: Final = 4
 """More than one machine's cores ask for; a ledger cannot change it later."""
 EPOCH_LENGTH: Final = 65_536
 """Heights; with one validator an epoch's end changes nothing but numbers."""
-VALIDATORS_MAX: Final = 1
-"""Of a ledger that this release runs; the format has no such bound."""
+VALIDATORS_MAX: Final = 31
+"""As many as a certificate may list signatures of; the format has no such bound."""
 
 _DEPTH: Final = 2
 
@@ -130,9 +131,23 @@ def decode_contribution(data: bytes) -> Contribution:
 
 
 def check_validators(count: int) -> None:
-    """`FoundingFault` unless this release runs ledgers with so many validators."""
+    """`FoundingFault` unless a ledger may be founded with so many validators."""
     if not 1 <= count <= VALIDATORS_MAX:
-        raise FoundingFault(f"this release runs ledgers with one validator, got {count}")
+        raise FoundingFault(
+            f"a ledger is founded with 1 to {VALIDATORS_MAX} validators, got {count}"
+        )
+
+
+def weakness(count: int) -> str | None:
+    """What a ledger of so few validators does not withstand, in a sentence; None when it withstands
+    one of them that lies. Rules: docs/spec/quorum.md §1.
+    """
+    if count > 3:
+        return None
+    away = count - quorum(count)
+    runs = "one of them may be away" if away else "none of them may be away"
+    many = "validator" if count == 1 else "validators"
+    return f"With {count} {many} the ledger tolerates no liar, and {runs}; four tolerate one."
 
 
 def compose(contributions: Iterable[Contribution], terms: Terms) -> bytes:

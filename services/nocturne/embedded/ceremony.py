@@ -1,11 +1,12 @@
-"""Found the ledger of a home, once: its keys, its genesis, and the validator's journal.
+"""Found the ledger of a home, once: its keys, its genesis, and its validators' journals.
 
-    keys/consensus-0/validator.key   the one validator        keys/operator/operator.key   operators
-    keys/signing/authority.key       the authority            genesis.avro                 record 0
-    consensus-0/journal/             made together with the validator's key
+    keys/consensus-<n>/validator.key   validator n          keys/operator/operator.key   operators
+    keys/signing/authority.key         the authority        genesis.avro                 record 0
+    consensus-<n>/journal/             made together with validator n's key
 
-On one machine there is one validator and one operator (threshold 1 of 1): whoever has the machine
-has both, and no threshold would change that. The ceremony is every deployment's
+The validators are processes of one machine: whoever has it has all their keys. They show how the
+quorum works and outlive one that is killed; against a liar they stand on machines of their own.
+For the same reason there is one operator (threshold 1 of 1). The ceremony is every deployment's
 (`deploy/ceremony.py`); here it has every place in one folder.
 """
 
@@ -37,13 +38,16 @@ NONCE_BYTES: Final = 32
 VALIDATOR: Final = ceremony.validator_name(0)
 
 
-def ensure(home: Path) -> Founded:
-    """The ledger of this home; founded now if it has none. `EmbeddedError` when parts of it are
-    gone or belong to another ledger.
+def ensure(home: Path, validators: int) -> Founded:
+    """The ledger of this home; founded now if it has none, with so many validators. One that was
+    founded keeps its own number. `EmbeddedError` when parts of it are gone or belong to another
+    ledger.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return ceremony.found(ceremony.members_of(home, 1), home / GENESIS_FILE, _terms)
+        genesis_file = home / GENESIS_FILE
+        count = ceremony.validators_of(genesis_file) or validators
+        return ceremony.found(ceremony.members_of(home, count), genesis_file, _terms)
     except OSError as error:
         raise EmbeddedError(
             f"The home {home} cannot be used ({error.strerror}): choose another with --home."
@@ -54,9 +58,9 @@ def ensure(home: Path) -> Founded:
         ) from fault
 
 
-def validator_key(home: Home) -> Path:
-    """The file of the validator's key."""
-    return _key_file(home, Role.VALIDATOR)
+def validator_key(home: Home, ordinal: int = 0) -> Path:
+    """The file of a validator's key."""
+    return ceremony.members_of(home.root, ordinal + 1)[ordinal].key_file
 
 
 def authority_key(home: Home) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+from nocturne.core.certificates import quorum
 from nocturne.core.errors import NocturneError
 from nocturne.deploy import topics
 from nocturne.deploy.contributions import FoundingFault, check_validators
@@ -35,8 +36,9 @@ from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.embedded.lock import held
 from nocturne.embedded.processes import birth
+from nocturne.embedded.readiness import Need, all_of
 from nocturne.embedded.reservations import Reservations
-from nocturne.embedded.services import Machine
+from nocturne.embedded.services import VALIDATORS_DEFAULT, Machine
 from nocturne.embedded.supervisor import Supervisor
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.registry import schema_ids
@@ -48,12 +50,16 @@ POLL_SECONDS = 0.05
 FOUNDATION = ("kafka", "postgres")
 
 
-def run(home: Home, validators: int, progress: downloads.Progress) -> None:
-    """Run the ledger of this home until SIGTERM or SIGINT. EmbeddedError when it cannot run."""
+def run(home: Home, validators: int | None, progress: downloads.Progress) -> None:
+    """Run the ledger of this home until SIGTERM or SIGINT. EmbeddedError when it cannot run.
+
+    `validators` is for a home that has no ledger yet; None: as many as usual.
+    """
+    founding = VALIDATORS_DEFAULT if validators is None else validators
     try:
-        check_validators(validators)
+        check_validators(founding)
     except FoundingFault as fault:
-        raise EmbeddedError(f"--validators: {fault}: leave it away.") from fault
+        raise EmbeddedError(f"--validators: {fault}.") from fault
     home.create()
     # For as long as this runs: a port stays ours while the process behind it is killed.
     reserved = Reservations()
@@ -62,7 +68,7 @@ def run(home: Home, validators: int, progress: downloads.Progress) -> None:
             _wait_for_leftovers(home)
             _check_registry(os.environ)
             classpath = downloads.ensure_kafka(downloads.cache_folder(os.environ), progress)
-            machine, partitions = _machine(home, classpath, reserved.take)
+            machine, partitions = _machine(home, classpath, reserved.take, founding)
         except EmbeddedError as error:
             _tell_failure(home, error)
             raise
@@ -78,18 +84,21 @@ def _check_registry(environment: Mapping[str, str]) -> None:
         raise EmbeddedError(f"The schema {fault}.") from fault
 
 
-def _machine(home: Home, classpath: tuple[Path, ...], free: ports.IsFree) -> tuple[Machine, int]:
-    remembered = ports.load(home.ports)
-    chosen = ports.choose(services.USUAL_PORTS, remembered, os.environ, free, random.SystemRandom())
+def _machine(
+    home: Home, classpath: tuple[Path, ...], free: ports.IsFree, founding: int
+) -> tuple[Machine, int]:
+    founded = ceremony.ensure(home.root, founding)
+    usual = services.usual_ports(founded.validators)
+    chosen = ports.choose(usual, ports.load(home.ports), os.environ, free, random.SystemRandom())
     ports.save(home.ports, chosen)
     broker = kafka.Broker(
         home.kafka, chosen["kafka"], chosen["kafka-controller"], classpath, kafka.java()
     )
     server = postgres.Server(home.postgres / "data", chosen["postgres"], home.keys("postgres"))
-    founded = ceremony.ensure(home.root)
-    for service in services.SERVICES:
+    machine = Machine(home, broker, server, chosen, founded.genesis_file, founded.validators)
+    for service in machine.services:
         home.data(service.name).mkdir(exist_ok=True, mode=0o700)
-    return Machine(home, broker, server, chosen, founded.genesis_file), founded.partitions
+    return machine, founded.partitions
 
 
 def _tell_failure(home: Home, error: EmbeddedError) -> None:
@@ -150,17 +159,23 @@ async def _start(supervisor: Supervisor, machine: Machine, partitions: int) -> N
             group.create_task(_start_database(supervisor, machine))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    for service in services.SERVICES:
+    for service in machine.services:
         supervisor.start(services.process(machine, service))
-    names = {service.name for service in services.SERVICES}
-    await supervisor.until_healthy(names, START_SECONDS_MAX)
+    await supervisor.until_healthy(_needs(machine), START_SECONDS_MAX)
     supervisor.set_ready()
+
+
+def _needs(machine: Machine) -> tuple[Need, Need]:
+    """A quorum of the validators, and every other service."""
+    validators = tuple(one.name for one in services.validators_of(machine.validators))
+    others = all_of(one.name for one in machine.services if one.name not in validators)
+    return Need(validators, quorum(len(validators))), others
 
 
 async def _start_log(supervisor: Supervisor, machine: Machine, partitions: int) -> None:
     await asyncio.to_thread(kafka.prepare, machine.broker)
     supervisor.start(services.kafka_process(machine.broker))
-    await supervisor.until_healthy({"kafka"}, START_SECONDS_MAX)
+    await supervisor.until_healthy([all_of(["kafka"])], START_SECONDS_MAX)
     await asyncio.to_thread(_make_topics, Cluster(machine.broker.bootstrap), partitions)
 
 
@@ -185,7 +200,7 @@ def _make_roles(server: postgres.Server) -> None:
 async def _start_database(supervisor: Supervisor, machine: Machine) -> None:
     await asyncio.to_thread(postgres.prepare, machine.server)
     supervisor.start(services.postgres_process(machine.server))
-    await supervisor.until_healthy({"postgres"}, START_SECONDS_MAX)
+    await supervisor.until_healthy([all_of(["postgres"])], START_SECONDS_MAX)
     await asyncio.to_thread(_make_roles, machine.server)
     await supervisor.run_once(
         "migrations",
@@ -198,7 +213,7 @@ def main() -> int:
     """The detached supervisor: `python -m nocturne.embedded.run --home …`."""
     parser = argparse.ArgumentParser(description="Run an embedded ledger until it is told to stop.")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--validators", type=int, default=1)
+    parser.add_argument("--validators", type=int)
     arguments = parser.parse_args()
     try:
         run(Home(arguments.home), arguments.validators, downloads.ignore_progress)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nocturne.deploy.ceremony import validator_name
 from nocturne.embedded import kafka, postgres
 from nocturne.embedded.home import Home
 from nocturne.embedded.kafka import Broker
@@ -15,6 +16,8 @@ from nocturne.embedded.processes import Process, grpc_serves
 from nocturne.runtime.lifecycle import EXIT_HALTED, EXIT_SETTINGS
 
 HOST = "127.0.0.1"
+VALIDATORS_DEFAULT = 1
+"""Of a ledger that is founded here, when nobody says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,17 @@ class Service:
     kafka: bool = False
     postgres_role: str | None = None
     key: str | None = None
+    peers: bool = False
+    """Whether it speaks with the validators: it is one."""
+
+    @property
+    def component(self) -> str:
+        """What it is one of, as metrics and principals have it: `consensus`."""
+        return self.module.rpartition(".")[2]
 
 
-# Nothing more than it needs: query holds no way to write, only two services hold a key.
+# Nothing more than it needs: query holds no way to write, only signing and validators hold a key.
 SERVICES = (
-    Service("consensus-0", "nocturne.consensus", 17410, kafka=True, key="validator.key"),
     Service("signing", "nocturne.signing", 17420, kafka=True, key="authority.key"),
     Service(
         "projection", "nocturne.projection", 17430, kafka=True, postgres_role=postgres.PROJECTION
@@ -39,22 +48,49 @@ SERVICES = (
     Service("query", "nocturne.query", 17402, postgres_role=postgres.QUERY),
     Service("command", "nocturne.command", 17401, kafka=True),
 )
+"""Those that there is one of; the validators stand before them (`services_of`)."""
+VALIDATORS_PORT = 17440
+"""Of the first validator; the others count from it, at most to 17470, and nothing else is there."""
 METRICS_PORT_DISTANCE = 100
 # What a service has only if it is given it here; TLS and roles are for ledgers that others reach.
-NOT_INHERITED = ("KAFKA_", "POSTGRES_", "KEY_FILE", "TLS_", "ACCESS_FILE")
+NOT_INHERITED = ("KAFKA_", "POSTGRES_", "KEY_FILE", "TLS_", "ACCESS_FILE", "PEERS")
 # As the services' lifecycle defines them (nocturne.runtime.lifecycle).
 FINAL_EXITS = {
     EXIT_SETTINGS: "its settings are wrong",
     EXIT_HALTED: "it halted, because its own data contradicts itself",
 }
 
-USUAL_PORTS = {
-    "kafka": 19092,
-    "kafka-controller": 19093,
-    "postgres": 15432,
-    **{service.name: service.usual_port for service in SERVICES},
-    **{f"{s.name}-metrics": s.usual_port + METRICS_PORT_DISTANCE for s in SERVICES},
-}
+
+def validators_of(count: int) -> tuple[Service, ...]:
+    """The validators, by their ordinals, which are their places in the genesis's set."""
+    return tuple(
+        Service(
+            validator_name(ordinal),
+            "nocturne.consensus",
+            VALIDATORS_PORT + ordinal,
+            kafka=True,
+            key="validator.key",
+            peers=True,
+        )
+        for ordinal in range(count)
+    )
+
+
+def services_of(validators: int) -> tuple[Service, ...]:
+    """Every service of a ledger with so many validators."""
+    return (*validators_of(validators), *SERVICES)
+
+
+def usual_ports(validators: int) -> dict[str, int]:
+    """The port that each process has if nothing else has it."""
+    services = services_of(validators)
+    return {
+        "kafka": 19092,
+        "kafka-controller": 19093,
+        "postgres": 15432,
+        **{service.name: service.usual_port for service in services},
+        **{f"{s.name}-metrics": s.usual_port + METRICS_PORT_DISTANCE for s in services},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +102,12 @@ class Machine:
     server: Server
     ports: Mapping[str, int]
     genesis: Path
+    validators: int
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Every service that runs here."""
+        return services_of(self.validators)
 
 
 def environment(machine: Machine, service: Service) -> dict[str, str]:
@@ -82,6 +124,9 @@ def environment(machine: Machine, service: Service) -> dict[str, str]:
         settings["NOCTURNE_KAFKA_BOOTSTRAP"] = machine.broker.bootstrap
     if service.postgres_role is not None:
         settings["NOCTURNE_POSTGRES_DSN"] = machine.server.dsn(service.postgres_role)
+    if service.peers:
+        addresses = (f"{HOST}:{ports[one.name]}" for one in validators_of(machine.validators))
+        settings["NOCTURNE_PEERS"] = ",".join(addresses)
     if service.key is not None:
         settings["NOCTURNE_KEY_FILE"] = str(machine.home.keys(service.name) / service.key)
     return settings

@@ -17,10 +17,12 @@ from nocturne.core.strict_json import parse_json
 from nocturne.embedded.errors import EmbeddedError
 
 FILE_BYTES_MAX: Final = 1024 * 1024
-"""A dozen services, and the last lines of one log."""
+"""Some dozen services, and the last lines of one log."""
 FILE_DEPTH_MAX: Final = 3
 SERVICES_MAX: Final = 256
 LINES_MAX: Final = 1024
+VALIDATORS: Final = "consensus-"
+"""What the names of validators begin with; their ordinals follow."""
 
 
 class Health(StrEnum):
@@ -61,6 +63,11 @@ class Status:
     def address(self, name: str) -> str:
         """host:port of a service's listener."""
         return f"127.0.0.1:{self.service(name).port}"
+
+
+def validators_in(status: Status) -> tuple[str, ...]:
+    """The names of the validators among a home's services, by their ordinals."""
+    return tuple(one.name for one in status.services if one.name.startswith(VALIDATORS))
 
 
 NOTHING = Status(supervisor=None, ready=False, error=None, details=(), services=())

@@ -12,13 +12,14 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process as Running
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import IO
 
 from nocturne.embedded import logs, status
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.embedded.processes import Process, birth, launched
+from nocturne.embedded.readiness import Need, is_hopeless, waited_for
 from nocturne.embedded.restarts import GiveUp, RestartAfter, after_death
 from nocturne.embedded.status import Health, ServiceStatus, Status
 
@@ -63,6 +64,7 @@ class Supervisor:
         self._home = home
         self._children: list[Child] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._needs: list[Need] = []
         self._changed = asyncio.Event()
         self._error: EmbeddedError | None = None
         self._ready = False
@@ -76,25 +78,34 @@ class Supervisor:
         self._children.append(child)
         self._tasks.append(asyncio.create_task(self._keep(child), name=process.name))
 
-    async def until_healthy(self, names: Collection[str], seconds: float) -> None:
-        """Wait for all of `names`. EmbeddedError when one is given up or the time is over."""
+    async def until_healthy(self, needs: Sequence[Need], seconds: float) -> None:
+        """Wait until enough are healthy; from then on being ready takes it. EmbeddedError when too
+        many were given up or the time is over.
+        """
+        self._needs += needs
         try:
             async with asyncio.timeout(seconds):
-                while self._unborn(names):
-                    if self._error is not None:
+                while self._late(needs) is not None:
+                    if self._error is not None and is_hopeless(needs, self._given_up()):
                         raise self._error
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            late = self._unborn(names)[0]
+            late = self._late(needs)
+            assert late is not None, "nothing changed since the last look"
             raise EmbeddedError(
                 f"{late} did not answer within {seconds:.0f} s: see {self._home.log(late)}.",
                 logs.tail(self._home.log(late)),
             ) from None
 
-    def _unborn(self, names: Collection[str]) -> list[str]:
-        known = {child.process.name: child for child in self._children}
-        return [name for name in names if not known[name].was_healthy]
+    def _late(self, needs: Sequence[Need]) -> str | None:
+        """The first that was not healthy once, of those that are needed."""
+        return waited_for(
+            needs, {child.process.name for child in self._children if child.was_healthy}
+        )
+
+    def _given_up(self) -> set[str]:
+        return {one.process.name for one in self._children if one.health is Health.GIVEN_UP}
 
     async def run_once(self, name: str, argv: list[str], environment: dict[str, str]) -> None:
         """Run a job to its end. EmbeddedError when it fails or takes too long."""
@@ -161,11 +172,11 @@ class Supervisor:
     def _give_up(self, child: Child, reason: str) -> None:
         name = child.process.name
         log = self._home.log(name)
+        child.health = Health.GIVEN_UP
         self.fail(EmbeddedError(f"{name} was given up ({reason}): see {log}.", logs.tail(log)))
-        if self._ready:
-            # While starting, whoever waits is told by the exception.
+        if self._ready or not is_hopeless(self._needs, self._given_up()):
+            # While starting, whoever waits in vain is told by the exception.
             print(self._error, file=sys.stderr, flush=True)
-        self._set_health(child, Health.GIVEN_UP)
 
     def _note(self, child: Child, what: str) -> None:
         with self._output(child.process.name) as output:
@@ -197,10 +208,10 @@ class Supervisor:
     def tell(self) -> None:
         """Write the status file; wake who waits for a change."""
         error = self._error
-        healthy = all(child.health is Health.HEALTHY for child in self._children)
+        healthy = {one.process.name for one in self._children if one.health is Health.HEALTHY}
         told = Status(
             supervisor=os.getpid(),
-            ready=self._ready and healthy and not self._stopping,
+            ready=self._ready and waited_for(self._needs, healthy) is None and not self._stopping,
             error=str(error) if error is not None else None,
             details=error.details if error is not None else (),
             services=tuple(child.status for child in self._children),

@@ -29,12 +29,13 @@ POLL_SECONDS = 0.05
 def up(
     home: Path | None = None,
     detach: bool = False,
-    validators: int = 1,
+    validators: int | None = None,
     progress: Progress = ignore_progress,
 ) -> Status:
     """Start the ledger of a home, or continue it.
 
     In the foreground this returns when the ledger was stopped; detached, once it is ready.
+    `validators` is for a home that has no ledger yet; None: as many as usual.
     Raises EmbeddedError: one sentence, and in `details` the last lines of the log that tells why.
     """
     place = find(home, os.environ)
@@ -87,9 +88,11 @@ def status(home: Path | None = None) -> Status:
     return replace(found, supervisor=holder, ready=False, services=stopped)
 
 
-def _detached(home: Path, validators: int) -> Status:
+def _detached(home: Path, validators: int | None) -> Status:
     place = find(home, os.environ)
-    arguments = ["--home", str(home), "--validators", str(validators)]
+    arguments = ["--home", str(home)]
+    if validators is not None:
+        arguments += ["--validators", str(validators)]
     with place.log("supervisor").open("ab") as output:
         started = subprocess.Popen(
             [sys.executable, "-m", "nocturne.embedded.run", *arguments],

@@ -348,10 +348,12 @@ class FakeMachine:
         self.failure: Exception | None = None
         self.rebuild_says: list[dict[str, Any]] = []
         self.rebuild_code = 0
+        self.validators: int | None = None
 
     def up(
-        self, home: Path | None, detach: bool, validators: int, progress: Progress
+        self, home: Path | None, detach: bool, validators: int | None, progress: Progress
     ) -> MachineStatus:
+        self.validators = validators
         self.asked.append("up --detach" if detach else "up")
         if self.failure is not None:
             raise self.failure

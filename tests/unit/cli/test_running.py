@@ -1,5 +1,7 @@
 """up, down and status: what they say while a ledger starts, runs, and does not."""
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.cli.memory_ledger import Shell, running_status
 
@@ -30,10 +32,30 @@ def test_what_hinders_the_start_is_one_sentence_and_the_logs_last_lines(shell: S
     assert "✗ Port 19092 is taken.\n  bind: in use\n" in shell.err
 
 
-def test_several_validators_are_bad_use_for_now(shell: Shell) -> None:
-    assert shell.run("up", "--validators", "4") == 2
-    assert shell.run("up", "--validators", "0") == 2
+@pytest.mark.parametrize("count", ["0", "32", "-1", "many"])
+def test_no_validator_or_more_than_a_ledger_has_are_bad_use(shell: Shell, count: str) -> None:
+    assert shell.run("up", "--validators", count) == 2
     assert shell.machine.asked == []
+
+
+def test_a_home_is_founded_with_the_validators_that_were_asked_for(shell: Shell) -> None:
+    assert shell.run("up", "--detach", "--validators", "7") == 0
+    assert shell.machine.validators == 7
+    assert "tolerates no liar" not in shell.err
+
+
+def test_what_few_validators_do_not_withstand_is_said_when_they_are_founded(shell: Shell) -> None:
+    assert shell.run("up", "--detach", "--validators", "3") == 0
+    assert "With 3 validators the ledger tolerates no liar, and one" in shell.err
+
+
+def test_a_founded_home_keeps_its_number_of_validators_and_says_so(shell: Shell) -> None:
+    shell.home.mkdir()
+    (shell.home / "genesis.avro").write_bytes(shell.ledger.inner.genesis_bytes)
+    assert shell.run("up", "--detach") == 0
+    assert "validators" not in shell.err
+    assert shell.run("up", "--detach", "--validators", "4") == 0
+    assert "founded with 1 validator and keeps its number: --validators 4 changes" in shell.err
 
 
 def test_up_and_down_speak_json(shell: Shell) -> None:
@@ -107,6 +129,17 @@ def test_a_service_that_was_given_up_shows_and_ends_with_3(shell: Shell) -> None
     assert shell.run("status") == 3
     assert "given up" in shell.out
     assert "✗ signing was given up: see its log.\n  last line of the log\n" in shell.err
+
+
+def test_a_validator_that_is_away_is_said_of_a_ledger_that_is_ready(shell: Shell) -> None:
+    now = running_status()
+    away = replace(now.services[0], name="consensus-2", health=Health.GIVEN_UP)
+    shell.machine.now = replace(now, services=(*now.services, away))
+    told = shell.json("status")
+    assert told["problem"] is None
+    assert told["warning"] == "Without consensus-2: a quorum of the validators goes on."
+    assert shell.run("status") == 0
+    assert "Without consensus-2" in shell.out
 
 
 def test_a_query_service_that_is_silent_shows_and_ends_with_3(shell: Shell) -> None:

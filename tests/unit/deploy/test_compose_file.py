@@ -18,7 +18,7 @@ from nocturne.deploy import database, genesis, secrets, topics
 from nocturne.deploy.rights import list_of_rights
 from nocturne.deploy.secrets import OWN, parse_request
 from nocturne.embedded.demo import elsewhere
-from nocturne.embedded.services import SERVICES as EMBEDDED
+from nocturne.embedded.services import services_of
 from nocturne.projection import rebuild
 from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query.service import Settings as QuerySettings
@@ -37,6 +37,7 @@ IMAGES = {
     "grafana": "grafana/grafana:12.1.0",
 }
 SERVICES = ("command", "consensus-0", "projection", "query", "signing")
+EMBEDDED = services_of(1)
 JOBS = ("database", "demo", "genesis", "rebuild", "schemas", "secrets", "topics")
 BY_HAND = ("demo", "rebuild")
 """Jobs that a person starts."""

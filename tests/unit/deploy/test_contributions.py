@@ -12,6 +12,7 @@ from nocturne.core.genesis import decode_genesis, encode_genesis
 from nocturne.core.keys import prove_possession
 from nocturne.core.strict_json import canonical_json, parse_json
 from nocturne.deploy.contributions import (
+    VALIDATORS_MAX,
     Contribution,
     FoundingFault,
     Role,
@@ -21,6 +22,7 @@ from nocturne.deploy.contributions import (
     decode_contribution,
     encode_contribution,
     key_in,
+    weakness,
 )
 from nocturne.runtime.kinds import builtin_entries
 
@@ -120,11 +122,40 @@ def test_terms_that_no_ledger_can_have_are_refused() -> None:
         compose(members(), replace(TERMS, operator_threshold=2))
 
 
-@pytest.mark.parametrize("count", [0, 2, 4])
-def test_more_validators_than_this_release_runs_are_refused(count: int) -> None:
-    with pytest.raises(FoundingFault, match=f"with one validator, got {count}"):
+@pytest.mark.parametrize("count", [-1, 0, 32, 10**9])
+def test_no_validator_and_more_than_a_certificate_lists_are_refused(count: int) -> None:
+    with pytest.raises(FoundingFault, match=f"with 1 to 31 validators, got {count}"):
         check_validators(count)
-    if count > 1:
-        more = [contribution(Role.VALIDATOR, ordinal) for ordinal in range(1, count)]
-        with pytest.raises(FoundingFault, match=f"with one validator, got {count}"):
-            compose([*members(), *more], TERMS)
+
+
+def test_a_genesis_of_more_validators_than_a_certificate_lists_is_not_composed() -> None:
+    more = [contribution(Role.VALIDATOR, ordinal) for ordinal in range(1, VALIDATORS_MAX + 1)]
+    with pytest.raises(FoundingFault, match="with 1 to 31 validators, got 32"):
+        compose([*members(), *more], TERMS)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 31])
+def test_a_genesis_names_as_many_validators_as_contributed(count: int) -> None:
+    more = [contribution(Role.VALIDATOR, ordinal) for ordinal in range(1, count)]
+    genesis = decode_genesis(compose([*members(), *more], TERMS))
+    check_validators(count)
+    assert len(genesis.validators) == count
+
+
+@pytest.mark.parametrize(
+    "count, said",
+    [
+        (1, "With 1 validator the ledger tolerates no liar, and none of them may be away; "),
+        (2, "With 2 validators the ledger tolerates no liar, and none of them may be away; "),
+        (3, "With 3 validators the ledger tolerates no liar, and one of them may be away; "),
+    ],
+)
+def test_fewer_validators_than_four_are_told_what_they_do_not_withstand(
+    count: int, said: str
+) -> None:
+    assert weakness(count) == said + "four tolerate one."
+
+
+@pytest.mark.parametrize("count", range(4, 32))
+def test_four_and_more_validators_withstand_a_liar(count: int) -> None:
+    assert weakness(count) is None

@@ -120,13 +120,26 @@ def test_a_contribution_that_is_none_is_named(job: Job, tmp_path: Path, capsys: 
     assert "validator.json: contribution: expected a member key" in capsys.readouterr().err
 
 
-def test_more_validators_than_one_are_refused_before_anything_is_made(
+def test_more_validators_than_a_ledger_has_are_refused_before_anything_is_made(
     job: Job, tmp_path: Path, capsys: Captured
 ) -> None:
     file = tmp_path / "genesis.avro"
-    assert job.run(home_dir=tmp_path / "home", genesis_file=file, validators=4) == 1
-    assert "this release runs ledgers with one validator, got 4" in capsys.readouterr().err
+    assert job.run(home_dir=tmp_path / "home", genesis_file=file, validators=32) == 1
+    assert "founded with 1 to 31 validators, got 32" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [1, 5])
+def test_a_founded_ledger_keeps_its_number_of_validators(
+    job: Job, tmp_path: Path, capsys: Captured, asked: int
+) -> None:
+    file = tmp_path / "genesis.avro"
+    assert job.run(home_dir=tmp_path / "home", genesis_file=file, validators=4) == 0
+    before = file.read_bytes()
+    assert job.run(home_dir=tmp_path / "home", genesis_file=file, validators=asked) == 1
+    assert f"founded with 4 validators, not {asked}" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert not (tmp_path / "home" / "keys" / "consensus-4").exists()
 
 
 def test_what_is_not_set_is_named_with_exit_code_2(job: Job, capsys: Captured) -> None:

@@ -26,7 +26,7 @@ from nocturne.deploy.rights import (
     parse_rights,
 )
 from nocturne.embedded import postgres
-from nocturne.embedded.services import SERVICES
+from nocturne.embedded.services import services_of
 from nocturne.projection import reading as projection
 from nocturne.projection.migrate import SCHEMA
 from nocturne.signing import service as signing
@@ -77,12 +77,12 @@ def test_query_has_no_kafka_principal() -> None:
 
 
 def test_each_service_with_kafka_has_a_principal_and_each_with_a_database_a_role() -> None:
-    needed = {service.module.rpartition(".")[2] for service in SERVICES if service.kafka}
+    needed = {service.component for service in services_of(4) if service.kafka}
     assert {one.name for one in list_of_rights().principals} == needed | {"admin", "consumer"}
     assert [one.name for one in list_of_rights().principals if one.optional] == ["consumer"]
     roles = {
-        service.module.rpartition(".")[2]: service.postgres_role
-        for service in SERVICES
+        service.component: service.postgres_role
+        for service in services_of(4)
         if service.postgres_role is not None
     }
     assert {role.service: role.name for role in list_of_rights().database.roles} == roles

@@ -87,7 +87,7 @@ def test_an_offer_that_is_no_kind_is_one_sentence_with_the_way_out(
         kinds.installed_kinds()
     assert told in str(fault.value)
     with pytest.raises(EmbeddedError, match="No ledger can run here"):
-        ensure(tmp_path / "home")
+        ensure(tmp_path / "home", 1)
 
 
 def test_a_genesis_asks_for_each_kind_as_the_same_code() -> None:
@@ -117,8 +117,8 @@ def test_a_home_is_founded_with_what_is_installed_and_runs_only_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered(monkeypatch, Point(lambda: BALANCES))
-    ensure(tmp_path)
-    ensure(tmp_path)
+    ensure(tmp_path, 1)
+    ensure(tmp_path, 1)
     offered(monkeypatch)
     with pytest.raises(EmbeddedError, match="session kind balances version 1"):
-        ensure(tmp_path)
+        ensure(tmp_path, 1)

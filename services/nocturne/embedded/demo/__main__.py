@@ -19,6 +19,7 @@ from typing import Final
 
 from nocturne.cli.failures import ExitCode
 from nocturne.core.errors import NocturneError
+from nocturne.deploy.contributions import VALIDATORS_MAX
 from nocturne.embedded import ports, postgres, services, up
 from nocturne.embedded.demo.findings import Findings
 from nocturne.embedded.demo.options import Options, read_options
@@ -97,7 +98,7 @@ def _place(home: Home, status: Status) -> Place:
 def _take_spare_ports(home: Home) -> None:
     """The usual ports are for the ledger that somebody works with, and may start at any moment."""
     dice = random.SystemRandom()
-    wanted = {name: dice.choice(ports.SPARE_PORTS) for name in services.USUAL_PORTS}
+    wanted = {name: dice.choice(ports.SPARE_PORTS) for name in services.usual_ports(VALIDATORS_MAX)}
     home.create()
     ports.save(home.ports, ports.choose(wanted, {}, os.environ, ports.is_free, dice))
 
