@@ -14,7 +14,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from nocturne.command.service import Counters
-from nocturne.consensus.service import Measures as ConsensusMeasures
+from nocturne.consensus.measures import Measures as ConsensusMeasures
+from nocturne.consensus.peer_stream import PeerMeasures
 from nocturne.projection.service import Measures as ProjectionMeasures
 from nocturne.query.service import Measures as QueryMeasures
 from nocturne.runtime.telemetry import Metrics, ProcessMetrics
@@ -60,6 +61,7 @@ def registries() -> dict[str, CollectorRegistry]:
     Counters(command, lambda: 0.0)
     consensus, signing = Metrics("consensus"), Metrics("signing")
     ConsensusMeasures(consensus)
+    PeerMeasures(consensus)
     SigningMeasures(signing)
     projection, query, process = Metrics("projection"), Metrics("query"), Metrics("any")
     ProjectionMeasures(projection)

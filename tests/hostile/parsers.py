@@ -37,6 +37,7 @@ from nocturne.command.admission import admit
 from nocturne.command.limits import COUNTS_BYTES_MAX, Counted, decode_counts, encode_counts
 from nocturne.command.replies import Refused, deadline_of, level_of
 from nocturne.command.service import CommandSettings
+from nocturne.consensus import codec
 from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.core import (
     access,
@@ -380,6 +381,24 @@ _avro = (
         shapes.block_headers().map(blocks.encode_block_header),
         print=blocks.encode_block_header,
         bytes_max=blocks.HEADER_BYTES_MAX,
+    ),
+    Parser(
+        "core.blocks.decode_block_header_prefix",
+        blocks.decode_block_header_prefix,
+        shapes.blocks().map(blocks.encode_block),
+    ),
+    Parser(
+        "core.blocks.decode_proof",
+        blocks.decode_proof,
+        shapes.commit_proofs.map(blocks.encode_proof),
+        print=blocks.encode_proof,
+    ),
+    Parser(
+        "consensus.codec.decode",
+        codec.decode,
+        samples.peer_values,
+        print=codec.encode,
+        bytes_max=codec.VALUE_BYTES_MAX,
     ),
     Parser(
         "core.blocks.decode_block",

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests import ledger_factory
 from tests.unit.client.fakes import FakeLedger
+from tests.unit.consensus.test_codec import SAID
 from tests.unit.core import shapes
 from tests.unit.core.test_control import FIELDS as CONTROL_FIELDS
 from tests.unit.core.test_control import OPERATORS, control
 from tests.vectors.synthetic import example_ledger
 
 from nocturne.client import checking
+from nocturne.consensus import codec
 from nocturne.core import access, exports, sealing, snapshot, strict_json
 from nocturne.core.blocks import encode_disposition, headers_bytes
 from nocturne.core.commands import encode_signed_command
@@ -201,6 +203,7 @@ command_records = st.sampled_from(
         for one in (FACTORY.command("a", number=4), FACTORY.opening("c", number=5))
     ]
 )
+peer_values = st.sampled_from([codec.encode(one) for one in SAID])
 snapshot_heads = st.just(CHUNKS[0])
 snapshot_sessions = st.sampled_from(CHUNKS[1:])
 

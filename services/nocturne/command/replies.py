@@ -97,6 +97,16 @@ def away(cause: str) -> Refused:
     )
 
 
+def stalled(seconds: float) -> Refused:
+    """Nothing is certified for so long."""
+    return Refused(
+        code_pb2.UNAVAILABLE,
+        f"nothing has been certified for {seconds:.0f} s, though commands wait: too few validators "
+        "answer (see 'nocturne validators'): repeat the same command later",
+        retry_seconds=RETRY_SECONDS,
+    )
+
+
 def level_of(wait: int) -> Level | Refused:
     """The level asked for, `signed` when none is named; refused when this ledger has it not."""
     if wait == Level.UNKNOWN:

@@ -31,6 +31,7 @@ from nocturne.command.limits import (
 )
 from nocturne.command.outbox import Outbox
 from nocturne.command.outcomes import PENDING_MAX, Level, Outcome, OutcomeTable, Pending
+from nocturne.command.progress import Progress
 from nocturne.command.replies import Refused
 from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
@@ -206,6 +207,9 @@ class Counters:
         self.oldest = metrics.gauge(
             "oldest_pending_seconds", "How long the oldest command waits for its outcome"
         )
+        self.stalled = metrics.gauge(
+            "uncertified_seconds", "How long the log has waited for a block over its commands"
+        )
         self.lag = metrics.gauge("lag_blocks", "Blocks in the topic and not yet taken")
         self.seconds = metrics.histogram("outcome_seconds", "From admission to the answer")
 
@@ -236,6 +240,7 @@ class Commands:
         self._partitions = genesis.partitions
         self._outboxes = [Outbox(producer, self._delivered) for _ in range(genesis.partitions)]
         self._unlogged = 0
+        self._progress = Progress()
         self._record_bytes_max = genesis.limits.record_bytes_max
         self.table = OutcomeTable(founding.ledger_id, genesis.authority)
         self.counters = Counters(metrics, lambda: len(self.table))
@@ -252,6 +257,9 @@ class Commands:
             return []
         if not self._producer.reachable:
             self._refuse_all(caller, batch, replies.away("no broker answers"))
+            return []
+        if self._progress.is_stalled(now):
+            self._refuse_all(caller, batch, replies.stalled(self._progress.waiting_seconds(now)))
             return []
         plain = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
         spans_left = 0
@@ -361,6 +369,7 @@ class Commands:
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + OLDEST_SECONDS
                 self.counters.oldest.set(self._oldest_seconds())
+                self.counters.stalled.set(self._progress.waiting_seconds(time.monotonic()))
             expired = self.table.expire(time.monotonic())
             if expired:
                 self.counters.expired.inc(len(expired))
@@ -383,6 +392,8 @@ class Commands:
                 continue
             if pending.tag[4] is not None and not pending.done:
                 pending.tag[4].logged(delivery)
+            if delivery[1] >= 0:
+                self._progress.logged(*delivery, time.monotonic())
             if self._limits.limited:
                 self._note_sent(pending, *delivery)
             if self.table.placed(pending, *delivery):
@@ -392,9 +403,10 @@ class Commands:
     def take_block(self, checked: CheckedBlock) -> list[Pending]:
         """Those answered by a committed block; what it refuses and opens is counted."""
         self.sessions.take(checked)
+        now = time.monotonic()
         for one in checked.block.header.ranges:
             self._decided_to[one.partition] = one.end
-        now = time.monotonic()
+            self._progress.decided(one.partition, one.end, now)
         for principal, refusals in self._sent.refused(checked).items():
             self._limits.charge(principal, refusals * (REFUSAL_TOKENS - 1), now)
         return self.table.block(checked)

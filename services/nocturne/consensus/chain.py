@@ -1,72 +1,64 @@
-"""One validator's chain: execute records on the newest state, certify them, and make it a block.
+"""One validator's chain: the state after its newest committed block, and what it has executed on
+top of it.
 
-Rules: docs/spec/consensus.md. Pure: records and the time come in, blocks come out. What was made
-once is replayed from the validator's own journal: a block there was possibly published, so it is
-taken as it is, and executing it again must give the same roots.
+Rules: docs/spec/consensus.md. Pure: records come in, contents of blocks come out. A block is
+executed to propose it or to vote for it, before anybody knows whether it is committed; several may
+stand on one parent. Committed blocks are taken in height order, and what they say must be what
+executing them here gave. What is in the journal is executed again, and must give the same roots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from nocturne.consensus.quorum.leaders import RoundRobin
-from nocturne.consensus.quorum.machine import Machine
-from nocturne.consensus.quorum.messages import (
-    Build,
-    Built,
-    Commit,
-    Committed,
-    Contents,
-    Effect,
-    LogStands,
-    Proposal,
-    Received,
-    Rules,
-    Suites,
-)
-from nocturne.consensus.quorum.pacing import Doubling
+from nocturne.consensus.quorum.messages import Committed, Contents, Proposal
 from nocturne.core.blocks import (
     Block,
     BlockHeader,
     LogRecord,
+    ProofPointer,
     Range,
     RecordDisposition,
-    encode_block,
+    encode_around_proof,
+    encode_proof,
     link_of,
     link_to,
 )
-from nocturne.core.certificates import CommitProof, Epoch, ValidatorSet, check_commit_proof
+from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import decode_signed_command_trusted
 from nocturne.core.control import Control
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.governing import ControlBatch, check_control, control_number
-from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
-from nocturne.core.keys import Signer
 from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
 from nocturne.core.state import LedgerState
 from nocturne.core.topics import unframe
 
-_PACING: Final = Doubling(200)
-"""Of timers that one validator does not wait for."""
+BRANCHES_MAX: Final = 64
+"""Executed blocks above the committed one; more are forgotten, lowest first, and executed again
+should they be committed after all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A committed block. `encoded` goes to the journal, is synced, and only then is published.
-
-    With one validator the encoded block is all that has to be durable: it holds this validator's
-    proposal, stands for its two votes (both for this block, in this view), its certificate, and
-    the raw records of the range.
+    """A committed block as it is published, and the state after it. `before` and `after` are what
+    stands around the commit proof: others may publish the block with another one.
     """
 
     block: Block
-    encoded: bytes
+    before: bytes
+    after: bytes
     state: LedgerState
+
+    @property
+    def encoded(self) -> bytes:
+        """The published record."""
+        return self.before + encode_proof(self.block.proof) + self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,76 +70,182 @@ class Tip:
     time: int
 
 
-class Chain:
-    """The newest state and the machine that certifies what comes after it.
-
-    The machine is that of n validators (quorum.md) with n = 1: this validator leads every view and
-    its vote is the quorum, so nothing is waited for, nothing sent, and its timers mean nothing.
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A proposed block and what executing it here gave. The block's records are what has to be
+    durable before it is voted for.
     """
 
-    def __init__(self, state: LedgerState, signer: Signer, newest: Block | None) -> None:
-        """From the state after `newest` (None: genesis). `Halt` unless that block carries its
-        commit proof.
-        """
-        genesis = state.view.genesis
-        validators = genesis.validator_set
-        if signer.key not in validators.keys:
-            raise Halt("the validator's key is not one of the genesis")
-        self._context = IntakeContext.of(state.ledger_id, genesis)
-        self._state = state
-        final = None if newest is None else _proved(newest, state.ledger_id, validators)
-        epoch = Epoch(0, 0) if newest is None else newest.header.epoch
-        sets = [(epoch, validators), (replace(epoch, number=epoch.number + 1), validators)]
-        rules = Rules(state.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms)
-        self._machine = Machine(
-            rules, sets, Suites(signer), RoundRobin(), _PACING, signer.key, final
+    proposal: Proposal
+    state: LedgerState
+    block: Block
+    """With a pointer to itself where its commit proof will stand."""
+    before: bytes
+    after: bytes
+    """The published record before the proof, and behind it."""
+
+    @property
+    def encoded(self) -> bytes:
+        """As `block`, for the journal."""
+        return self.before + encode_proof(self.block.proof) + self.after
+
+    def proved(self, proof: CommitProof) -> Made:
+        """The block as it is published."""
+        block = self.block
+        made = Block(
+            block.header,
+            block.header_bytes,
+            block.digest,
+            block.leader_signatures,
+            proof,
+            block.control,
+            block.records,
+            block.state_changes,
         )
+        return Made(made, self.before, self.after, self.state)
+
+
+class Chain:
+    """The newest committed state, and the blocks above it that were executed."""
+
+    def __init__(self, state: LedgerState, newest: Committed | None) -> None:
+        """From the state after `newest` (None: genesis)."""
+        self._context = IntakeContext.of(state.ledger_id, state.view.genesis)
+        self._state = state
+        self._newest = newest
+        self._built: tuple[Hash, Execution] | None = None
+        self._executed: dict[Hash, Executed] = {}
 
     @property
     def state(self) -> LedgerState:
-        """The state after the newest block."""
+        """The state after the newest committed block."""
         return self._state
 
     @property
+    def newest(self) -> Committed | None:
+        """The newest committed block that was executed; None at genesis."""
+        return self._newest
+
+    @property
     def tip(self) -> Tip:
-        """The newest block."""
-        final = self._machine.final
-        if final is None:
+        """The same, in short."""
+        if self._newest is None:
             return Tip(0, Hash(self._state.ledger_id), 0)
-        header = final.proposal.header
-        return Tip(header.height, final.proposal.digest, header.time)
+        proposal = self._newest.proposal
+        return Tip(proposal.header.height, proposal.digest, proposal.header.time)
 
     @property
     def context(self) -> IntakeContext:
         """What preparing a record needs."""
         return self._context
 
-    def extend(
-        self, batches: Sequence[PartitionBatch], now: int, control: Sequence[bytes] = ()
-    ) -> Made:
-        """The next block over the beginning of `batches` (its ranges say how much), at `now` in ms.
-        There must be at least one offset in them, or a control record that `check_next_control`
-        took at this height.
+    def state_after(self, digest: Hash) -> LedgerState | None:
+        """The state after the newest committed block or one above it; None if it is not executed
+        here.
         """
-        tip = self.tip
-        execution = execute(self._state, batches, ControlBatch(tip.height + 1, tuple(control)))
-        contents = _contents(execution)
-        asked = self._machine.step(LogStands(tip.digest, has_more=True), now)
-        build = next(effect for effect in asked if isinstance(effect, Build))
-        committed = _committed_by(self._machine.step(Built(build.view, tip.digest, contents), now))
-        assert committed is not None, "one vote is the quorum"
-        block = _block(committed.proposal, committed.proof, execution)
-        self._state = execution.state
-        return Made(block, encode_block(block), execution.state)
+        if digest == self.tip.digest:
+            return self._state
+        found = self._executed.get(digest)
+        return None if found is None else found.state
 
-    def check_next_control(self, record: bytes) -> Control:
-        """The control record of `record`; `Malformed` unless the next block may carry it."""
-        view = self._state.view
-        number = control_number(view.items) + 1
-        height = self.tip.height + 1
-        return check_control(record, view.ledger_id, view.genesis, number, height)
+    def executed(self, digest: Hash) -> Executed | None:
+        """The block above the committed one with this digest, if it was executed here."""
+        return self._executed.get(digest)
 
-    def replay(self, block: Block) -> None:
+    # Blocks that may become committed -----------------------------------------------------------
+
+    def build(
+        self, parent: Hash, batches: Sequence[PartitionBatch], control: ControlBatch
+    ) -> Contents:
+        """Execute the beginning of `batches` on an executed `parent`: what a block on it may say.
+        Without offsets and control it is empty.
+        """
+        state = self.state_after(parent)
+        assert state is not None, "a block is built on what was executed"
+        execution = execute(state, batches, control)
+        self._built = (parent, execution)
+        return contents_of(execution)
+
+    def claim(self, proposal: Proposal) -> Executed | None:
+        """The own proposal with what was built for it, or one that was checked; None if neither."""
+        known = self._executed.get(proposal.digest)
+        if known is not None or self._built is None:
+            return known
+        parent, execution = self._built
+        header = proposal.header
+        if header.parent_digest != parent or Contents.of(header) != contents_of(execution):
+            return None
+        return self._keep(proposal, execution)
+
+    def check(
+        self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
+    ) -> bool:
+        """Whether executing these on the block's parent, which was executed, gives what its header
+        says. The batches are of the header's ranges, the control records have its hash.
+        """
+        if proposal.digest in self._executed:
+            return True
+        try:
+            execution = self._execute(proposal, batches, control)
+        except Malformed:
+            return False
+        if contents_of(execution) != Contents.of(proposal.header):
+            return False
+        self._keep(proposal, execution)
+        return True
+
+    def confirm(
+        self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
+    ) -> None:
+        """As `check`, of a block that is committed: `Halt` if it says something else, for then this
+        validator's log, or its program, is not that of the others.
+        """
+        if proposal.digest in self._executed:
+            return
+        header = proposal.header
+        try:
+            execution = self._execute(proposal, batches, control)
+        except Malformed as fault:
+            raise Halt(f"committed block {header.height} cannot be executed: {fault}") from fault
+        check_same(header, execution, "this validator's log is not that of the quorum: executing")
+        self._keep(proposal, execution)
+
+    def _execute(
+        self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
+    ) -> Execution:
+        header = proposal.header
+        state = self.state_after(header.parent_digest)
+        assert state is not None, "a block is checked on what was executed"
+        return execute(state, batches, ControlBatch(header.height, control))
+
+    def _keep(self, proposal: Proposal, execution: Execution) -> Executed:
+        header = proposal.header
+        block = Block(
+            header,
+            proposal.header_bytes,
+            proposal.digest,
+            proposal.signatures,
+            ProofPointer(header.height, proposal.digest),
+            execution.control,
+            execution.records,
+            execution.state_changes,
+        )
+        found = Executed(proposal, execution.state, block, *encode_around_proof(block))
+        self._executed[proposal.digest] = found
+        if len(self._executed) > BRANCHES_MAX:
+            lowest = min(self._executed.values(), key=lambda one: one.block.header.view)
+            del self._executed[lowest.proposal.digest]
+        return found
+
+    # Committed blocks ---------------------------------------------------------------------------
+
+    def commit(self, committed: Committed) -> Made:
+        """Take the next committed block, which was executed here."""
+        found = self._executed[committed.proposal.digest]
+        self._stand_on(committed, found.state)
+        return found.proved(committed.proof)
+
+    def replay(self, block: Block, committed: Committed) -> None:
         """Take the next block of the own journal. `Halt` unless it continues the chain, is
         committed, and executing its records gives what its header says.
         """
@@ -158,14 +256,7 @@ class Chain:
                 f"journal: expected block {tip.height + 1} on {tip.digest.hex()}, "
                 f"got block {header.height} on {header.parent_digest.hex()}"
             )
-        try:
-            taken = _committed_by(
-                self._machine.step(Received(None, _committed(block)), header.time)
-            )
-        except Malformed as fault:
-            raise Halt(f"journal: block {header.height}: {fault}") from fault
-        if taken is None:
-            raise Halt(f"journal: block {header.height} is of another epoch than its height")
+        check_journalled(committed, self._state)
         try:
             execution = execute(
                 self._state,
@@ -174,35 +265,42 @@ class Chain:
             )
         except Malformed as fault:
             raise Halt(f"journal: block {header.height} cannot be executed: {fault}") from fault
-        _check_same(header, execution)
-        self._state = execution.state
+        check_same(header, execution, "journal: executing")
+        self._stand_on(committed, execution.state)
+
+    def _stand_on(self, committed: Committed, state: LedgerState) -> None:
+        self._state = state
+        self._newest = committed
+        height = committed.proposal.header.height
+        self._executed = {
+            digest: one
+            for digest, one in self._executed.items()
+            if one.block.header.height > height
+        }
+
+    def check_next_control(self, record: bytes) -> Control:
+        """The control record of `record`; `Malformed` unless the next block may carry it."""
+        return check_control_on(self._state, self.tip.height + 1, record)
 
 
-def _committed(block: Block) -> Committed:
-    if not isinstance(block.proof, CommitProof):
-        raise Halt(f"journal: block {block.header.height}: it carries no commit proof")
-    proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
-    return Committed(proposal, block.proof)
+def check_control_on(state: LedgerState, height: int, record: bytes) -> Control:
+    """The control record of `record`; `Malformed` unless the block at `height` on a block with
+    `state` may carry it.
+    """
+    view = state.view
+    number = control_number(view.items) + 1
+    return check_control(record, view.ledger_id, view.genesis, number, height)
 
 
-def _committed_by(effects: Sequence[Effect]) -> Committed | None:
-    """The one block that a step commits."""
-    commits = [effect for effect in effects if isinstance(effect, Commit)]
-    if not commits:
-        return None
-    ((committed,),) = [commit.blocks for commit in commits]
-    return committed
-
-
-def _proved(block: Block, ledger_id: LedgerId, validators: ValidatorSet) -> Committed:
-    """As `_committed`, with its proof checked, as the machine does for what it is brought."""
-    committed = _committed(block)
+def check_journalled(committed: Committed, state: LedgerState) -> None:
+    """`Halt` unless the commit proof that the journal has of a block holds."""
+    header = committed.proposal.header
+    validators = state.view.genesis.validator_set
     try:
-        link = link_to(block.header, block.digest)
-        check_commit_proof(committed.proof, link, ledger_id, validators, link_of)
+        link = link_to(header, committed.proposal.digest)
+        check_commit_proof(committed.proof, link, state.ledger_id, validators, link_of)
     except Malformed as fault:
-        raise Halt(f"journal: block {block.header.height}: {fault}") from fault
-    return committed
+        raise Halt(f"journal: block {header.height}: {fault}") from fault
 
 
 def batches_of(context: IntakeContext, block: Block) -> list[PartitionBatch]:
@@ -246,7 +344,8 @@ def _prepared(context: IntakeContext, one: Range, record: RecordDisposition) -> 
     )
 
 
-def _contents(execution: Execution) -> Contents:
+def contents_of(execution: Execution) -> Contents:
+    """What a header says of it."""
     return Contents(
         execution.ranges,
         execution.control_hash,
@@ -256,20 +355,8 @@ def _contents(execution: Execution) -> Contents:
     )
 
 
-def _block(proposal: Proposal, proof: CommitProof, execution: Execution) -> Block:
-    return Block(
-        proposal.header,
-        proposal.header_bytes,
-        proposal.digest,
-        proposal.signatures,
-        proof,
-        execution.control,
-        execution.records,
-        execution.state_changes,
-    )
-
-
-def _check_same(header: BlockHeader, execution: Execution) -> None:
+def check_same(header: BlockHeader, execution: Execution, what: str) -> None:
+    """`Halt` unless executing the block gave what its header says; `what` was done, for people."""
     expected = (
         header.ranges,
         header.record_count,
@@ -288,7 +375,7 @@ def _check_same(header: BlockHeader, execution: Execution) -> None:
     for name, one, other in zip(names, expected, got, strict=True):
         if one != other:
             raise Halt(
-                f"journal: executing block {header.height} again gives another {name}: "
+                f"{what} block {header.height} gives another {name}: "
                 f"expected {_shown(one)}, got {_shown(other)}"
             )
 

@@ -1,15 +1,13 @@
 """ControlService over gRPC: the operators' records on their way into a block.
 
-Rules: docs/spec/services.md, consensus. A record waits on the desk until the validator proposes its
-next block; the answer is given once that block is certified, durable and published.
+Rules: docs/spec/services.md, consensus. A record waits until a validator proposes it in a block,
+this one or another; the answer is given once that block is certified, durable and published.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -24,8 +22,6 @@ from nocturne.core.governing import control_number
 from nocturne.runtime.rpc import RpcService
 from nocturne.wire.consensus.v1 import consensus_pb2, consensus_pb2_grpc
 
-WAITING_MAX: Final = 16
-"""Records on the desk: operators decide rarely, one after the other."""
 ANSWER_SECONDS_MAX: Final = 30.0
 """A block takes milliseconds; past this the broker or the disk is away."""
 STATUS_DETAILS: Final = "grpc-status-details-bin"
@@ -34,63 +30,46 @@ DOMAIN: Final = "nocturne.consensus"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A control record on the desk, and who waits for its block."""
-
-    record: bytes
-    block: asyncio.Future[Block]
-
-    def refuse(self, fault: Malformed) -> None:
-        """The next block cannot carry it."""
-        if not self.block.done():
-            self.block.set_exception(fault)
-
-    def published(self, block: Block) -> None:
-        """This block carries it."""
-        if not self.block.done():
-            self.block.set_result(block)
-
-
 class ControlDesk:
-    """Where control records wait for the next block; `rings` is called when one comes."""
+    """Where those wait who brought a control record, until a block has it."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Asked] = deque()
+        self._waiting: dict[bytes, asyncio.Future[Block]] = {}
         self._chain: Chain | None = None
-        self._rings: Callable[[], None] = _nobody
+        self._bring: Callable[[bytes], bool] = _nobody
 
     @property
     def chain(self) -> Chain | None:
         """The validator's chain, None before it certifies."""
         return self._chain
 
-    @property
-    def is_waited_at(self) -> bool:
-        """Whether a record waits for the next block."""
-        return bool(self._waiting)
-
-    def open(self, chain: Chain, rings: Callable[[], None]) -> None:
-        """The validator is ready to propose."""
+    def open(self, chain: Chain, bring: Callable[[bytes], bool]) -> None:
+        """The validator is ready. `bring` says whether it has room for a record."""
         self._chain = chain
-        self._rings = rings
+        self._bring = bring
 
-    def bring(self, record: bytes) -> Asked | None:
-        """Lay a record on the desk; None when it is full."""
-        if len(self._waiting) >= WAITING_MAX:
-            return None
-        asked = Asked(record, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
-        self._rings()
-        return asked
+    def bring(self, record: bytes) -> asyncio.Future[Block] | None:
+        """The block that will carry the record; None when too many wait already."""
+        found = self._waiting.get(record)
+        if found is None:
+            if not self._bring(record):
+                return None
+            found = self._waiting[record] = asyncio.get_running_loop().create_future()
+            found.add_done_callback(lambda _: self._waiting.pop(record, None))
+        return found
 
-    def take(self) -> Asked | None:
-        """The oldest record whose asker still waits."""
-        while self._waiting:
-            asked = self._waiting.popleft()
-            if not asked.block.done():
-                return asked
-        return None
+    def refuse(self, record: bytes, fault: Malformed) -> None:
+        """No block can carry it."""
+        found = self._waiting.get(record)
+        if found is not None and not found.done():
+            found.set_exception(fault)
+
+    def published(self, block: Block) -> None:
+        """The topic has this block."""
+        for record in block.control:
+            found = self._waiting.get(record)
+            if found is not None and not found.done():
+                found.set_result(block)
 
 
 class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
@@ -134,12 +113,12 @@ class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
             await asyncio.to_thread(chain.check_next_control, request.signed_control)
         except Malformed as fault:
             await _invalid(context, str(fault))
-        asked = self._desk.bring(request.signed_control)
-        if asked is None:
-            message = f"{WAITING_MAX} control records wait already: try again later"
+        carried = self._desk.bring(request.signed_control)
+        if carried is None:
+            message = "too many control records wait already: try again later"
             await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, "DESK_FULL")
         try:
-            block = await asyncio.wait_for(asked.block, ANSWER_SECONDS_MAX)
+            block = await asyncio.wait_for(asyncio.shield(carried), ANSWER_SECONDS_MAX)
         except Malformed as fault:
             await _invalid(context, str(fault))
         except TimeoutError:
@@ -175,5 +154,6 @@ async def _abort_with(
     raise AssertionError("abort returns to nobody")
 
 
-def _nobody() -> None:
-    """Before the validator is ready nobody listens."""
+def _nobody(_: bytes) -> bool:
+    """Before the validator is ready nobody takes a record."""
+    return False

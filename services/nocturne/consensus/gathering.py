@@ -1,14 +1,17 @@
 """Gather what the log delivers into batches to execute, and compare it with what is certified.
 
 Rules: docs/spec/consensus.md, intake. Pure. Every record comes through `admit` in the order of its
-partition. Below the certified position it must be what was certified; above it waits to be
-executed, bounded by `is_full`, which asks the caller to bring no more.
+partition. Below the certified position it must be what was certified; above it waits until a block
+that has it is committed, bounded by `is_full`, which asks the caller to bring no more. Until then
+it may be executed more than once: blocks that exclude each other may have it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from nocturne.core.blocks import Block, Range
@@ -22,6 +25,11 @@ WAITING_RECORDS_MAX: Final = 8192
 """A few blocks' worth: more would only wait here instead of in the log."""
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
 """Holds a full block while the next one gathers."""
+WANTED_FACTOR: Final = 4
+"""So many times more is taken while a block of another validator waits for records: that one may
+have gathered more of another partition."""
+
+_OFFSET: Final = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +69,22 @@ def ranges_of(block: Block) -> dict[int, CertifiedRange]:
 
 @dataclass(slots=True)
 class _Waiting:
-    """One partition: the next offset to come from the log, the next one to be executed, the end of
-    what can be executed, and the records between.
+    """One partition: the next offset to come from the log, the first that no committed block has,
+    the end of what can be executed, and the records between.
     """
 
     next_offset: int
-    executed: int
+    committed: int
     end: int
     records: list[tuple[int, Prepared]]
 
     @property
     def has_offsets(self) -> bool:
-        return self.end > self.executed
+        return self.end > self.committed
+
+    def between(self, start: int, end: int) -> tuple[tuple[int, Prepared], ...]:
+        first = bisect_left(self.records, start, key=_OFFSET)
+        return tuple(self.records[first : bisect_left(self.records, end, first, key=_OFFSET)])
 
 
 class Gathering:
@@ -113,10 +125,13 @@ class Gathering:
         """As `waiting`, of one partition."""
         return len(self._waiting[partition].records)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether more should stay in the log for now."""
-        return self._records >= WAITING_RECORDS_MAX or self._bytes >= WAITING_BYTES_MAX
+    def is_full(self, wanted: bool) -> bool:
+        """Whether more should stay in the log for now. `wanted`: a block waits for records."""
+        factor = WANTED_FACTOR if wanted else 1
+        return (
+            self._records >= factor * WAITING_RECORDS_MAX
+            or self._bytes >= factor * WAITING_BYTES_MAX
+        )
 
     @property
     def has_offsets(self) -> bool:
@@ -160,27 +175,45 @@ class Gathering:
             waiting.next_offset = next_offset
             waiting.end = max(waiting.end, next_offset)
 
-    def batches(self) -> list[PartitionBatch]:
-        """Everything that waits, partitions ascending."""
-        return [
-            PartitionBatch(partition, self._topic_uuid, one.end, tuple(one.records))
-            for partition, one in sorted(self._waiting.items())
-            if one.has_offsets
-        ]
+    def has_after(self, positions: Sequence[LogPosition]) -> bool:
+        """Whether there is an offset that a state at these positions has not executed."""
+        return any(self._waiting[one.partition].end > one.next_offset for one in positions)
+
+    def batches_after(self, positions: Sequence[LogPosition]) -> list[PartitionBatch]:
+        """Everything here that a state at these positions has not executed, partitions ascending.
+        The positions are those of the newest committed block, or of one above it.
+        """
+        found = []
+        for position in sorted(positions, key=lambda one: one.partition):
+            partition, start = position.partition, position.next_offset
+            one = self._waiting[partition]
+            if one.end > start:
+                records = one.between(start, one.end)
+                found.append(PartitionBatch(partition, self._topic_uuid, one.end, records))
+        return found
+
+    def batches_of(self, ranges: Sequence[Range]) -> list[PartitionBatch] | None:
+        """The offsets of a block with these ranges, that no committed block has; None while some
+        of them have not come.
+        """
+        found = []
+        for one in ranges:
+            waiting = self._waiting.get(one.partition)
+            if waiting is None or one.end > waiting.end or one.start < waiting.committed:
+                return None
+            records = waiting.between(one.start, one.end)
+            found.append(PartitionBatch(one.partition, self._topic_uuid, one.end, records))
+        return found
 
     def taken(self, ranges: Sequence[Range]) -> None:
-        """A block has these ranges: their records wait no longer."""
+        """A committed block has these ranges: their records wait no longer."""
         for one in ranges:
             waiting = self._waiting[one.partition]
-            count = 0
-            for offset, prepared in waiting.records:
-                if offset >= one.end:
-                    break
-                count += 1
-                self._bytes -= _bytes_of(prepared)
+            count = bisect_left(waiting.records, one.end, key=_OFFSET)
+            self._bytes -= sum([_bytes_of(prepared) for _, prepared in waiting.records[:count]])
             del waiting.records[:count]
             self._records -= count
-            waiting.executed = one.end
+            waiting.committed = one.end
 
     def _check_gaps(self, partition: int, offset: int) -> None:
         """What was skipped up to `offset` is a gap in the certified range too."""

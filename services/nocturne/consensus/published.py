@@ -1,25 +1,51 @@
-"""What of the own chain the blocks topic already holds. Pure.
+"""What the blocks topic has of the chain, and who publishes what it lacks. Pure.
 
-After a restart the topic may lack blocks that the journal has; they are published again. What the
-topic says is not believed: anyone might have written there. A committed block of this ledger is,
-though, and if the journal does not have it, it is the journal that lost something.
+Rules: docs/spec/consensus.md, publishing. What the topic says is not believed: anyone might have
+written there. A committed block of this ledger is, though, and one that contradicts the own chain
+is a reason to halt. Blocks are published in height order; of each the leader publishes it, the
+others only if it is not seen within a bound, one after the other.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from nocturne.core.blocks import Block, decode_block, link_of, link_to
+from nocturne.consensus.chain import Made
+from nocturne.consensus.quorum.messages import Committed, Proposal
+from nocturne.core.blocks import (
+    Block,
+    decode_block,
+    decode_block_header_prefix,
+    decode_proof,
+    hash_block,
+    link_of,
+    link_to,
+)
 from nocturne.core.certificates import CommitProof, ValidatorSet, check_commit_proof
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.topics import unframe
 
+OTHERS_MS: Final = 1_000
+"""How long the leader has before the validator after it publishes its block."""
+NEXT_MS: Final = 300
+"""How long each of the others has before the one after it."""
+UNPUBLISHED_MAX: Final = 64
+UNPUBLISHED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Committed blocks that the topic lacks; past either no more records are taken from the log."""
+EARLY_MAX: Final = 64
+EARLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Records of blocks that are not committed here yet, held until they are."""
+DIGESTS_MAX: Final = 4096
+"""Heights below the tip at which another committed block is noticed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The newest block that the broker has acknowledged, and its offset in the blocks topic."""
+    """The newest block that the topic has with none missing below it, and its offset there."""
 
     height: int
     offset: int
@@ -49,22 +75,22 @@ class TopicCheck:
     def offer(self, offset: int, value: bytes | None) -> None:
         """The topic's next record. `Halt`: a committed block that the own journal contradicts."""
         try:
-            block = self._committed(value)
+            block = committed_block(value, self._ledger_id, self._validators)
         except Malformed:
             self.ignored += 1
             return
         height = block.header.height
         if height > self._tip_height:
-            raise Halt(
-                f"the blocks topic has a committed block {height} of this validator's set, its own "
-                f"journal ends at {self._tip_height}: the journal is an old copy"
-            )
+            if self._validators.quorum == 1 == len(self._validators.keys):
+                raise Halt(
+                    f"the blocks topic has a committed block {height} of this validator's set, its "
+                    f"own journal ends at {self._tip_height}: the journal is an old copy"
+                )
+            # The others went on: it is read again, and taken up then.
+            return
         own = self._digests.get(height)
         if own is not None and own != block.digest:
-            raise Halt(
-                f"the blocks topic has another committed block at height {height} than the own "
-                f"journal: {block.digest.hex()}, {own.hex()}"
-            )
+            raise Halt(_contradicts(height, block.digest, own))
         self._offsets.setdefault(height, offset)
 
     def newest(self) -> Published | None:
@@ -81,10 +107,183 @@ class TopicCheck:
             offset = self._offsets[height]
         return Published(height, offset) if height else None
 
-    def _committed(self, value: bytes | None) -> Block:
-        block = decode_block(unframe(value))
-        if block.header.ledger_id != self._ledger_id or not isinstance(block.proof, CommitProof):
-            raise Malformed("block: not one of this ledger with its proof")
-        link = link_to(block.header, block.digest)
-        check_commit_proof(block.proof, link, self._ledger_id, self._validators, link_of)
-        return block
+
+def committed_block(value: bytes | None, ledger_id: LedgerId, validators: ValidatorSet) -> Block:
+    """The committed block of a record of the blocks topic; `Malformed` if it is none."""
+    block = decode_block(unframe(value))
+    if block.header.ledger_id != ledger_id or not isinstance(block.proof, CommitProof):
+        raise Malformed("block: not one of this ledger with its proof")
+    link = link_to(block.header, block.digest)
+    check_commit_proof(block.proof, link, ledger_id, validators, link_of)
+    return block
+
+
+@dataclass(slots=True)
+class _Unpublished:
+    made: Made
+    due: int | None
+    """ms since 1970; None: this validator does not publish."""
+    sent: bool = False
+    offset: int | None = None
+
+
+class Topic:
+    """The blocks topic as it grows beside the own chain."""
+
+    def __init__(
+        self,
+        ledger_id: LedgerId,
+        validators: ValidatorSet,
+        digests: Mapping[int, Hash],
+        published: Published | None,
+    ) -> None:
+        """`digests` as of `TopicCheck`; from `published` on the topic has no block of the chain."""
+        self._ledger_id = ledger_id
+        self._validators = validators
+        self._digests = OrderedDict(sorted(digests.items())[-DIGESTS_MAX:])
+        self._published = published
+        self._unpublished: OrderedDict[int, _Unpublished] = OrderedDict()
+        self._unpublished_bytes = 0
+        self._early: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._early_bytes = 0
+        self._newest: Made | None = None
+        self.ignored = 0
+        """Records that are no committed block of this ledger, or one that the topic has already."""
+
+    @property
+    def published(self) -> Published | None:
+        """The newest block that the topic has with none missing below it; None at first."""
+        return self._published
+
+    @property
+    def newest(self) -> Made | None:
+        """The same block, if it was committed since this process began."""
+        return self._newest
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the chain has to wait for the topic."""
+        return (
+            len(self._unpublished) >= UNPUBLISHED_MAX
+            or self._unpublished_bytes >= UNPUBLISHED_BYTES_MAX
+        )
+
+    def committed(self, made: Made, rank: int | None, now: int) -> None:
+        """The next block of the chain; `rank` as in `replica.Publish`, `now` in ms."""
+        height = made.block.header.height
+        self._digests[height] = made.block.digest
+        if len(self._digests) > DIGESTS_MAX:
+            self._digests.popitem(last=False)
+        wait = None if rank is None else OTHERS_MS + NEXT_MS * (rank - 1) if rank else 0
+        self._unpublished[height] = _Unpublished(made, None if wait is None else now + wait)
+        self._unpublished_bytes += _size_of(made)
+        early = self._early.pop(height, None)
+        if early is not None:
+            offset, data = early
+            self._early_bytes -= len(data)
+            self._see(offset, data, height)
+        self._advance()
+
+    def due(self, now: int) -> list[Made]:
+        """The blocks that are to be published now, in height order: all below each are published,
+        or on their way from here.
+        """
+        found = []
+        for one in self._unpublished.values():
+            if one.sent or one.offset is not None:
+                continue
+            if one.due is None or one.due > now:
+                break
+            one.sent = True
+            found.append(one.made)
+        return found
+
+    @property
+    def next_due(self) -> int | None:
+        """When to ask `due` again, in ms; None: not before something else happens."""
+        for one in self._unpublished.values():
+            if not one.sent and one.offset is None:
+                return one.due
+        return None
+
+    def acknowledged(self, height: int, offset: int) -> None:
+        """The broker has the own record of this block, at `offset`."""
+        one = self._unpublished.get(height)
+        if one is not None and one.offset is None:
+            one.offset = offset
+        self._advance()
+
+    def offer(self, offset: int, value: bytes | None) -> Committed | None:
+        """The topic's next record. A block above the chain's tip, whose proof is not checked yet.
+        `Halt`: a committed block that the own chain contradicts.
+        """
+        try:
+            data = unframe(value)
+            header, header_bytes = decode_block_header_prefix(data)
+            height = header.height
+            if header.ledger_id != self._ledger_id:
+                raise Malformed("block: of another ledger")
+            own = self._digests.get(height)
+            if own is None:
+                if self._published is not None and height <= self._published.height:
+                    raise Malformed("block: the topic has it already")
+                return self._take_early(offset, data, height)
+            if own != hash_block(header_bytes):
+                found = committed_block(value, self._ledger_id, self._validators)
+                raise Halt(_contradicts(height, found.digest, own))
+            self._see(offset, data, height)
+            self._advance()
+        except Malformed:
+            self.ignored += 1
+        return None
+
+    def _take_early(self, offset: int, data: bytes, height: int) -> Committed:
+        block = decode_block(data)
+        if not isinstance(block.proof, CommitProof):
+            raise Malformed("block: its proof stands elsewhere")
+        if height not in self._early:
+            self._early[height] = (offset, data)
+            self._early_bytes += len(data)
+            while len(self._early) > EARLY_MAX or self._early_bytes > EARLY_BYTES_MAX:
+                # Not seen, then: it may be published a second time.
+                _, (_, dropped) = self._early.popitem()
+                self._early_bytes -= len(dropped)
+        proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+        return Committed(proposal, block.proof)
+
+    def _see(self, offset: int, data: bytes, height: int) -> None:
+        """A record with the header of an own block: whether consumers take it for the block."""
+        one = self._unpublished.get(height)
+        if one is None or one.offset is not None:
+            return
+        made = one.made
+        start, end = len(made.before), len(data) - len(made.after)
+        if start > end or not data.startswith(made.before) or not data.endswith(made.after):
+            raise Malformed("block: another body than its header's")
+        proof = decode_proof(data[start:end])
+        if not isinstance(proof, CommitProof):
+            raise Malformed("block: its proof stands elsewhere")
+        link = link_to(made.block.header, made.block.digest)
+        check_commit_proof(proof, link, self._ledger_id, self._validators, link_of)
+        one.offset = offset
+
+    def _advance(self) -> None:
+        while self._unpublished:
+            height, one = next(iter(self._unpublished.items()))
+            if one.offset is None:
+                return
+            del self._unpublished[height]
+            self._unpublished_bytes -= _size_of(one.made)
+            self._published = Published(height, one.offset)
+            self._newest = one.made
+
+
+def _size_of(made: Made) -> int:
+    return len(made.before) + len(made.after)
+
+
+def _contradicts(height: int, other: Hash, own: Hash) -> str:
+    return (
+        f"the blocks topic has another committed block at height {height} than the own "
+        f"journal: {other.hex()}, {own.hex()}"
+    )

@@ -3,14 +3,21 @@
 Rules: docs/spec/consensus.md, durability. Shell: all of it blocks, so it runs in a thread of its
 own, one call at a time.
 
-    journal/                    a record is  0x01 ‖ u32 length of the header ‖ block as published
-                                or           0x02 ‖ u64 height ‖ u64 offset: acknowledged by the
-                                             broker up to this block
+    journal/                    a record is  0x01 ‖ u32 length of the header ‖ block as published,
+                                             with a pointer to itself for its commit proof: it was
+                                             executed here, and may become committed
+                                or           0x02 ‖ u64 height ‖ u64 offset: the blocks topic has
+                                             every block up to this one
+                                or           0x03 ‖ what the machine wants kept (`codec`): own
+                                             votes, certificates, commits, tail blocks
+                                or           0x04 ‖ a vote of another validator (`codec`), for
+                                             when that one asks for its newest
     snapshots/<height>.snapshot magic (8), then chunks (u32 length ‖ bytes): the block's header,
                                 what was acknowledged (empty or two u64), the state's chunks; then
                                 u32 0 and SHA-256 of all before it
 
-A snapshot is believed only beside the journalled block it names; so that block always stays.
+A snapshot is believed only beside the journalled commit of the block that it names; so that always
+stays.
 """
 
 from __future__ import annotations
@@ -24,14 +31,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from nocturne.consensus.chain import Chain, Made
+from nocturne.consensus import codec
+from nocturne.consensus.chain import Chain, Executed, check_journalled
 from nocturne.consensus.gathering import CertifiedRange, ranges_of
 from nocturne.consensus.published import Published
+from nocturne.consensus.quorum.messages import Committed, Proposal, Record, Vote
 from nocturne.core import snapshot
-from nocturne.core.blocks import BlockHeader, decode_block, decode_block_header, hash_block
+from nocturne.core.blocks import (
+    Block,
+    BlockHeader,
+    decode_block,
+    decode_block_header,
+    encode_around_proof,
+    encode_proof,
+    hash_block,
+)
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash
-from nocturne.core.keys import Signer
 from nocturne.core.kinds import KindRegistry
 from nocturne.core.state import LedgerState
 from nocturne.runtime import journal
@@ -47,9 +63,11 @@ SNAPSHOT_CHUNK_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _BLOCK: Final = 1
 _PUBLISHED: Final = 2
+_RECORD: Final = 3
+_HEARD: Final = 4
 _BLOCK_HEAD: Final = struct.Struct(">BI")
 _PUBLISHED_RECORD: Final = struct.Struct(">BQQ")
-_PUBLISHED_CHUNK: Final = struct.Struct(">QQ")
+_PUBLISHED_BODY: Final = struct.Struct(">QQ")
 _U32: Final = struct.Struct(">I")
 _MAGIC: Final = b"NOCTSNP1"
 _SUFFIX: Final = ".snapshot"
@@ -62,10 +80,25 @@ class Abandoned(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """Another validator's vote, kept for when it asks."""
+
+    vote: Vote
+
+
+Kept = Executed | Record | Heard
+"""What goes to the journal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the disk said. `digests` and `ranges` reach as far back as the journal does."""
+    """What the disk said. `digests` and `ranges` reach as far back as the journal does; `records`
+    are those above the chain's newest block, in their order.
+    """
 
     chain: Chain
+    records: tuple[Record, ...]
+    heard: tuple[Vote, ...]
     published: Published | None
     digests: dict[int, Hash]
     ranges: dict[int, CertifiedRange]
@@ -83,10 +116,13 @@ class _Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _BlockRecord:
-    segment: int
     header: BlockHeader
     digest: Hash
     encoded: bytes
+
+    @property
+    def block(self) -> Block:
+        return decode_block(self.encoded)
 
 
 class Store:
@@ -99,77 +135,78 @@ class Store:
         self._journal = journal.open_journal(
             home / journal.FOLDER, label, segment_bytes=SEGMENT_BYTES
         )
-        self._firsts: dict[int, int] = {}
-        """The height of the first block in each segment that has one."""
+        self._segments: dict[int, int] = {}
+        """The first segment that has something of a block of this height."""
         self._note: Published | None = None
         self._bytes_since_snapshot = 0
         self._snapshot_bytes = 0
 
     # Starting -----------------------------------------------------------------------------
 
-    def recover(self, genesis: bytes, registry: KindRegistry, signer: Signer) -> Recovered:
+    def recover(self, genesis: bytes, registry: KindRegistry) -> Recovered:
         """The chain as the disk has it: the newest snapshot, and every later block executed again.
         `Halt` when they contradict each other.
         """
         found = self._newest_snapshot(genesis, registry)
-        chain = None
-        if found is None:
-            chain = Chain(LedgerState.founding(genesis, registry), signer, None)
-        return self._replay(chain, found, signer)
-
-    def _replay(self, chain: Chain | None, found: _Snapshot | None, signer: Signer) -> Recovered:
+        replay = _Replay(found, None if found else LedgerState.founding(genesis, registry))
         published = None if found is None else found.published
-        digests: dict[int, Hash] = {}
-        newest: dict[int, _BlockRecord] = {}
-        replayed = 0
-        parent: Hash | None = None
         for entry in self._journal.read_all():
-            if entry.record[0] == _PUBLISHED:
-                published = _later(published, _published_of(entry.record))
-                continue
-            record = _block_record(entry)
-            height = record.header.height
-            if parent is not None and record.header.parent_digest != parent:
-                raise Halt(f"journal: block {height} does not continue the block before it")
-            parent = digests[height] = record.digest
-            self._firsts.setdefault(entry.segment, height)
-            newest.update({one.partition: record for one in record.header.ranges})
-            if found is not None and record.digest == found.digest:
-                chain = Chain(found.state, signer, decode_block(record.encoded))
-            elif chain is not None:
-                chain.replay(decode_block(record.encoded))
-                self._bytes_since_snapshot += len(record.encoded)
-                replayed += 1
-        if chain is None:
-            assert found is not None
-            raise Halt(
-                f"the journal lacks block {found.header.height}, of which there is a snapshot: "
-                "it is an old copy, or cut short"
-            )
-        ranges: dict[int, CertifiedRange] = {}
-        for partition, record in newest.items():
-            ranges[partition] = ranges_of(decode_block(record.encoded))[partition]
-        return Recovered(chain, published, digests, ranges, replayed, self._journal.torn_bytes)
+            tag, body = entry.record[0], entry.record[1:]
+            try:
+                if tag == _PUBLISHED:
+                    published = _later(published, Published(*_PUBLISHED_BODY.unpack(body)))
+                elif tag == _BLOCK:
+                    self._note_height(replay.take_block(_block_record(body)), entry.segment)
+                elif tag == _HEARD:
+                    replay.take_heard(codec.decode(body))
+                elif tag == _RECORD:
+                    record = codec.decode(body)
+                    self._note_height(replay.take_record(record), entry.segment)
+                else:
+                    raise Malformed(f"unknown record {tag}")
+            except (struct.error, Malformed) as fault:
+                raise Halt(
+                    f"journal segment {entry.segment}: not a record of this build: {fault}"
+                ) from fault
+        self._bytes_since_snapshot += replay.executed_bytes
+        return replay.end(published, self._journal.torn_bytes)
 
     def blocks_after(self, height: int) -> Iterator[tuple[int, bytes]]:
-        """(height, block as published) of every journalled block above `height`."""
+        """(height, block as published) of every committed block above `height` that the journal
+        has, ascending; call it after `recover`.
+        """
+        blocks: dict[Hash, _BlockRecord] = {}
+        waiting: dict[int, Committed] = {}
+        following = height + 1
         for entry in self._journal.read_all():
-            if entry.record[0] == _BLOCK:
-                record = _block_record(entry)
-                if record.header.height > height:
-                    yield record.header.height, record.encoded
+            tag, body = entry.record[0], entry.record[1:]
+            if tag == _BLOCK:
+                record = _block_record(body)
+                if record.header.height >= following:
+                    blocks[record.digest] = record
+            elif tag == _RECORD and isinstance(value := codec.decode(body), Committed):
+                waiting.setdefault(value.proposal.header.height, value)
+            while (committed := waiting.get(following)) is not None:
+                found = blocks.pop(committed.proposal.digest, None)
+                if found is None:
+                    break
+                before, after = encode_around_proof(found.block)
+                yield following, before + encode_proof(committed.proof) + after
+                del waiting[following]
+                following += 1
 
     # Running ------------------------------------------------------------------------------
 
-    def keep(self, blocks: Sequence[Made]) -> None:
-        """Make the blocks durable, with one fsync for all of them."""
-        records = [_encode_block_record(made) for made in blocks]
+    def keep(self, kept: Sequence[Kept]) -> None:
+        """Make these durable, with one fsync for all of them."""
+        records = [_encode(one) for one in kept]
         note, self._note = self._note, None
         if note is not None:
             records.append(_PUBLISHED_RECORD.pack(_PUBLISHED, note.height, note.offset))
         self._journal.append(records)
         segment = self._journal.sync()
-        self._firsts.setdefault(segment, blocks[0].block.header.height)
+        for one in kept:
+            self._note_height(_height_of(one), segment)
         self._bytes_since_snapshot += sum(map(len, records))
 
     def note_published(self, published: Published) -> None:
@@ -213,18 +250,28 @@ class Store:
             if older != path:
                 older.unlink()
 
-    def forget_before(self, height: int) -> None:
-        """Drop journal segments all of whose blocks are below `height`."""
-        starts = [segment for segment, first in self._firsts.items() if first <= height]
-        if not starts:
+    def forget_before(self, height: int, live: Sequence[Record]) -> None:
+        """Drop journal segments that have nothing of a block at `height` or above. `live` is what
+        the machine still needs of votes and certificates: those may stand there, so they are
+        written again.
+        """
+        keep_from = min(
+            (segment for at, segment in self._segments.items() if at >= height), default=0
+        )
+        if keep_from <= self._journal.first_segment:
             return
-        keep_from = max(starts)
+        if live:
+            self.keep(live)
         self._journal.drop_before(keep_from)
-        self._firsts = {s: first for s, first in self._firsts.items() if s >= keep_from}
+        self._segments = {at: segment for at, segment in self._segments.items() if at >= height}
 
     def close(self) -> None:
         """Let go of the journal."""
         self._journal.close()
+
+    def _note_height(self, height: int | None, segment: int) -> None:
+        if height is not None:
+            self._segments[height] = min(self._segments.get(height, segment), segment)
 
     def _newest_snapshot(self, genesis: bytes, registry: KindRegistry) -> _Snapshot | None:
         for leftover in self._snapshots.glob("*.tmp"):
@@ -245,28 +292,160 @@ class Store:
 # Journal records -----------------------------------------------------------------------------
 
 
-def _encode_block_record(made: Made) -> bytes:
-    return _BLOCK_HEAD.pack(_BLOCK, len(made.block.header_bytes)) + made.encoded
+class _Replay:
+    """The journal's records, oldest first, on top of a snapshot or of genesis."""
 
+    def __init__(self, found: _Snapshot | None, founding: LedgerState | None) -> None:
+        self._snapshot = found
+        self._chain = None if founding is None else Chain(founding, None)
+        self._blocks: dict[Hash, _BlockRecord] = {}
+        self._committed: dict[int, Committed] = {}
+        self._newest: int | None = None
+        self._ranges: dict[int, CertifiedRange] = {}
+        self._digests: dict[int, Hash] = {}
+        self._records: list[Record] = []
+        self._heard: list[Vote] = []
+        self._replayed = 0
+        self.executed_bytes = 0
 
-def _block_record(entry: journal.Entry) -> _BlockRecord:
-    try:
-        tag, length = _BLOCK_HEAD.unpack_from(entry.record)
-        if tag != _BLOCK:
-            raise Malformed(f"unknown record {tag}")
-        encoded = entry.record[_BLOCK_HEAD.size :]
-        header_bytes = encoded[:length]
-        header = decode_block_header(header_bytes)
-    except (struct.error, Malformed) as fault:
-        raise Halt(f"journal segment {entry.segment}: not a record of this build: {fault}") from (
-            fault
+    def take_block(self, record: _BlockRecord) -> int:
+        """A block that may become committed; its height."""
+        height = record.header.height
+        if self._is_open(height) or height not in self._digests:
+            self._blocks[record.digest] = record
+            self._execute()
+        elif self._digests[height] == record.digest:
+            # Committed before its records came, and part of the snapshot.
+            self._take_ranges(record.block)
+        return height
+
+    def take_record(self, record: codec.Value) -> int | None:
+        """What the machine wanted kept; the height of a block that it commits."""
+        if not isinstance(record, Record):
+            raise Malformed(f"expected a record of the machine, got {type(record).__name__}")
+        self._records.append(record)
+        if not isinstance(record, Committed):
+            return None
+        proposal = record.proposal
+        height = proposal.header.height
+        if height in self._digests:
+            return height
+        parent = self._digests.get(height - 1)
+        if self._newest is None and self._snapshot is None and height != 1:
+            raise Halt(
+                f"journal: expected block 1 first, got block {height}: its beginning is gone"
+            )
+        if (self._newest is not None and height != self._newest + 1) or (
+            parent is not None and parent != proposal.header.parent_digest
+        ):
+            raise Halt(f"journal: block {height} does not continue the block before it")
+        self._newest = height
+        self._digests[height] = proposal.digest
+        if self._snapshot is not None and proposal.digest == self._snapshot.digest:
+            check_journalled(record, self._snapshot.state)
+            self._chain = Chain(self._snapshot.state, record)
+        if self._is_open(height):
+            self._committed[height] = record
+            self._execute()
+        else:
+            found = self._blocks.pop(proposal.digest, None)
+            if found is not None:
+                self._take_ranges(found.block)
+        return height
+
+    def take_heard(self, vote: codec.Value) -> None:
+        """Another validator's vote."""
+        if not isinstance(vote, Vote):
+            raise Malformed(f"expected a vote, got {type(vote).__name__}")
+        self._heard.append(vote)
+
+    def _take_ranges(self, block: Block) -> None:
+        for partition, one in ranges_of(block).items():
+            known = self._ranges.get(partition)
+            if known is None or known.end < one.end:
+                self._ranges[partition] = one
+
+    def _is_open(self, height: int) -> bool:
+        """Whether the block is above what was executed so far."""
+        if self._chain is not None:
+            return height > self._chain.tip.height
+        assert self._snapshot is not None
+        return height > self._snapshot.header.height
+
+    def _execute(self) -> None:
+        while self._chain is not None:
+            committed = self._committed.get(self._chain.tip.height + 1)
+            found = None if committed is None else self._blocks.pop(committed.proposal.digest, None)
+            if committed is None or found is None:
+                return
+            block = found.block
+            self._chain.replay(block, committed)
+            self._take_ranges(block)
+            del self._committed[found.header.height]
+            self._replayed += 1
+            self.executed_bytes += len(found.encoded)
+            self._blocks = {
+                digest: one
+                for digest, one in self._blocks.items()
+                if one.header.height > found.header.height
+            }
+
+    def end(self, published: Published | None, torn_bytes: int) -> Recovered:
+        """All records are taken."""
+        if self._chain is None:
+            assert self._snapshot is not None
+            raise Halt(
+                f"the journal lacks block {self._snapshot.header.height}, of which there is a "
+                "snapshot: it is an old copy, or cut short"
+            )
+        height = self._chain.tip.height
+        proposals = [_proposal_of(one.block) for one in self._blocks.values()]
+        records = [
+            one
+            for one in self._records
+            if not isinstance(one, Committed) or one.proposal.header.height > height
+        ]
+        return Recovered(
+            self._chain,
+            (*[one for one in proposals if one.header.height > height], *records),
+            tuple(self._heard),
+            published,
+            self._digests,
+            self._ranges,
+            self._replayed,
+            torn_bytes,
         )
-    return _BlockRecord(entry.segment, header, hash_block(header_bytes), encoded)
 
 
-def _published_of(record: bytes) -> Published:
-    _, height, offset = _PUBLISHED_RECORD.unpack(record)
-    return Published(height, offset)
+def _encode(kept: Kept) -> bytes:
+    match kept:
+        case Executed():
+            return _BLOCK_HEAD.pack(_BLOCK, len(kept.block.header_bytes)) + kept.encoded
+        case Heard(vote):
+            return bytes([_HEARD]) + codec.encode(vote)
+        case _:
+            return bytes([_RECORD]) + codec.encode(kept)
+
+
+def _height_of(kept: Kept) -> int | None:
+    match kept:
+        case Executed():
+            return kept.block.header.height
+        case Committed(proposal):
+            return proposal.header.height
+        case _:
+            return None
+
+
+def _block_record(body: bytes) -> _BlockRecord:
+    (length,) = _U32.unpack_from(body)
+    encoded = body[_U32.size :]
+    header_bytes = encoded[:length]
+    return _BlockRecord(decode_block_header(header_bytes), hash_block(header_bytes), encoded)
+
+
+def _proposal_of(block: Block) -> Proposal:
+    return Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
 
 
 def _later(known: Published | None, other: Published) -> Published:
@@ -294,7 +473,7 @@ def _write_chunks(
     for part in (
         _MAGIC,
         *_chunk(header_bytes),
-        *_chunk(_PUBLISHED_CHUNK.pack(known.height, known.offset)),
+        *_chunk(_PUBLISHED_BODY.pack(known.height, known.offset)),
     ):
         digest.update(part)
         size += file.write(part)
@@ -317,7 +496,7 @@ def _read_snapshot(file: BinaryIO, genesis: bytes, registry: KindRegistry) -> _S
     chunks = _chunks(file)
     header_bytes = next(chunks, b"")
     header = decode_block_header(header_bytes)
-    published = _PUBLISHED_CHUNK.unpack(next(chunks, b""))
+    published = _PUBLISHED_BODY.unpack(next(chunks, b""))
     state = snapshot.decode(genesis, chunks, registry)
     if state.root_hash != header.state_root:
         raise Malformed(f"its state has the root {state.root_hash.hex()}, not its block's")

@@ -68,8 +68,11 @@ _QUERY: Final = "/nocturne.query.v1.QueryService/"
 _CONTROL: Final = "/nocturne.consensus.v1.ControlService/"
 _REFLECTION: Final = "ServerReflection/ServerReflectionInfo"
 
-OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
-"""Answered to anybody: who keeps a service running has no token, and learns nothing else."""
+EXCHANGE: Final = "/nocturne.consensus.v1.PeerService/Exchange"
+OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", EXCHANGE})
+"""Answered without a principal. Health to anybody: who keeps a service running has no token, and
+learns nothing else. `Exchange` to validators, which prove their keys in it (docs/spec/peers.md).
+"""
 
 METHODS: Final[Mapping[str, frozenset[Role]]] = {
     f"{_COMMAND}Submit": _SUBMIT,

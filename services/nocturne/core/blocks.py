@@ -316,18 +316,44 @@ def encode_block(block: Block) -> bytes:
     return block.header_bytes + _encode_rest(block)
 
 
+def encode_around_proof(block: Block) -> tuple[bytes, bytes]:
+    """What of the published record stands before the proof, and what behind it: a block's proof is
+    known after the block, and whoever certifies it may have another one.
+    """
+    return block.header_bytes + encode_signatures(block.leader_signatures), _encode_body(block)
+
+
+def encode_proof(proof: CommitProof | ProofPointer) -> bytes:
+    """What stands between the two parts of `encode_around_proof`."""
+    return _PROOF_CODEC.encode({"proof": _proof_to_avro(proof)})
+
+
+def decode_proof(data: bytes) -> CommitProof | ProofPointer:
+    """The reverse of `encode_proof`; `Malformed` unless `data` is the one encoding of a proof."""
+    record, length = _PROOF_CODEC.read(data)
+    proof = _proof_from_avro(record["proof"])
+    if length != len(data) or encode_proof(proof) != data:
+        raise _PROOF_CODEC.not_canonical()
+    return proof
+
+
+def decode_block_header_prefix(data: bytes) -> tuple[BlockHeader, bytes]:
+    """The header that a published record begins with, and its bytes; the rest is not looked at."""
+    record, length = _HEADER_CODEC.decode_prefix(data[:HEADER_BYTES_MAX])
+    return _header_from_avro(record), data[:length]
+
+
 def decode_block(data: bytes) -> Block:
     """The block of `data`; `Malformed` unless it is the one encoding of a block. Its body is not
     checked against its header here (`check_body`), nor its proof (`check_commit_proof`).
     """
     if len(data) > BLOCK_BYTES_MAX:
         raise Malformed(f"block: expected at most {BLOCK_BYTES_MAX} bytes, got {len(data)}")
-    head, length = _HEADER_CODEC.decode_prefix(data[:HEADER_BYTES_MAX])
-    header_bytes = data[:length]
-    rest = data[length:]
+    header, header_bytes = decode_block_header_prefix(data)
+    rest = data[len(header_bytes) :]
     record, _ = _REST_CODEC.read(rest)
     block = Block(
-        _header_from_avro(head),
+        header,
         header_bytes,
         hash_block(header_bytes),
         signatures_from_avro(record["leaderSignatures"]),
@@ -359,7 +385,15 @@ def _encode_rest(block: Block) -> bytes:
     return b"".join(
         (
             encode_signatures(block.leader_signatures),
-            _PROOF_CODEC.encode({"proof": _proof_to_avro(block.proof)}),
+            encode_proof(block.proof),
+            _encode_body(block),
+        )
+    )
+
+
+def _encode_body(block: Block) -> bytes:
+    return b"".join(
+        (
             array_to_avro([bytes_to_avro(one) for one in block.control]),
             array_to_avro([_encode_record(one) for one in block.records]),
             array_to_avro([_encode_change(one) for one in block.state_changes]),

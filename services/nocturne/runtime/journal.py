@@ -60,6 +60,10 @@ class JournalMissing(Exception):  # noqa: N818
     """There is no journal in the directory: it was never created, or all of it is gone."""
 
 
+class JournalOfAnother(Halt):
+    """The journal in the directory was made for another key, or another ledger."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A record and the segment it stands in."""
@@ -257,7 +261,9 @@ class Journal:
         if header.segment != number:
             raise Halt(f"journal segment {path.name}: its header says segment {header.segment}")
         if header.label != self._label:
-            raise Halt(f"journal segment {path.name}: it belongs to another key or ledger")
+            raise JournalOfAnother(
+                f"journal segment {path.name}: it belongs to another key or ledger"
+            )
         if previous is None:
             return
         expected = (self._predecessor(number), previous.next_frame, previous.checksum)

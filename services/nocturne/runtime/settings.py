@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nocturne.core.errors import NocturneError
 from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
@@ -39,6 +39,20 @@ def _is_address(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_is_address)]
 """`host:port`; port 0 asks the system for a free one."""
+
+
+PEERS_MAX: Final = 1_000
+"""Addresses of validators: twice as many as a set may have members."""
+
+
+def _between_commas(given: object) -> object:
+    return [one.strip() for one in given.split(",")] if isinstance(given, str) else given
+
+
+Addresses = Annotated[
+    tuple[Address, ...], NoDecode, BeforeValidator(_between_commas), Field(max_length=PEERS_MAX)
+]
+"""`host:port`, several with commas."""
 
 
 def _is_collector(text: str) -> str:
@@ -209,6 +223,15 @@ class KeySettings(ServiceSettings):
     """A service that signs."""
 
     key_file: Path
+
+
+class PeerSettings(ServiceSettings):
+    """A validator, which talks with others. Its own certificate is its server's."""
+
+    peers: Addresses = ()
+    """Where validators listen; its own address may be among them."""
+    peers_ca_file: Path | None = None
+    """Who vouches for the others' certificates (PEM), read for each connection; None: no TLS."""
 
 
 Settings = TypeVar("Settings", bound=ProcessSettings)

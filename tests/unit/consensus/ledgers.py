@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nocturne.consensus.chain import Chain
+from nocturne.consensus.chain import Chain, Made
 from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.quorum.leaders import RoundRobin
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.consensus.quorum.messages import Committed, Rules, Suites
+from nocturne.consensus.quorum.pacing import Doubling
+from nocturne.consensus.replica import Action, Keep, Publish, Replica
+from nocturne.consensus.store import Kept
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
-from nocturne.core.certificates import ValidatorSet
+from nocturne.core.certificates import Epoch, ValidatorSet
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -45,8 +51,12 @@ def signer(number: int) -> Ed25519Signer:
 VALIDATOR, AUTHORITY, OPERATOR, AUTHOR = signer(1), signer(2), signer(3), signer(10)
 
 
-def genesis(epoch_length: int = 1000, limits: Limits | None = None) -> bytes:
-    """A genesis with one validator."""
+def genesis(
+    epoch_length: int = 1000,
+    limits: Limits | None = None,
+    validators: tuple[Ed25519Signer, ...] = (VALIDATOR,),
+) -> bytes:
+    """A genesis with one validator, or with these."""
     return encode_genesis(
         Genesis(
             1,
@@ -55,7 +65,7 @@ def genesis(epoch_length: int = 1000, limits: Limits | None = None) -> bytes:
             PARTITIONS,
             epoch_length,
             limits or Limits(),
-            ((VALIDATOR.key, prove_possession(VALIDATOR)),),
+            tuple((one.key, prove_possession(one)) for one in validators),
             AUTHORITY.key,
             prove_possession(AUTHORITY),
             (),
@@ -65,6 +75,23 @@ def genesis(epoch_length: int = 1000, limits: Limits | None = None) -> bytes:
             (OpenRule(None, "", ""),),
             FinalityPolicy(),
         )
+    )
+
+
+def machine_on(chain: Chain, key: Ed25519Signer) -> Machine:
+    """The machine of a validator whose newest block is the chain's."""
+    genesis = chain.state.view.genesis
+    newest: Committed | None = chain.newest
+    epoch = Epoch(0, 0) if newest is None else newest.proposal.header.epoch
+    following = Epoch(0, epoch.number + 1)
+    return Machine(
+        Rules(chain.state.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms),
+        [(epoch, genesis.validator_set), (following, genesis.validator_set)],
+        Suites(key),
+        RoundRobin(),
+        Doubling(200),
+        key.key,
+        newest,
     )
 
 
@@ -82,12 +109,31 @@ class Ledger:
         self.chain = self.fresh_chain()
         self.context = IntakeContext.of(self.ledger_id, self.genesis)
         self.gathering = Gathering(TOPIC, self.chain.state.positions, {}, {})
+        self.replica = Replica(machine_on(self.chain, VALIDATOR), self.chain, self.gathering)
+        self.records: list[tuple[int, int, Prepared]] = []
+        """All of the log: partition, offset, record."""
+        self.kept: list[Kept] = []
+        """What the replica wanted kept since the last `extend`."""
+        self.now = NOW
         self.ends = [0] * PARTITIONS
         self._number = 0
         self._opened: set[str] = set()
 
     def fresh_chain(self) -> Chain:
-        return Chain(self.founding, VALIDATOR, None)
+        return Chain(self.founding, None)
+
+    def extend(self) -> Made:
+        """The next block over what gathered."""
+        # Past the pause after the last one.
+        self.now += 100
+        made = self.take(self.replica.look(self.now))
+        assert len(made) == 1, "one vote is the quorum, one block comes of what gathered"
+        return made[0]
+
+    def take(self, actions: list[Action]) -> list[Made]:
+        """The blocks that are published; what is to be kept goes to `kept`."""
+        self.kept = [one.record for one in actions if isinstance(one, Keep)]
+        return [one.made for one in actions if isinstance(one, Publish)]
 
     def record(
         self,
@@ -126,6 +172,7 @@ class Ledger:
         self.ends[partition] = offset + 1
         prepared = prepare(self.context, partition, record)
         self.gathering.admit(partition, offset, prepared)
+        self.records.append((partition, offset, prepared))
         return offset, prepared
 
     def write(self, *sessions: str) -> None:

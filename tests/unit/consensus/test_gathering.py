@@ -1,7 +1,7 @@
 """Gathering records: offsets, gaps, bounds, and the comparison with what is certified."""
 
 import pytest
-from tests.unit.consensus.ledgers import NOW, TOPIC, Ledger
+from tests.unit.consensus.ledgers import TOPIC, Ledger
 
 from nocturne.consensus import gathering
 from nocturne.consensus.gathering import CertifiedRange, Gathering, newest_ranges
@@ -41,7 +41,8 @@ def one() -> Prepared:
 
 def test_nothing_waits_at_first() -> None:
     subject = Gathering(TOPIC, positions(5, 0), {}, {})
-    assert (subject.has_offsets, subject.waiting, subject.batches()) == (False, 0, [])
+    assert (subject.has_offsets, subject.waiting) == (False, 0)
+    assert subject.batches_after(positions(5, 0)) == []
     assert subject.starts == {0: 5, 1: 0}
 
 
@@ -50,7 +51,7 @@ def test_records_wait_with_their_offsets_and_skipped_ones_are_gaps(one: Prepared
     subject.admit(0, 5, one)
     subject.admit(0, 8, one)
     subject.admit(1, 2, one)
-    first, second = subject.batches()
+    first, second = subject.batches_after(positions(5, 0))
     assert (first.partition, [at for at, _ in first.records], first.end) == (0, [5, 8], 9)
     assert (second.partition, [at for at, _ in second.records], second.end) == (1, [2], 3)
     assert first.topic_uuid == TOPIC
@@ -61,10 +62,36 @@ def test_what_a_block_took_waits_no_longer(one: Prepared) -> None:
     for offset in range(5):
         subject.admit(0, offset, one)
     subject.taken([taken(0, 3)])
-    (batch,) = subject.batches()
+    (batch,) = subject.batches_after(positions(3, 0))
     assert ([at for at, _ in batch.records], subject.waiting) == ([3, 4], 2)
     subject.taken([taken(3, 5)])
-    assert (subject.has_offsets, subject.batches(), subject.is_full) == (False, [], False)
+    assert not subject.has_offsets
+    assert subject.batches_after(positions(5, 0)) == []
+
+
+def test_what_is_executed_above_the_committed_block_is_not_offered_again(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for offset in range(5):
+        subject.admit(0, offset, one)
+    (batch,) = subject.batches_after(positions(3, 0))
+    assert [at for at, _ in batch.records] == [3, 4]
+    assert (subject.has_after(positions(4, 0)), subject.has_after(positions(5, 0))) == (True, False)
+    assert subject.waiting == 5
+
+
+def test_a_blocks_ranges_are_there_once_all_their_offsets_came(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.admit(0, 0, one)
+    subject.admit(0, 2, one)
+    assert subject.batches_of([taken(0, 4)]) is None
+    assert subject.batches_of([taken(0, 3), taken(0, 1, partition=1)]) is None
+    assert subject.batches_of([taken(0, 1, partition=7)]) is None
+    found = subject.batches_of([taken(1, 3)])
+    assert found is not None
+    assert [(one.end, [at for at, _ in one.records]) for one in found] == [(3, [2])]
+    subject.taken([taken(0, 1)])
+    assert subject.batches_of([taken(0, 3)]) is None
+    assert subject.batches_of([]) == []
 
 
 def test_control_markers_at_the_end_are_offsets_to_dispose_of(one: Prepared) -> None:
@@ -74,11 +101,11 @@ def test_control_markers_at_the_end_are_offsets_to_dispose_of(one: Prepared) -> 
     subject.reach(0, 1)
     assert not subject.has_offsets
     subject.reach(0, 3)
-    (batch,) = subject.batches()
+    (batch,) = subject.batches_after(positions(1, 0))
     assert (batch.end, list(batch.records)) == (3, [])
     subject.reach(0, 2)
     subject.admit(0, 3, one)
-    assert subject.batches()[0].end == 4
+    assert subject.batches_after(positions(1, 0))[0].end == 4
 
 
 def test_an_offset_that_came_already_asks_for_a_new_start(one: Prepared) -> None:
@@ -95,15 +122,19 @@ def test_waiting_is_bounded_in_records_and_bytes(
     subject = Gathering(TOPIC, positions(0, 0), {}, {})
     subject.admit(0, 0, one)
     subject.admit(0, 1, one)
-    assert [subject.is_full] == [False]
+    assert not subject.is_full(False)
     subject.admit(1, 0, one)
-    assert [subject.is_full] == [True]
-    subject.taken([taken(0, 2)])
-    assert [subject.is_full] == [False]
+    assert subject.is_full(False)
+    assert not subject.is_full(True)
+    for offset in range(1, 10):
+        subject.admit(1, offset, one)
+    assert subject.is_full(True)
+    subject.taken([taken(0, 2), taken(0, 9, partition=1)])
+    assert not subject.is_full(False)
     monkeypatch.setattr(gathering, "WAITING_BYTES_MAX", len(one.value or b"") + 10)
-    assert [subject.is_full] == [False]
-    subject.admit(1, 1, one)
-    assert [subject.is_full] == [True]
+    assert not subject.is_full(False)
+    subject.admit(1, 10, one)
+    assert subject.is_full(False)
 
 
 # What is certified ------------------------------------------------------------------------------
@@ -125,7 +156,7 @@ def test_the_newest_certified_range_is_read_again_and_executed_no_more(one: Prep
     subject.compare(0, 7, hash_of(7))
     assert not subject.has_offsets
     subject.admit(0, 8, one)
-    assert [at for at, _ in subject.batches()[0].records] == [8]
+    assert [at for at, _ in subject.batches_after(positions(8, 0))[0].records] == [8]
 
 
 def test_a_changed_byte_is_a_halt() -> None:
@@ -164,7 +195,7 @@ def test_a_blocks_ranges_are_compared_record_by_record() -> None:
     ledger.write("a", "b", "c", "d")
     partition, record = ledger.record("a")
     ledger.log(partition, record, gap=2)
-    made = ledger.chain.extend(ledger.gathering.batches(), NOW)
+    made = ledger.extend()
     blocks: list[Block] = [made.block]
     newest = newest_ranges(blocks)
     assert {one.partition for one in made.block.header.ranges} == set(newest)

@@ -6,7 +6,14 @@ import pytest
 from tests.unit.consensus.ledgers import NOW, VALIDATOR, Ledger
 
 from nocturne.consensus.chain import Made
-from nocturne.consensus.published import Published, TopicCheck
+from nocturne.consensus.published import (
+    NEXT_MS,
+    OTHERS_MS,
+    UNPUBLISHED_MAX,
+    Published,
+    Topic,
+    TopicCheck,
+)
 from nocturne.core import topics
 from nocturne.core.blocks import ProofPointer, encode_block
 from nocturne.core.certificates import Ballot, VoteKind, sign_vote
@@ -18,8 +25,7 @@ def chain_of(length: int, sessions: str = "abcdefgh") -> tuple[Ledger, list[Made
     made = []
     for session in sessions[:length]:
         ledger.write(session)
-        made.append(ledger.chain.extend(ledger.gathering.batches(), NOW))
-        ledger.gathering.taken(made[-1].block.header.ranges)
+        made.append(ledger.extend())
     return ledger, made
 
 
@@ -108,3 +114,111 @@ def test_a_notarization_is_not_believed() -> None:
     value = encode_block(replace(made[0].block, proof=notarized))
     subject.offer(0, topics.frame(2, value))
     assert (subject.ignored, subject.newest()) == (1, None)
+
+
+# The topic beside a chain that grows ---------------------------------------------------------
+
+
+def topic(ledger: Ledger, published: Published | None = None) -> Topic:
+    return Topic(ledger.ledger_id, ledger.validators, {}, published)
+
+
+def test_the_leader_publishes_at_once_and_in_order() -> None:
+    ledger, made = chain_of(3)
+    subject = topic(ledger)
+    for one in made:
+        subject.committed(one, 0, NOW)
+    assert subject.due(NOW) == made
+    assert (subject.due(NOW), subject.next_due) == ([], None)
+    subject.acknowledged(2, 12)
+    assert subject.published is None
+    subject.acknowledged(1, 11)
+    assert (subject.published, subject.newest) == (Published(2, 12), made[1])
+
+
+def test_the_others_publish_only_what_is_not_seen_in_time_one_after_the_other() -> None:
+    ledger, made = chain_of(1)
+    for rank, wait in ((1, OTHERS_MS), (2, OTHERS_MS + NEXT_MS), (3, OTHERS_MS + 2 * NEXT_MS)):
+        subject = topic(ledger)
+        subject.committed(made[0], rank, NOW)
+        assert subject.next_due == NOW + wait
+        assert subject.due(NOW + wait - 1) == []
+        assert subject.due(NOW + wait) == made
+    seen = topic(ledger)
+    seen.committed(made[0], 1, NOW)
+    assert seen.offer(5, framed(made[0])) is None
+    assert (seen.published, seen.due(NOW + 10_000), seen.next_due) == (Published(1, 5), [], None)
+
+
+def test_an_observer_publishes_nothing() -> None:
+    ledger, made = chain_of(1)
+    subject = topic(ledger)
+    subject.committed(made[0], None, NOW)
+    assert (subject.due(NOW + 10**9), subject.next_due) == ([], None)
+
+
+def test_a_leader_waits_for_the_block_before_its_own() -> None:
+    ledger, made = chain_of(2)
+    subject = topic(ledger)
+    subject.committed(made[0], 1, NOW)
+    subject.committed(made[1], 0, NOW)
+    assert subject.due(NOW) == []
+    subject.offer(0, framed(made[0]))
+    assert subject.due(NOW) == made[1:]
+
+
+def test_a_block_is_published_that_stood_in_the_topic_before_it_was_committed_here() -> None:
+    ledger, made = chain_of(1)
+    subject = topic(ledger)
+    found = subject.offer(3, framed(made[0]))
+    assert found is not None
+    assert found.proposal.digest == made[0].block.digest
+    subject.committed(made[0], 1, NOW)
+    assert subject.published == Published(1, 3)
+
+
+def test_another_proof_is_as_good_and_a_wrong_one_or_another_body_is_not_the_block() -> None:
+    ledger, made = chain_of(2)
+    block = made[0].block
+    wrong = replace(block, proof=made[1].block.proof)
+    body = replace(block, records=block.records * 2)
+    pointer = replace(block, proof=ProofPointer(1, block.digest))
+    for one in (wrong, body, pointer):
+        subject = topic(ledger)
+        subject.committed(made[0], 1, NOW)
+        subject.offer(0, topics.frame(2, encode_block(one)))
+        assert (subject.published, subject.ignored) == (None, 1)
+    for value in (None, b"", framed(made[0])[:-1], framed(made[0]) + b"\x00"):
+        subject = topic(ledger)
+        subject.committed(made[0], 1, NOW)
+        subject.offer(0, value)
+        assert (subject.published, subject.ignored) == (None, 1)
+
+
+def test_a_contradiction_to_the_own_chain_in_the_topic_is_a_halt() -> None:
+    ledger, made = chain_of(1)
+    _, others = chain_of(1, "x")
+    subject = topic(ledger)
+    subject.committed(made[0], 0, NOW)
+    with pytest.raises(Halt, match="another committed block at height 1"):
+        subject.offer(0, framed(others[0]))
+
+
+def test_a_header_of_a_forger_at_an_own_height_is_ignored() -> None:
+    ledger, made = chain_of(1)
+    _, others = chain_of(1, "x")
+    subject = topic(ledger)
+    subject.committed(made[0], 0, NOW)
+    forged = replace(others[0].block, proof=made[0].block.proof)
+    assert subject.offer(0, topics.frame(2, encode_block(forged))) is None
+    assert subject.ignored == 1
+
+
+def test_what_waits_for_the_topic_is_bounded() -> None:
+    ledger, made = chain_of(1)
+    subject = topic(ledger)
+    for number in range(UNPUBLISHED_MAX):
+        assert not subject.is_full
+        header = replace(made[0].block.header, height=number + 1)
+        subject.committed(replace(made[0], block=replace(made[0].block, header=header)), 0, NOW)
+    assert subject.is_full

@@ -2,15 +2,16 @@
 
 import shutil
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.unit.consensus.ledgers import NOW, VALIDATOR, Ledger
+from tests.unit.consensus.ledgers import VALIDATOR, Ledger
 
 from nocturne.consensus import store as stores
 from nocturne.consensus.chain import Made
 from nocturne.consensus.published import Published
-from nocturne.consensus.store import Abandoned, Recovered, Store
+from nocturne.consensus.store import Abandoned, Kept, Recovered, Store
 from nocturne.core.errors import Halt
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.runtime import journal
@@ -34,7 +35,7 @@ class Disk:
 
     def recovered(self) -> Recovered:
         opened = self.open()
-        found = opened.recover(self.ledger.data, KINDS, VALIDATOR)
+        found = opened.recover(self.ledger.data, KINDS)
         opened.close()
         return found
 
@@ -48,18 +49,29 @@ def disk(tmp_path: Path) -> Disk:
 
 def opened(disk: Disk) -> Store:
     store = disk.open()
-    store.recover(disk.ledger.data, KINDS, VALIDATOR)
+    store.recover(disk.ledger.data, KINDS)
     return store
 
 
-def extended(ledger: Ledger, *sessions: str) -> Made:
+@dataclass
+class Step:
+    """A block, and all that the replica wanted kept before it is published."""
+
+    made: Made
+    kept: list[Kept]
+
+
+def extended(ledger: Ledger, *sessions: str) -> Step:
     ledger.write(*sessions)
-    made = ledger.chain.extend(ledger.gathering.batches(), NOW)
-    ledger.gathering.taken(made.block.header.ranges)
-    return made
+    return Step(ledger.extend(), ledger.kept)
 
 
-def snapshotted(store: Store, made: Made, published: Published | None = None) -> None:
+def keep(store: Store, *steps: Step) -> None:
+    store.keep([record for step in steps for record in step.kept])
+
+
+def snapshotted(store: Store, step: Step, published: Published | None = None) -> None:
+    made = step.made
     store.write_snapshot(made.block.header_bytes, made.state, published, threading.Event())
 
 
@@ -77,29 +89,31 @@ def test_kept_blocks_are_recovered(disk: Disk) -> None:
     store = disk.open()
     ledger = disk.ledger
     made = [extended(ledger, "a", "b"), extended(ledger, "a"), extended(ledger, "c")]
-    store.keep(made[:2])
+    keep(store, *made[:2])
     store.note_published(Published(2, 7))
-    store.keep(made[2:])
+    keep(store, *made[2:])
     store.close()
     found = disk.recovered()
     assert found.chain.tip == ledger.chain.tip
     assert found.chain.state.root_hash == ledger.chain.state.root_hash
     assert found.published == Published(2, 7)
-    assert found.digests == {one.block.header.height: one.block.digest for one in made}
+    assert found.digests == {one.made.block.header.height: one.made.block.digest for one in made}
     assert {one.partition: one.end for one in found.ranges.values()} == {
         partition: end for partition, end in enumerate(ledger.ends) if end
     }
     assert found.replayed == 3
     store = disk.open()
-    assert [encoded for _, encoded in store.blocks_after(1)] == [one.encoded for one in made[1:]]
+    assert [encoded for _, encoded in store.blocks_after(1)] == [
+        one.made.encoded for one in made[1:]
+    ]
 
 
 def test_a_block_torn_by_a_crash_was_never_published_and_is_gone(disk: Disk) -> None:
     store = disk.open()
     first = extended(disk.ledger, "a")
-    store.keep([first])
+    keep(store, first)
     tip = disk.ledger.chain.tip
-    store.keep([extended(disk.ledger, "b")])
+    keep(store, extended(disk.ledger, "b"))
     store.close()
     (segment,) = (disk.home / journal.FOLDER).glob("*.seg")
     segment.write_bytes(segment.read_bytes()[:-1])
@@ -111,9 +125,9 @@ def test_a_block_torn_by_a_crash_was_never_published_and_is_gone(disk: Disk) -> 
 def test_a_snapshot_stands_for_the_blocks_before_it(disk: Disk) -> None:
     store = opened(disk)
     made = [extended(disk.ledger, session) for session in "abcd"]
-    store.keep(made[:3])
+    keep(store, *made[:3])
     snapshotted(store, made[1], Published(2, 5))
-    store.keep(made[3:])
+    keep(store, *made[3:])
     store.close()
     found = disk.recovered()
     assert found.replayed == 2
@@ -131,10 +145,10 @@ def test_old_segments_are_forgotten_but_never_the_snapshots_block(
     made = []
     for session in "abcdefgh":
         made.append(extended(disk.ledger, session))
-        store.keep(made[-1:])
-    store.forget_before(0)
+        keep(store, *made[-1:])
+    store.forget_before(0, ())
     snapshotted(store, made[5], Published(6, 5))
-    store.forget_before(6)
+    store.forget_before(6, ())
     store.close()
     found = disk.recovered()
     assert found.chain.tip == disk.ledger.chain.tip
@@ -146,7 +160,7 @@ def test_old_segments_are_forgotten_but_never_the_snapshots_block(
 def test_only_the_newest_snapshot_stays(disk: Disk) -> None:
     store = opened(disk)
     made = [extended(disk.ledger, session) for session in "abc"]
-    store.keep(made)
+    keep(store, *made)
     for one in made:
         snapshotted(store, one)
     assert [path.name for path in (disk.home / "snapshots").iterdir()] == ["000000000003.snapshot"]
@@ -157,9 +171,9 @@ def test_a_snapshot_is_due_after_so_much_journal(
 ) -> None:
     store = opened(disk)
     made = extended(disk.ledger, "a")
-    store.keep([made])
+    keep(store, made)
     assert [store.snapshot_due] == [False]
-    monkeypatch.setattr(stores, "SNAPSHOT_JOURNAL_BYTES", len(made.encoded))
+    monkeypatch.setattr(stores, "SNAPSHOT_JOURNAL_BYTES", len(made.made.encoded))
     assert [store.snapshot_due] == [True]
     store.begin_snapshot()
     assert [store.snapshot_due] == [False]
@@ -168,11 +182,11 @@ def test_a_snapshot_is_due_after_so_much_journal(
 def test_an_abandoned_snapshot_leaves_nothing_to_be_believed(disk: Disk) -> None:
     store = opened(disk)
     made = extended(disk.ledger, "a")
-    store.keep([made])
+    keep(store, made)
     ending = threading.Event()
     ending.set()
     with pytest.raises(Abandoned):
-        store.write_snapshot(made.block.header_bytes, made.state, None, ending)
+        store.write_snapshot(made.made.block.header_bytes, made.made.state, None, ending)
     store.close()
     assert disk.recovered().replayed == 1
     assert not list((disk.home / "snapshots").iterdir())
@@ -181,7 +195,7 @@ def test_an_abandoned_snapshot_leaves_nothing_to_be_believed(disk: Disk) -> None
 def test_every_changed_byte_of_a_snapshot_is_a_halt(disk: Disk) -> None:
     store = opened(disk)
     made = extended(disk.ledger, "a", "b")
-    store.keep([made])
+    keep(store, made)
     snapshotted(store, made)
     store.close()
     (path,) = (disk.home / "snapshots").iterdir()
@@ -206,9 +220,9 @@ def test_a_snapshot_beside_a_journal_that_lacks_its_block_is_a_halt(
 ) -> None:
     store = opened(disk)
     made = [extended(disk.ledger, session) for session in "ab"]
-    store.keep(made[:1])
+    keep(store, *made[:1])
     shutil.copytree(disk.home / journal.FOLDER, tmp_path / "older")
-    store.keep(made[1:])
+    keep(store, *made[1:])
     snapshotted(store, made[1])
     store.close()
     shutil.rmtree(disk.home / journal.FOLDER)
@@ -223,7 +237,7 @@ def test_a_journal_without_its_beginning_or_snapshot_is_a_halt(
     monkeypatch.setattr(stores, "SEGMENT_BYTES", 2_000)
     store = opened(disk)
     for session in "abcd":
-        store.keep([extended(disk.ledger, session)])
+        keep(store, extended(disk.ledger, session))
     store.close()
     sorted((disk.home / journal.FOLDER).glob("*.seg"))[0].unlink()
     with pytest.raises(Halt, match="expected block 1"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nocturne.command import service as command
-from nocturne.consensus import service as consensus
+from nocturne.consensus import publisher as consensus
 from nocturne.core.errors import Malformed
 from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, RECEIPTS, SEALS, TOPICS
 from nocturne.deploy.rights import (

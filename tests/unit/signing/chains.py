@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.consensus.ledgers import NOW, Ledger
+from tests.unit.consensus.ledgers import Ledger
 
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake, CheckedBlock
@@ -21,9 +21,7 @@ class Source:
     def checked(self) -> CheckedBlock:
         """The next block, of everything that waits."""
         ledger = self.ledger
-        made = ledger.chain.extend(ledger.gathering.batches(), NOW + ledger.chain.tip.height)
-        ledger.gathering.taken(made.block.header.ranges)
-        (checked,) = self.intake.offer(topics.frame(2, made.encoded))
+        (checked,) = self.intake.offer(topics.frame(2, ledger.extend().encoded))
         return checked
 
     def block(self, *sessions: str) -> CheckedBlock:

@@ -211,6 +211,11 @@ class Machine:
         return self._epoch
 
     @property
+    def validators(self) -> ValidatorSet:
+        """The set of the current epoch."""
+        return self._set
+
+    @property
     def view(self) -> int:
         """The current view of the current epoch."""
         return self._view

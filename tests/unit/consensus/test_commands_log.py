@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from nocturne.consensus.service import UNREADABLE_HEADERS, log_record_of
+from nocturne.consensus.commands_log import UNREADABLE_HEADERS, log_record_of
 from nocturne.core.blocks import LogRecord
 
 

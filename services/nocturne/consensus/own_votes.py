@@ -1,0 +1,126 @@
+"""Votes that others hold: what a validator asks for at its start, and what it answers.
+
+Rules: docs/spec/quorum.md §9. A validator whose log was put back from an older copy would vote a
+second time in views that it voted in. At its start it asks the others for its own newest votes, and
+votes once a quorum, itself counted, has answered and its log has every one. A rollback that none of
+them can show is not detected. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from nocturne.consensus.quorum.messages import Vote
+from nocturne.core.certificates import Ballot, Certificate, Epoch, ValidatorSet, vote_signed
+from nocturne.core.errors import Halt
+from nocturne.core.identifiers import LedgerId
+from nocturne.core.keys import Key
+
+KEYS_MAX: Final = 256
+"""Keys whose votes are held; a set has fewer, and keys that left go first."""
+
+
+def place_of(vote: Vote) -> tuple[int, int, int]:
+    """Votes in the order in which one validator casts them."""
+    return vote.epoch.recovery, vote.epoch.number, vote.view
+
+
+class HeardVotes:
+    """The newest vote of each kind that is held of each validator."""
+
+    def __init__(self) -> None:
+        self._votes: dict[Key, dict[int, Vote]] = {}
+
+    def take(self, key: Key, vote: Vote) -> bool:
+        """Hold a vote that came from its own validator, or stands in a certificate; whether it is
+        the newest of its kind. A validator that lies about its own votes harms itself alone.
+        """
+        held = self._votes.pop(key, {})
+        self._votes[key] = held
+        if len(self._votes) > KEYS_MAX:
+            del self._votes[next(iter(self._votes))]
+        known = held.get(vote.kind)
+        if known is not None and place_of(known) >= place_of(vote):
+            return False
+        held[vote.kind] = vote
+        return True
+
+    def take_certificate(self, validators: ValidatorSet, certificate: Certificate) -> list[Vote]:
+        """As `take` for all whose votes a certificate has; those that are the newest."""
+        found = []
+        for index, signatures in certificate.votes:
+            vote = Vote(
+                index,
+                certificate.kind,
+                certificate.epoch,
+                certificate.view,
+                certificate.digest,
+                signatures,
+            )
+            if self.take(validators.keys[index], vote):
+                found.append(vote)
+        return found
+
+    def of(self, key: Key) -> tuple[Vote, ...]:
+        """The newest vote of each kind."""
+        return tuple(self._votes.get(key, {}).values())
+
+
+class VoteCheck:
+    """Whether the own log has all the votes that others hold of this validator."""
+
+    def __init__(
+        self,
+        ledger_id: LedgerId,
+        validators: ValidatorSet,
+        own_key: Key,
+        settled: tuple[Epoch, int],
+        own_votes: Iterable[Vote],
+    ) -> None:
+        """`settled`: the epoch and view up to which the log says that all is committed: nothing is
+        voted on there again. `own_votes` are those that the log has above it.
+        """
+        self._ledger_id = ledger_id
+        self._validators = validators
+        self._own_key = own_key
+        epoch, view = settled
+        self._settled = (epoch.recovery, epoch.number, view)
+        self._own = {(vote.kind, place_of(vote), vote.digest) for vote in own_votes}
+        self._answered: set[Key] = {own_key}
+
+    @property
+    def missing(self) -> tuple[Key, ...]:
+        """The validators that have not answered."""
+        return tuple(key for key in self._validators.keys if key not in self._answered)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a quorum has answered."""
+        return len(self._answered) >= self._validators.quorum
+
+    def answered(self, sender: Key, votes: Sequence[Vote]) -> None:
+        """What a validator holds. `Halt` when it holds a vote that the own log lacks."""
+        if sender not in self._validators.keys:
+            return
+        for vote in votes:
+            if place_of(vote) <= self._settled:
+                continue
+            if (vote.kind, place_of(vote), vote.digest) in self._own:
+                continue
+            ballot = Ballot(
+                vote.kind,
+                self._ledger_id,
+                vote.epoch,
+                self._validators.hash,
+                vote.view,
+                vote.digest,
+            )
+            # What is not signed by this validator shows nothing.
+            if vote_signed(self._own_key, ballot, vote.signatures):
+                raise Halt(
+                    f"this validator cast a vote to {vote.kind.name.lower()} in view {vote.view} "
+                    f"of epoch {vote.epoch.number} that its journal lacks: the journal is an older "
+                    "copy, and with it this key would vote a second time"
+                )
+        self._answered.add(sender)

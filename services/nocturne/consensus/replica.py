@@ -1,0 +1,477 @@
+"""One validator without its I/O: the quorum's machine, the chain that it certifies, and the log.
+
+Rules: docs/spec/quorum.md §2 (what the machine asks of its host), docs/spec/consensus.md. Pure:
+whatever happens comes in through a method and gives actions, which the shell carries out in their
+order: a `Keep` is durable before any later `Say` or `Publish` is carried out.
+
+    the log            records gather; the machine is told whether its next block has something
+    Build              the beginning of what gathered is executed on the parent
+    Check              the records of the proposal's ranges are executed once all of them came
+    Commit             blocks wait for their records likewise, in height order, then are published
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from nocturne.consensus.chain import Chain, Executed, Made, check_control_on
+from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.quorum import messages as quorum
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record
+from nocturne.core.blocks import BlockKind, hash_control
+from nocturne.core.errors import Malformed
+from nocturne.core.execution import PartitionBatch
+from nocturne.core.governing import ControlBatch
+from nocturne.core.identifiers import Hash
+from nocturne.core.keys import Key
+from nocturne.core.state import LedgerState
+
+UNCHECKED_MAX: Final = 64
+"""Proposals that wait for their records or their parent; past them the lowest view goes."""
+PROPOSALS_KNOWN_MAX: Final = 1024
+PROPOSALS_KNOWN_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Headers that are held for whoever asks for them by digest; past either the oldest goes."""
+CONTROLS_MAX: Final = 16
+"""Control records that wait for a block."""
+UNFINISHED_MAX: Final = 256
+"""Committed blocks whose records have not come; past them no more are taken from elsewhere."""
+PAUSE_MS_PER_RECORD: Final = 0.5
+PAUSE_MS_MIN: Final = 10.0
+PAUSE_MS_MAX: Final = 50.0
+"""After a block of n records the next one waits n half milliseconds, at least 10 and at most 50: a
+command that comes alone waits for nothing, and under load blocks grow. A block costs the whole
+stack about 3 ms (signatures, an fsync, transactions) whatever is in it: without the least pause
+500 commands a second made 400 blocks and filled both cores. The longest pause is reached only
+above 2 000 commands a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Make it durable: a vote, a certificate, a commit; or a block with its records."""
+
+    record: Record | Executed
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send to these validators, once."""
+
+    to: tuple[Key, ...]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `fired` with this timer after so long; the newest alone counts."""
+
+    timer: int
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Call `look` after so long."""
+
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask all for the block with this digest."""
+
+    digest: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """The next committed block, for the blocks topic. `rank` is how many validators come before
+    this one in publishing it: 0 for its leader, None for who is no validator.
+    """
+
+    made: Made
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one validator signed and no correct one does."""
+
+    accusation: quorum.Accuse
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """A control record that no block can carry any more."""
+
+    record: bytes
+    cause: Malformed
+
+
+Action = Keep | Say | Wake | Look | Ask | Publish | Report | Dismiss
+
+
+class Replica:
+    """One validator, or an observer."""
+
+    def __init__(self, machine: Machine, chain: Chain, gathering: Gathering) -> None:
+        """`chain` stands on the block that the machine began with."""
+        self._machine = machine
+        self._chain = chain
+        self._gathering = gathering
+        self._actions: list[Action] = []
+        self._events: deque[quorum.Event] = deque()
+        self._building: quorum.Build | None = None
+        self._unchecked: dict[Hash, Proposal] = {}
+        self._unfinished: deque[Committed] = deque()
+        self._proposals: OrderedDict[Hash, Proposal] = OrderedDict()
+        self._proposals_bytes = 0
+        self._controls: OrderedDict[Hash, bytes] = OrderedDict()
+        self._kept: dict[Hash, int] = {}
+        self._live: list[Record] = []
+        self._said: tuple[Hash, bool] | None = None
+        self._not_before = 0.0
+        self._looking_at = 0.0
+
+    # What the shell asks --------------------------------------------------------------------------
+
+    @property
+    def machine(self) -> Machine:
+        """For reports; only this class steps it."""
+        return self._machine
+
+    @property
+    def chain(self) -> Chain:
+        """The committed state that was executed."""
+        return self._chain
+
+    @property
+    def gathering(self) -> Gathering:
+        """Where the shell brings the log's records, and then calls `look`."""
+        return self._gathering
+
+    @property
+    def height(self) -> int:
+        """Of the newest committed block, executed or not."""
+        final = self._machine.final
+        return 0 if final is None else final.proposal.header.height
+
+    @property
+    def unfinished(self) -> int:
+        """Committed blocks whose records have not come."""
+        return len(self._unfinished)
+
+    @property
+    def wants_records(self) -> bool:
+        """Whether a block waits for records: then more are brought, however many wait."""
+        return bool(self._unfinished or self._unchecked)
+
+    def proposal(self, digest: Hash) -> Proposal | None:
+        """A block by its digest, for a peer that lacks it."""
+        return self._proposals.get(digest)
+
+    def live_records(self) -> tuple[Record, ...]:
+        """What a later start needs of the votes and certificates above the newest committed block,
+        for a journal that is to forget what it has of them.
+        """
+        return tuple(self._live)
+
+    # What happens ---------------------------------------------------------------------------------
+
+    def restore(self, records: Sequence[Record], now: int) -> list[Action]:
+        """Take up what the journal has above the chain's newest block; once, before all else. The
+        records of the proposals among it are in the journal too.
+        """
+        for record in records:
+            if isinstance(record, Proposal):
+                self._know(record)
+                if record.header.kind is BlockKind.LEDGER:
+                    self._kept[record.digest] = record.header.height
+                    self._unchecked[record.digest] = record
+            self._note(record)
+        for effect in self._machine.restore(records):
+            self._take(effect, self._machine.validators.keys)
+        return self._run(now)
+
+    def hear(self, sender: Key | None, message: Message, now: int) -> list[Action]:
+        """A message came. `PeerFault` when no correct validator sends it."""
+        keys = self._machine.validators.keys
+        index = keys.index(sender) if sender in keys else None
+        self._step(quorum.Received(index, message), now)
+        if isinstance(message, quorum.Offer):
+            # Others may certify it before it was looked at here, and the next one stands on it.
+            self._know(message.proposal)
+            self._want(message.proposal)
+        return self._run(now)
+
+    def fetched(self, proposal: Proposal, now: int) -> list[Action]:
+        """A block came that was asked for by its digest."""
+        self._know(proposal)
+        self._events.append(quorum.Fetched(proposal))
+        return self._run(now)
+
+    def fired(self, timer: int, now: int) -> list[Action]:
+        """A timer's time is over."""
+        self._events.append(quorum.Fired(timer))
+        return self._run(now)
+
+    def look(self, now: int) -> list[Action]:
+        """Records gathered, or it is time to look again."""
+        return self._run(now)
+
+    @property
+    def has_room_for_control(self) -> bool:
+        """Whether one more control record may wait."""
+        return len(self._controls) < CONTROLS_MAX
+
+    def add_control(self, record: bytes, now: int) -> list[Action]:
+        """A control record for a block to come, if there is room; it was checked once before."""
+        if self.has_room_for_control:
+            self._controls.setdefault(hash_control((record,)), record)
+        return self._run(now)
+
+    # One step -------------------------------------------------------------------------------------
+
+    def _run(self, now: int) -> list[Action]:
+        while True:
+            while self._events:
+                self._step(self._events.popleft(), now)
+            self._finish(now)
+            self._check(now)
+            self._build(now)
+            self._tell()
+            if not self._events:
+                break
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _step(self, event: quorum.Event, now: int) -> None:
+        keys = self._machine.validators.keys
+        for effect in self._machine.step(event, now):
+            self._take(effect, keys)
+
+    def _take(self, effect: quorum.Effect, keys: tuple[Key, ...]) -> None:
+        match effect:
+            case quorum.Persist(record):
+                self._persist(record)
+            case quorum.Send(to, message):
+                self._actions.append(Say(tuple([keys[index] for index in to]), message))
+            case quorum.SetTimer(timer, delay):
+                self._actions.append(Wake(timer, delay))
+            case quorum.Build():
+                self._building = effect
+            case quorum.Check(proposal):
+                self._know(proposal)
+                if self._chain.executed(proposal.digest) is None:
+                    self._want(proposal)
+                else:
+                    self._events.append(quorum.Checked(proposal.digest, True))
+            case quorum.Fetch(digest):
+                known = self._proposals.get(digest)
+                if known is None:
+                    self._actions.append(Ask(digest))
+                else:
+                    self._events.append(quorum.Fetched(known))
+            case quorum.CatchUp():
+                # Published blocks are followed all the time: they bring what is missing.
+                pass
+            case quorum.Commit(blocks):
+                self._unfinished.extend(blocks)
+            case quorum.Accuse():
+                self._actions.append(Report(effect))
+            case unreachable:
+                assert_never(unreachable)
+
+    def _persist(self, record: Record) -> None:
+        if isinstance(record, Proposal):
+            self._know(record)
+            if record.header.kind is BlockKind.LEDGER:
+                if record.digest not in self._kept:
+                    found = self._chain.claim(record)
+                    assert found is not None, "what is voted for was executed"
+                    self._keep_executed(found)
+                return
+        self._actions.append(Keep(record))
+        self._note(record)
+
+    def _note(self, record: Record) -> None:
+        """What outlives the journal's older part, until a committed block settles it."""
+        if isinstance(record, Committed):
+            header = record.proposal.header
+            self._live = [
+                one
+                for one in self._live
+                if not isinstance(one, Committed)
+                and _place_of(one) > (header.epoch.recovery, header.epoch.number, header.view)
+            ]
+        elif not (isinstance(record, Proposal) and record.header.kind is BlockKind.LEDGER):
+            self._live.append(record)
+
+    def _keep_executed(self, found: Executed) -> None:
+        if found.proposal.digest not in self._kept:
+            self._kept[found.proposal.digest] = found.block.header.height
+            self._actions.append(Keep(found))
+
+    def _know(self, proposal: Proposal) -> None:
+        """Hold it for whoever asks."""
+        if proposal.digest in self._proposals:
+            return
+        self._proposals[proposal.digest] = proposal
+        self._proposals_bytes += len(proposal.header_bytes)
+        while (
+            len(self._proposals) > PROPOSALS_KNOWN_MAX
+            or self._proposals_bytes > PROPOSALS_KNOWN_BYTES_MAX
+        ):
+            _, oldest = self._proposals.popitem(last=False)
+            self._proposals_bytes -= len(oldest.header_bytes)
+
+    def _want(self, proposal: Proposal) -> None:
+        """Execute it as soon as its records and its parent are here."""
+        header = proposal.header
+        if header.kind is not BlockKind.LEDGER or header.height <= self._chain.tip.height:
+            return
+        if self._chain.executed(proposal.digest) is None:
+            self._unchecked[proposal.digest] = proposal
+        if len(self._unchecked) > UNCHECKED_MAX:
+            lowest = min(self._unchecked.values(), key=lambda one: one.header.view)
+            del self._unchecked[lowest.digest]
+
+    # Executing ------------------------------------------------------------------------------------
+
+    def _finish(self, now: int) -> None:
+        """Execute committed blocks whose records are here, and hand them over."""
+        while self._unfinished:
+            committed = self._unfinished[0]
+            proposal = committed.proposal
+            found = self._chain.executed(proposal.digest)
+            if found is None:
+                batches = self._records_of(proposal)
+                control = self._control_of(proposal)
+                if batches is None or control is None:
+                    return
+                self._chain.confirm(proposal, batches, control)
+                found = self._chain.executed(proposal.digest)
+                assert found is not None
+                self._pause(proposal, now)
+            self._know(proposal)
+            self._keep_executed(found)
+            self._unfinished.popleft()
+            made = self._chain.commit(committed)
+            header = made.block.header
+            self._gathering.taken(header.ranges)
+            for record in made.block.control:
+                self._controls.pop(hash_control((record,)), None)
+            self._kept = {one: at for one, at in self._kept.items() if at > header.height}
+            self._unchecked = {
+                digest: one
+                for digest, one in self._unchecked.items()
+                if one.header.height > header.height
+            }
+            self._actions.append(Publish(made, self._rank(header.view)))
+
+    def _rank(self, view: int) -> int | None:
+        """Of a block's view: the leader first, then the others after it, in their order."""
+        index, n = self._machine.index, len(self._machine.validators.keys)
+        return None if index is None else (index - (view - 1)) % n
+
+    def _check(self, now: int) -> None:
+        for proposal in sorted(self._unchecked.values(), key=lambda one: one.header.view):
+            if self._chain.state_after(proposal.header.parent_digest) is None:
+                continue
+            batches = self._records_of(proposal)
+            control = self._control_of(proposal)
+            if batches is None or control is None:
+                continue
+            del self._unchecked[proposal.digest]
+            valid = self._chain.check(proposal, batches, control)
+            self._pause(proposal, now)
+            self._events.append(quorum.Checked(proposal.digest, valid))
+
+    def _records_of(self, proposal: Proposal) -> list[PartitionBatch] | None:
+        """The offsets that a block has, None until all of them came."""
+        return self._gathering.batches_of(proposal.header.ranges)
+
+    def _control_of(self, proposal: Proposal) -> tuple[bytes, ...] | None:
+        """The control records that a block has, None until they are here."""
+        wanted = proposal.header.control_hash
+        if wanted == bytes(32):
+            return ()
+        found = self._controls.get(wanted)
+        return None if found is None else (found,)
+
+    def _build(self, now: int) -> None:
+        """Answer the newest Build once there is what it asks for, and the last block is some time
+        ago.
+        """
+        build = self._building
+        if build is None:
+            return
+        state = self._chain.state_after(build.parent)
+        if state is None:
+            return
+        control = self._next_control(state, build.parent)
+        if not build.empty and not control.records and not self._has_after(state):
+            return
+        wait = self._not_before - now
+        if 0 < wait <= PAUSE_MS_MAX and not build.empty:
+            if self._looking_at < self._not_before:
+                self._looking_at = self._not_before
+                self._actions.append(Look(int(wait) + 1))
+            return
+        self._building = None
+        batches = self._gathering.batches_after(state.positions)
+        contents = self._chain.build(build.parent, batches, control)
+        self._not_before = now + _pause_ms(contents.record_count)
+        self._events.append(quorum.Built(build.view, build.parent, contents))
+
+    def _next_control(self, state: LedgerState, parent: Hash) -> ControlBatch:
+        """The first control record here that a block on `parent` may carry; one is enough."""
+        height = self._height_of(parent) + 1
+        for key, record in list(self._controls.items()):
+            try:
+                check_control_on(state, height, record)
+            except Malformed as fault:
+                if parent == self._chain.tip.digest:
+                    # It cannot stand on any later block either: its number or its time is over.
+                    del self._controls[key]
+                    self._actions.append(Dismiss(record, fault))
+                continue
+            return ControlBatch(height, (record,))
+        return ControlBatch(height, ())
+
+    def _height_of(self, digest: Hash) -> int:
+        found = self._chain.executed(digest)
+        return self._chain.tip.height if found is None else found.block.header.height
+
+    def _has_after(self, state: LedgerState) -> bool:
+        return self._gathering.has_after(state.positions)
+
+    def _tell(self) -> None:
+        """Say whether the log has something past the machine's parent, if that is news."""
+        parent = self._machine.parent
+        state = self._chain.state_after(parent)
+        has_more = state is not None and (
+            self._has_after(state) or bool(self._next_control(state, parent).records)
+        )
+        said = (parent, has_more)
+        if said != self._said:
+            self._said = said
+            self._events.append(quorum.LogStands(parent, has_more))
+
+    def _pause(self, proposal: Proposal, now: int) -> None:
+        self._not_before = now + _pause_ms(proposal.header.record_count)
+
+
+def _pause_ms(records: int) -> float:
+    return min(PAUSE_MS_MAX, max(PAUSE_MS_MIN, records * PAUSE_MS_PER_RECORD))
+
+
+def _place_of(record: Record) -> tuple[int, int, int]:
+    """Recovery, epoch and view of a vote, a certificate, or a tail block."""
+    if isinstance(record, Committed | Proposal):
+        header = (record.proposal if isinstance(record, Committed) else record).header
+        return header.epoch.recovery, header.epoch.number, header.view
+    return record.epoch.recovery, record.epoch.number, record.view

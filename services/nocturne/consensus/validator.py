@@ -1,0 +1,537 @@
+"""The shell of one validator: brings what happens to the replica, and carries out what it says.
+
+Rules: docs/spec/consensus.md, docs/spec/quorum.md. These run side by side:
+
+    gather    records from the log, prepared (their authors' signatures checked)
+    peers     what other validators say
+    write     what has to be durable becomes so, one fsync for all that waits; then what had to wait
+              for it leaves: messages to validators, blocks to the topic
+    publisher the broker's acknowledgements; the blocks topic as others fill it
+
+Bounds: the log is not read on while too many records or unpublished blocks wait; what a peer may
+say waits for the replica, which does one thing at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+
+import structlog
+
+from nocturne.consensus import codec
+from nocturne.consensus.chain import Chain, Executed
+from nocturne.consensus.commands_log import (
+    check_log,
+    log_record_of,
+    offset_of,
+    partition_of,
+    watch_topic,
+)
+from nocturne.consensus.control_servicer import ControlDesk
+from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.measures import Measures
+from nocturne.consensus.own_votes import HeardVotes, VoteCheck
+from nocturne.consensus.peers import Peers
+from nocturne.consensus.publisher import CONSUMER_GROUP, Publisher, Publishing
+from nocturne.consensus.quorum.leaders import RoundRobin
+from nocturne.consensus.quorum.machine import Machine
+from nocturne.consensus.quorum.messages import Cast, Committed, Offer, Rules, Suites, Vote
+from nocturne.consensus.quorum.messages import Message as QuorumMessage
+from nocturne.consensus.quorum.pacing import Doubling
+from nocturne.consensus.replica import (
+    UNFINISHED_MAX,
+    Action,
+    Ask,
+    Dismiss,
+    Keep,
+    Look,
+    Publish,
+    Replica,
+    Report,
+    Say,
+    Wake,
+)
+from nocturne.consensus.snapshots import Snapshots
+from nocturne.consensus.store import Heard, Kept, Recovered, Store
+from nocturne.consensus.traces import RecordTraces
+from nocturne.core import topics
+from nocturne.core.blocks import Block, hash_record, headers_bytes, link_of, link_to
+from nocturne.core.certificates import Certificate, Epoch, check_commit_proof
+from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
+from nocturne.core.intake import prepare
+from nocturne.core.keys import Key, Signer
+from nocturne.runtime import kafka
+from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.kafka import BatchConsumer, Start
+from nocturne.runtime.kinds import InstalledKinds
+from nocturne.runtime.lifecycle import Lifecycle
+from nocturne.runtime.registry import schema_ids
+from nocturne.runtime.rpc import RpcServer
+from nocturne.runtime.settings import Founding
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+PREPARE_RECORDS: Final = 32
+"""Prepared in one go, about 4 ms, before other parts get their turn."""
+CONSUME_RECORDS_MAX: Final = 256
+"""Of one hand-over from the consumer's thread: at the largest size still below 64 MiB."""
+VIEW_MS: Final = 500
+"""A view without a certificate is given up after so long: a leader that dies costs this much once
+in n views. Under full load a block takes 50 to 200 ms here."""
+ASK_VOTES_SECONDS: Final = 0.2
+OUTBOX_MAX: Final = 1024
+"""What is said and waits for the disk; past it peers are not heard."""
+AHEAD_MAX: Final = 64
+"""Committed blocks that stand in the topic before the one that is next."""
+WATCH_SECONDS: Final = 1.0
+
+Result = TypeVar("Result")
+log = structlog.get_logger()
+
+
+class Validator:
+    """One running validator, or an observer whose key is not in the set."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        registry_url: str | None,
+        lifecycle: Lifecycle,
+        founding: Founding,
+        kinds: InstalledKinds,
+        signer: Signer,
+        store: Store,
+        peers: Peers,
+        heard: HeardVotes,
+        desk: ControlDesk,
+        measures: Measures,
+    ) -> None:
+        """`heard` is what `peers` answer from before this one votes."""
+        self._cluster = cluster
+        self._registry_url = registry_url
+        self._lifecycle = lifecycle
+        self._founding = founding
+        self._kinds = kinds
+        self._signer = signer
+        self._store = store
+        self._peers = peers
+        self._heard = heard
+        self._desk = desk
+        self._measures = measures
+        self._validators = founding.genesis.validator_set
+        self._check: VoteCheck | None = None
+        self._votes_checked = False
+        self._tracer = lifecycle.tracer
+        self._traces = RecordTraces(lifecycle.tracer)
+        self._disk = ThreadPoolExecutor(1, "journal")
+        self._outbox: deque[Keep | Say | Report | Publishing] = deque()
+        self._outbox_filled = asyncio.Event()
+        self._outbox_emptied = asyncio.Event()
+        self._heard_more: list[Kept] = []
+        self._finished = asyncio.Event()
+        self._ahead: dict[int, Committed] = {}
+        self._room = asyncio.Event()
+        self._first_arrival: float | None = None
+        self._wake: asyncio.TimerHandle | None = None
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._replica: Replica
+        self._publisher: Publisher
+        self._snapshots = Snapshots(
+            store, self._on_disk, lambda: self._replica.live_records(), measures
+        )
+
+    async def run(self, server: RpcServer) -> None:
+        """Recover, publish what is not, then certify until told to stop."""
+        recovered = await self._on_disk(self._recover)
+        chain = recovered.chain
+        self._measures.height.set(chain.tip.height)
+        self._measures.last_block.set(chain.tip.time / 1000)
+        ids = await asyncio.to_thread(schema_ids, self._registry_url)
+        uuid, kept_from = await asyncio.to_thread(
+            check_log, self._cluster, self._founding.genesis.partitions, chain.state.positions
+        )
+        gathering = Gathering(uuid, chain.state.positions, recovered.ranges, kept_from)
+        self._replica = Replica(self._machine_on(chain), chain, gathering)
+        self._publisher = Publisher(
+            self._cluster, self._founding, ids[topics.BLOCKS], self._measures, self._on_published
+        )
+        consumer: BatchConsumer | None = None
+        try:
+            await self._publisher.begin(
+                recovered,
+                lambda height: self._on_disk(lambda: list(self._store.blocks_after(height))),
+            )
+            consumer = BatchConsumer(
+                kafka.consumer_config(self._cluster, CONSUMER_GROUP),
+                [
+                    Start(topics.COMMANDS, partition, offset)
+                    for partition, offset in gathering.starts.items()
+                ],
+                batch_records_max=CONSUME_RECORDS_MAX,
+            )
+            self._check = self._vote_check(recovered)
+            await self._lifecycle.until_stopped(
+                self._peers.run(),
+                self._certify(recovered, consumer, server),
+                self._write(),
+                self._publisher.confirm(),
+                self._watch(consumer),
+                watch_topic(self._cluster, uuid),
+                self._faults(),
+                server.served(),
+            )
+        finally:
+            await self._close(consumer)
+
+    # Starting -----------------------------------------------------------------------------
+
+    def _recover(self) -> Recovered:
+        started = time.monotonic()
+        recovered = self._store.recover(self._founding.data, self._kinds.registry)
+        log.info(
+            "recovered",
+            height=recovered.chain.tip.height,
+            replayed_blocks=recovered.replayed,
+            torn_bytes=recovered.torn_bytes,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return recovered
+
+    def _machine_on(self, chain: Chain) -> Machine:
+        genesis = self._founding.genesis
+        newest = chain.newest
+        epoch = Epoch(0, 0) if newest is None else newest.proposal.header.epoch
+        return Machine(
+            Rules(self._founding.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms),
+            [(replace(epoch, number=epoch.number + ahead), self._validators) for ahead in (0, 1)],
+            Suites(self._signer),
+            RoundRobin(),
+            Doubling(VIEW_MS),
+            self._signer.key,
+            newest,
+        )
+
+    def _vote_check(self, recovered: Recovered) -> VoteCheck:
+        keys = self._validators.keys
+        for vote in recovered.heard:
+            if vote.validator < len(keys):
+                self._heard.take(keys[vote.validator], vote)
+        newest = recovered.chain.newest
+        settled = (Epoch(0, 0), 0)
+        if newest is not None:
+            header = newest.proposal.header
+            settled = (header.epoch, header.view)
+        own = [one for one in recovered.records if isinstance(one, Vote)]
+        return VoteCheck(self._founding.ledger_id, self._validators, self._signer.key, settled, own)
+
+    async def _certify(
+        self, recovered: Recovered, consumer: BatchConsumer, server: RpcServer
+    ) -> None:
+        """Vote, once it is sure that the journal is no older copy."""
+        if self._signer.key in self._validators.keys:
+            await self._ask_for_votes()
+        chain = self._replica.chain
+        self._desk.open(chain, self._bring_control)
+        self._do(self._replica.restore(recovered.records, _now()))
+        self._votes_checked = True
+        await server.set_serving(True)
+        log.info("certifying", height=chain.tip.height, validators=len(self._validators.keys))
+        parts = [self._gather(consumer)]
+        if len(self._validators.keys) > 1:
+            parts.append(self._publisher.follow(self._take_published))
+        await asyncio.gather(*parts)
+
+    async def _ask_for_votes(self) -> None:
+        check = self._check
+        assert check is not None
+        told = False
+        while not check.is_done:
+            for key in check.missing:
+                self._peers.send(key, codec.AskVotes())
+            await asyncio.sleep(ASK_VOTES_SECONDS)
+            if not told and not check.is_done:
+                told = True
+                log.info("asking_for_own_votes", missing=len(check.missing))
+
+    # Peers --------------------------------------------------------------------------------
+
+    async def hear(self, sender: Key, value: codec.Value) -> None:
+        """Another validator says something."""
+        if isinstance(value, codec.NewestVotes):
+            self._hear_own_votes(sender, value)
+            return
+        if not self._votes_checked:
+            # Not before it may vote: whoever needs an answer says it again.
+            return
+        match value:
+            case codec.Fetch(digest):
+                found = self._replica.proposal(digest)
+                if found is not None:
+                    self._peers.send(sender, codec.Fetched(found))
+            case codec.Fetched(proposal):
+                self._step(partial(self._replica.fetched, proposal))
+            case codec.Control(record):
+                self._step(partial(self._replica.add_control, record))
+            case Offer() | Cast() | Certificate() | Committed():
+                self._note_vote(sender, value)
+                while len(self._outbox) > OUTBOX_MAX:
+                    self._outbox_emptied.clear()
+                    await self._outbox_emptied.wait()
+                self._step(partial(self._hear, sender, value))
+            case _:
+                self._measures.refused.inc()
+
+    def _hear(self, sender: Key | None, message: QuorumMessage, now: int) -> list[Action]:
+        try:
+            return self._replica.hear(sender, message, now)
+        except PeerFault as fault:
+            self._measures.refused.inc()
+            log.debug("peer_refused", cause=str(fault))
+            return self._replica.look(now)
+
+    def _hear_own_votes(self, sender: Key, newest: codec.NewestVotes) -> None:
+        if self._check is None or self._check.is_done:
+            return
+        try:
+            self._check.answered(sender, newest.votes)
+        except Halt as halt:
+            self._fail(halt)
+
+    def _note_vote(self, sender: Key, message: QuorumMessage) -> None:
+        """Hold the newest votes of each, for when it asks."""
+        if not isinstance(message, Cast):
+            return
+        keys, vote = self._validators.keys, message.vote
+        is_own = vote.validator < len(keys) and keys[vote.validator] == sender
+        if is_own and self._heard.take(sender, vote):
+            self._heard_more.append(Heard(vote))
+
+    # Carrying out -------------------------------------------------------------------------
+
+    def _step(self, happen: Callable[[int], list[Action]]) -> None:
+        """Let something happen to the replica, from a callback of the loop."""
+        try:
+            started = time.monotonic()
+            actions = happen(_now())
+            if any(isinstance(one, Keep) and isinstance(one.record, Executed) for one in actions):
+                self._measures.execute_seconds.observe(time.monotonic() - started)
+            self._do(actions)
+        except Exception as fault:
+            self._fail(fault)
+
+    def _fail(self, fault: Exception) -> None:
+        if not self._fault.done():
+            self._fault.set_exception(fault)
+
+    async def _faults(self) -> None:
+        """Ends with what went wrong in a callback."""
+        await self._fault
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        """In their order; what must not leave before something is durable waits for it."""
+        loop = asyncio.get_running_loop()
+        for action in actions:
+            match action:
+                case Keep() | Say() | Report():
+                    self._outbox.append(action)
+                case Publish():
+                    self._outbox.append(self._taken(action))
+                case Wake(timer, delay_ms):
+                    if self._wake is not None:
+                        self._wake.cancel()
+                    self._wake = loop.call_later(
+                        delay_ms / 1000, self._step, partial(self._replica.fired, timer)
+                    )
+                case Look(delay_ms):
+                    loop.call_later(delay_ms / 1000, self._step, self._replica.look)
+                case Ask(digest):
+                    for key in self._peers.connected():
+                        self._peers.send(key, codec.Fetch(digest))
+                case Dismiss(record, cause):
+                    self._desk.refuse(record, cause)
+                case unreachable:
+                    assert_never(unreachable)
+        if self._outbox:
+            self._outbox_filled.set()
+        if self._replica.wants_records:
+            self._room.set()
+
+    def _taken(self, publish: Publish) -> Publishing:
+        """A block is committed and executed."""
+        self._finished.set()
+        self._room.set()
+        block = publish.made.block
+        since = self._first_arrival or time.monotonic()
+        if not self._replica.gathering.has_offsets:
+            self._first_arrival = None
+        self._measures.made(block)
+        traces = self._traces.taken(block, time.time_ns()) if self._tracer.on else None
+        return Publishing(publish, since, traces)
+
+    async def _write(self) -> None:
+        """What waits becomes durable together; then what waited for it leaves, in order."""
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            leaving, self._outbox = self._outbox, deque()
+            self._outbox_emptied.set()
+            kept: list[Kept] = [one.record for one in leaving if isinstance(one, Keep)]
+            if kept:
+                started, started_ns = time.monotonic(), time.time_ns()
+                await self._on_disk(partial(self._store.keep, [*kept, *self._heard_by(kept)]))
+                self._measures.fsync_seconds.observe(time.monotonic() - started)
+                for waited in leaving:
+                    if isinstance(waited, Publishing) and waited.traces is not None:
+                        waited.traces.durable(started_ns)
+            for one in leaving:
+                self._let_go(one)
+            self._publisher.look()
+
+    def _let_go(self, one: Keep | Say | Report | Publishing) -> None:
+        """What was kept before it is durable."""
+        match one:
+            case Publishing():
+                self._publisher.take(one)
+            case Say(to, message):
+                for key in to:
+                    self._peers.send(key, message)
+            case Report(accusation):
+                self._measures.evidence.inc()
+                log.warning("equivocation", validator=accusation.validator)
+            case Keep():
+                pass
+            case unreachable:
+                assert_never(unreachable)
+
+    def _heard_by(self, kept: Sequence[Kept]) -> list[Kept]:
+        """What others voted and was not written yet: it needs no sync of its own."""
+        heard, self._heard_more = self._heard_more, []
+        for one in kept:
+            if isinstance(one, Certificate):
+                heard += map(Heard, self._heard.take_certificate(self._validators, one))
+        return heard
+
+    def _on_published(self, block: Block) -> None:
+        """The topic has one more block of the chain."""
+        topic = self._publisher.topic
+        if topic.published is not None and topic.published.offset >= 0:
+            self._store.note_published(topic.published)
+        self._desk.published(block)
+        self._room.set()
+        self._snapshots.look(topic.newest, topic.published)
+
+    async def _take_published(self, committed: Committed) -> None:
+        """A block that the topic has and the chain lacks, in its turn."""
+        height = committed.proposal.header.height
+        if height > self._replica.height + 1 and not self._is_proved(committed):
+            # Held until those below it came; strangers would fill the place.
+            self._measures.ignored.inc()
+            return
+        self._ahead[height] = committed
+        for below in [one for one in self._ahead if one <= self._replica.height]:
+            del self._ahead[below]
+        if len(self._ahead) > AHEAD_MAX:
+            raise Unavailable(
+                f"the blocks topic lacks block {self._replica.height + 1} and has {AHEAD_MAX} "
+                "after it: it is read again from the start"
+            )
+        while (following := self._ahead.pop(self._replica.height + 1, None)) is not None:
+            while self._replica.unfinished >= UNFINISHED_MAX:
+                self._finished.clear()
+                await self._finished.wait()
+            self._do(self._hear(None, following, _now()))
+
+    def _is_proved(self, committed: Committed) -> bool:
+        link = link_to(committed.proposal.header, committed.proposal.digest)
+        ledger_id = self._founding.ledger_id
+        try:
+            check_commit_proof(committed.proof, link, ledger_id, self._validators, link_of)
+        except Malformed:
+            return False
+        return True
+
+    # The log ------------------------------------------------------------------------------
+
+    async def _gather(self, consumer: BatchConsumer) -> None:
+        gathering = self._replica.gathering
+        while True:
+            while self._publisher.topic.is_full or gathering.is_full(self._replica.wants_records):
+                self._room.clear()
+                await self._room.wait()
+            messages = await consumer.batch()
+            arrived = time.monotonic()
+            for start in range(0, len(messages), PREPARE_RECORDS):
+                self._take(messages[start : start + PREPARE_RECORDS])
+                self._look(arrived)
+                await asyncio.sleep(0)
+            for partition in gathering.starts:
+                following = consumer.next_offset(topics.COMMANDS, partition)
+                gathering.reach(partition, following)
+            self._look(arrived)
+
+    def _look(self, arrived: float) -> None:
+        if self._replica.gathering.has_offsets:
+            self._first_arrival = self._first_arrival or arrived
+        self._step(self._replica.look)
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        context = self._replica.chain.context
+        gathering = self._replica.gathering
+        for message in messages:
+            partition, offset = partition_of(message), offset_of(message)
+            record = log_record_of(message)
+            if gathering.is_certified(partition, offset):
+                record_hash = hash_record(record.key, record.value, headers_bytes(record.headers))
+                gathering.compare(partition, offset, record_hash)
+            else:
+                gathering.admit(partition, offset, prepare(context, partition, record))
+                if self._tracer.on:
+                    self._traces.arrived(partition, offset, record.headers)
+
+    def _bring_control(self, record: bytes) -> bool:
+        """A control record from an operator: any validator may propose it."""
+        if not self._replica.has_room_for_control:
+            return False
+        for key in self._peers.connected():
+            self._peers.send(key, codec.Control(record))
+        self._step(partial(self._replica.add_control, record))
+        return True
+
+    # Watching, ending ---------------------------------------------------------------------
+
+    async def _watch(self, consumer: BatchConsumer) -> None:
+        gathering = self._replica.gathering
+        while True:
+            self._measures.lag.set(consumer.lag() + gathering.waiting)
+            for (_, partition), lag in consumer.lags().items():
+                waiting = gathering.waiting_in(partition)
+                self._measures.partition_lag.labels(str(partition)).set(lag + waiting)
+            self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
+            self._snapshots.check()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _close(self, consumer: BatchConsumer | None) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        if consumer is not None:
+            await consumer.close()
+        await self._publisher.close()
+        await self._snapshots.close()
+        await asyncio.to_thread(self._disk.shutdown, wait=True)
+        self._store.close()
+
+    async def _on_disk(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function)
+
+
+def _now() -> int:
+    """ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000

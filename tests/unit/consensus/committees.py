@@ -1,0 +1,165 @@
+"""Several validators without I/O, their messages and timers, and one log that each reads itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from tests.unit.consensus.ledgers import NOW, TOPIC, Ledger, genesis, machine_on, signer
+
+from nocturne.consensus.chain import Chain, Executed, Made
+from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.quorum.messages import Committed, Proposal, Record
+from nocturne.consensus.replica import (
+    Action,
+    Ask,
+    Dismiss,
+    Keep,
+    Look,
+    Publish,
+    Replica,
+    Report,
+    Say,
+    Wake,
+)
+from nocturne.core.keys import Ed25519Signer
+
+LATENCY_MS = 3
+
+
+@dataclass
+class Member:
+    """One validator, and what it has said that it keeps."""
+
+    signer: Ed25519Signer
+    replica: Replica
+    kept: list[Record | Executed] = field(default_factory=list)
+    published: list[Made] = field(default_factory=list)
+    reported: list[Report] = field(default_factory=list)
+    read: int = 0
+    """How much of the log its consumer has delivered."""
+    alive: bool = True
+    timer: int = 0
+    life: int = 0
+
+
+class Committee:
+    """`n` validators in one time, deterministic by `seed`."""
+
+    def __init__(self, n: int, seed: int = 0, epoch_length: int = 1000) -> None:
+        self.dice = random.Random(seed)
+        self.signers = tuple(signer(100 + number) for number in range(n))
+        self.ledger = Ledger(genesis(epoch_length, validators=self.signers))
+        self.now = 0
+        self._soon: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self.loses: Callable[[Member, Member, Say], bool] = lambda sender, to, say: False
+        self.members = [self._fresh(one) for one in self.signers]
+
+    def _fresh(self, one: Ed25519Signer) -> Member:
+        chain = Chain(self.ledger.founding, None)
+        gathering = Gathering(TOPIC, chain.state.positions, {}, {})
+        return Member(one, Replica(machine_on(chain, one), chain, gathering))
+
+    def write(self, *sessions: str) -> None:
+        """Commands go to the log; every living member reads it soon."""
+        self.ledger.write(*sessions)
+        for member in self.members:
+            self.after(self.dice.randint(0, 2 * LATENCY_MS), lambda one=member: self.read(one))
+
+    def read(self, member: Member) -> None:
+        """Its consumer delivers what the log has."""
+        if not member.alive:
+            return
+        for partition, offset, prepared in self.ledger.records[member.read :]:
+            if offset >= member.replica.gathering.starts[partition]:
+                member.replica.gathering.admit(partition, offset, prepared)
+        member.read = len(self.ledger.records)
+        self.do(member, member.replica.look(self.clock))
+
+    @property
+    def clock(self) -> int:
+        """ms since 1970."""
+        return NOW + self.now
+
+    def after(self, delay: int, happen: Callable[[], None]) -> None:
+        """In so many ms."""
+        self._count += 1
+        heappush(self._soon, (self.now + delay, self._count, happen))
+
+    def run(self, ms: int) -> None:
+        """Let so much time go by."""
+        end = self.now + ms
+        while self._soon and self._soon[0][0] <= end:
+            self.now, _, happen = heappop(self._soon)
+            happen()
+        self.now = end
+
+    def do(self, member: Member, actions: list[Action]) -> None:
+        """Carry out what a member says."""
+        life = member.life
+        for action in actions:
+            match action:
+                case Keep(record):
+                    member.kept.append(record)
+                case Say():
+                    self.send(member, action)
+                case Wake(timer, delay):
+                    member.timer = timer
+                    self.after(delay, lambda timer=timer: self.fire(member, life, timer))
+                case Look(delay):
+                    self.after(delay, lambda: self.look(member, life))
+                case Ask(digest):
+                    for other in self.members:
+                        found = other.replica.proposal(digest) if other.alive else None
+                        if found is not None:
+                            self.after(LATENCY_MS, lambda one=found: self.fetched(member, one))
+                case Publish(made):
+                    member.published.append(made)
+                case Report():
+                    member.reported.append(action)
+                case Dismiss():
+                    pass
+
+    def send(self, sender: Member, say: Say) -> None:
+        for other in self.members:
+            if other.signer.key in say.to and not self.loses(sender, other, say):
+                self.after(
+                    self.dice.randint(1, 2 * LATENCY_MS),
+                    lambda to=other: self.hear(sender, to, say),
+                )
+
+    def hear(self, sender: Member, to: Member, say: Say) -> None:
+        if to.alive:
+            self.do(to, to.replica.hear(sender.signer.key, say.message, self.clock))
+
+    def fetched(self, member: Member, proposal: Proposal) -> None:
+        if member.alive:
+            self.do(member, member.replica.fetched(proposal, self.clock))
+
+    def fire(self, member: Member, life: int, timer: int) -> None:
+        if member.alive and member.life == life and member.timer == timer:
+            self.do(member, member.replica.fired(timer, self.clock))
+
+    def look(self, member: Member, life: int) -> None:
+        if member.alive and member.life == life:
+            self.do(member, member.replica.look(self.clock))
+
+    def bring(self, member: Member, made: Made) -> None:
+        """A published block comes to a member."""
+        block = made.block
+        proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+        assert not isinstance(block.proof, type(None))
+        committed = Committed(proposal, block.proof)  # type: ignore[arg-type]
+        self.do(member, member.replica.hear(None, committed, self.clock))
+
+    def kill(self, member: Member) -> None:
+        """Nothing that it was told from here on is heard."""
+        member.alive = False
+        member.life += 1
+
+    def digests(self, member: Member) -> list[bytes]:
+        """Of the blocks that it published, in order."""
+        return [one.block.digest for one in member.published]
