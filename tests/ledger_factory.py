@@ -50,6 +50,7 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
+from nocturne.core.control import Control, sign_control
 from nocturne.core.encoding import sha256
 from nocturne.core.events import EventHeader, Position, decode_event_header
 from nocturne.core.execution import Execution, PartitionBatch, execute
@@ -61,6 +62,7 @@ from nocturne.core.genesis import (
     OpenRule,
     encode_genesis,
 )
+from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import AuthorId, CommandId, Hash, LedgerId, SessionId
 from nocturne.core.intake import IntakeContext, Prepared, prepare
 from nocturne.core.keys import Ed25519Signer, key_id, prove_possession
@@ -76,6 +78,7 @@ from nocturne.core.topics import (
     frame,
     partition_of,
 )
+from nocturne.core.validator_sets import ACTION, set_fields
 from nocturne.runtime.kinds import builtin_entries
 
 TOPIC_UUID: Final = bytes(range(16))
@@ -170,6 +173,7 @@ def make_genesis(
     limits: Limits | None = None,
     open_policy: tuple[OpenRule, ...] = (OpenRule(None, "", ""),),
     nonce: int = 0,
+    epoch_length: int = 1000,
 ) -> Genesis:
     """A genesis with the kinds facts, document and balances."""
     return Genesis(
@@ -177,7 +181,7 @@ def make_genesis(
         RULES_VERSION,
         bytes((nonce,)) * 32,
         partitions,
-        1000,
+        epoch_length,
         Limits() if limits is None else limits,
         tuple((one.key, prove_possession(one)) for one in validators),
         AUTHORITY.key,
@@ -213,6 +217,8 @@ class Ledger:
         self.context = IntakeContext.of(self.ledger_id, self.genesis)
         self.validators: ValidatorSet = self.genesis.validator_set
         self.signers = tuple(validators)
+        self.keys = {one.key: one for one in (*VALIDATORS, *validators)}
+        """Whose votes the blocks of any epoch may carry."""
         self.log: dict[int, list[LogRecord | None]] = {
             partition: [] for partition in range(self.genesis.partitions)
         }
@@ -317,13 +323,18 @@ class Ledger:
         """A record, read."""
         return prepare(self.context, partition, record)
 
-    def execute(self, end: dict[int, int] | None = None) -> Execution:
+    def execute(
+        self, end: dict[int, int] | None = None, control: Sequence[bytes] = ()
+    ) -> Execution:
         """What a block over the waiting records would be; nothing is kept."""
-        return execute(self.state, self.waiting(end))
+        batch = ControlBatch(len(self.blocks) + 1, tuple(control))
+        return execute(self.state, self.waiting(end), batch)
 
-    def commit(self, end: dict[int, int] | None = None) -> Block:
-        """The next block over the waiting records (as much as its limits allow), committed."""
-        execution = self.execute(end)
+    def commit(self, end: dict[int, int] | None = None, control: Sequence[bytes] = ()) -> Block:
+        """The next block over the waiting records (as much as its limits allow), committed, with
+        control records.
+        """
+        execution = self.execute(end, control)
         block = self.block_of(execution)
         self.state = execution.state
         self.blocks.append(block)
@@ -345,18 +356,21 @@ class Ledger:
         """The block of an execution on the newest one, committed by a quorum of its own."""
         parent = self.blocks[-1] if self.blocks else None
         height = len(self.blocks) + 1
+        sets = self.state.view.validator_sets
+        epoch = sets.epoch_at(height)
+        before = epoch * sets.epoch_length
         header = BlockHeader(
             BlockKind.LEDGER,
             FORMAT_VERSION,
             RULES_VERSION,
             self.ledger_id,
-            Epoch(0, 0),
-            self.validators.hash,
-            self.validators.hash,
-            height,
+            Epoch(0, epoch),
+            sets.of(epoch).hash,
+            sets.of(epoch + 1).hash,
+            height - before,
             height,
             Hash(self.ledger_id) if parent is None else parent.digest,
-            0 if parent is None else parent.header.view,
+            0 if parent is None or parent.header.height == before else parent.header.view,
             FIRST_TIME_MS + height,
             execution.ranges,
             execution.control_hash,
@@ -365,24 +379,27 @@ class Ledger:
             execution.state_root,
             b"",
         )
-        return self.certified(header, execution.records, execution.state_changes)
+        return self.certified(header, execution.records, execution.state_changes, execution.control)
 
     def certified(
         self,
         header: BlockHeader,
         records: tuple[RecordDisposition, ...],
         changes: tuple[StateChange, ...],
+        control: tuple[bytes, ...] = (),
     ) -> Block:
-        """A block with any header and body, really signed by the leader and by a quorum."""
+        """A block with any header and body, really signed by the leader and by a quorum of the set
+        that its header names.
+        """
         header_bytes = encode_block_header(header)
         digest = hash_block(header_bytes)
         return Block(
             header,
             header_bytes,
             digest,
-            sign_proposal(self.signers[0], digest),
+            sign_proposal(self.voters(header)[0], digest),
             CommitProof(self.certificate(header, digest), ()),
-            (),
+            control,
             records,
             changes,
         )
@@ -400,11 +417,31 @@ class Ledger:
             header.validator_set_hash,
             header.view,
             digest,
-            tuple(
-                (index, sign_vote(one, ballot))
-                for index, one in enumerate(self.signers[: self.validators.quorum])
-            ),
+            tuple((index, sign_vote(one, ballot)) for index, one in enumerate(self.voters(header))),
         )
+
+    def voters(self, header: BlockHeader) -> list[Ed25519Signer]:
+        """The first quorum of the set that a header names; this ledger's own first signers when
+        it names no decided one, or one whose keys are not here.
+        """
+        for one in self.state.view.validator_sets.decided:
+            if one.validators.hash == header.validator_set_hash:
+                quorum = one.validators.keys[: one.validators.quorum]
+                if all(key in self.keys for key in quorum):
+                    return [self.keys[key] for key in quorum]
+        return list(self.signers[: self.validators.quorum])
+
+    def change_of(
+        self,
+        validators: Sequence[Ed25519Signer],
+        number: int = 1,
+        signers: Sequence[Ed25519Signer] = OPERATORS[:2],
+        last_valid_height: int = 1_000_000,
+    ) -> bytes:
+        """The control record that makes these the validators, two epochs after its block's."""
+        members = tuple((one.key, prove_possession(one)) for one in validators)
+        control = Control(self.ledger_id, number, last_valid_height, ACTION, set_fields(members))
+        return sign_control(control, tuple(signers))
 
 
 def log_record(signed: SignedCommand) -> LogRecord:

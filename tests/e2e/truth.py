@@ -51,7 +51,7 @@ def read(bootstrap: str, genesis_bytes: bytes) -> Truth:
     genesis = decode_genesis(genesis_bytes)
     ledger_id = ledger_id_of(genesis_bytes)
     truth = Truth(LedgerState.founding(genesis_bytes))
-    intake = BlockIntake(ledger_id, genesis.validator_set, 1, Hash(ledger_id))
+    intake = BlockIntake(ledger_id, genesis.founding_sets, 1, Hash(ledger_id))
     for _, value, _, _, _ in _records(bootstrap, BLOCKS):
         try:
             truth.blocks += intake.offer(value)

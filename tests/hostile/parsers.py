@@ -231,7 +231,7 @@ def _journal(segment: Path) -> list[journal.Entry]:
 
 def _offered(data: bytes) -> Any:
     """A blocks record, to a reader who knows the ledger and nothing of its past."""
-    return BlockIntake(FACTORY.ledger_id, FACTORY.genesis.validator_set, None).offer(data)
+    return BlockIntake(FACTORY.ledger_id, FACTORY.genesis.founding_sets, None).offer(data)
 
 
 def _verified(data: bytes) -> Any:

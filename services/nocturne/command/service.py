@@ -460,7 +460,7 @@ class Follower:
         self._ledger_id = founding.ledger_id
         self._cluster = settings.cluster
         self._counted = counted
-        self._intake = BlockIntake(founding.ledger_id, founding.genesis.validator_set, None)
+        self._intake = BlockIntake(founding.ledger_id, founding.genesis.founding_sets, None)
         self._partitions = founding.genesis.partitions
         self._blocks: BatchConsumer | None = None
         self._first_end = 0

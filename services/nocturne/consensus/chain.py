@@ -38,6 +38,7 @@ from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
 from nocturne.core.state import LedgerState
 from nocturne.core.topics import unframe
+from nocturne.core.validator_sets import ValidatorSets
 
 BRANCHES_MAX: Final = 64
 """Executed blocks above the committed one; more are forgotten, lowest first, and executed again
@@ -194,6 +195,11 @@ class Chain:
         self._keep(proposal, execution)
         return True
 
+    @property
+    def sets(self) -> ValidatorSets:
+        """The validators of the epochs, as of the newest committed block that was executed."""
+        return self._state.view.validator_sets
+
     def confirm(
         self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
     ) -> None:
@@ -258,6 +264,7 @@ class Chain:
             )
         check_journalled(committed, self._state)
         try:
+            self._state.view.validator_sets.check_next(header)
             execution = execute(
                 self._state,
                 batches_of(self._context, block),
@@ -295,8 +302,8 @@ def check_control_on(state: LedgerState, height: int, record: bytes) -> Control:
 def check_journalled(committed: Committed, state: LedgerState) -> None:
     """`Halt` unless the commit proof that the journal has of a block holds."""
     header = committed.proposal.header
-    validators = state.view.genesis.validator_set
     try:
+        validators = state.view.validator_sets.of_block(header)
         link = link_to(header, committed.proposal.digest)
         check_commit_proof(committed.proof, link, state.ledger_id, validators, link_of)
     except Malformed as fault:

@@ -13,9 +13,10 @@ from typing import Final
 
 from nocturne.consensus.quorum.messages import Vote
 from nocturne.core.certificates import Ballot, Certificate, Epoch, ValidatorSet, vote_signed
-from nocturne.core.errors import Halt
+from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.keys import Key
+from nocturne.core.validator_sets import ValidatorSets
 
 KEYS_MAX: Final = 256
 """Keys whose votes are held; a set has fewer, and keys that left go first."""
@@ -46,7 +47,15 @@ class HeardVotes:
         held[vote.kind] = vote
         return True
 
-    def take_certificate(self, validators: ValidatorSet, certificate: Certificate) -> list[Vote]:
+    def take_of(self, sets: ValidatorSets, vote: Vote) -> bool:
+        """As `take`, of a vote that is known to be its validator's; no set, no vote."""
+        try:
+            keys = sets.of(vote.epoch.number).keys
+        except Malformed:
+            return False
+        return vote.validator < len(keys) and self.take(keys[vote.validator], vote)
+
+    def take_certificate(self, sets: ValidatorSets, certificate: Certificate) -> list[Vote]:
         """As `take` for all whose votes a certificate has; those that are the newest."""
         found = []
         for index, signatures in certificate.votes:
@@ -58,7 +67,7 @@ class HeardVotes:
                 certificate.digest,
                 signatures,
             )
-            if self.take(validators.keys[index], vote):
+            if self.take_of(sets, vote):
                 found.append(vote)
         return found
 

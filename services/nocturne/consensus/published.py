@@ -24,10 +24,11 @@ from nocturne.core.blocks import (
     link_of,
     link_to,
 )
-from nocturne.core.certificates import CommitProof, ValidatorSet, check_commit_proof
+from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.topics import unframe
+from nocturne.core.validator_sets import ValidatorSets
 
 OTHERS_MS: Final = 1_000
 """How long the leader has before the validator after it publishes its block."""
@@ -57,14 +58,16 @@ class TopicCheck:
     def __init__(
         self,
         ledger_id: LedgerId,
-        validators: ValidatorSet,
+        sets: ValidatorSets,
         digests: Mapping[int, Hash],
         tip_height: int,
         known: Published | None,
     ) -> None:
-        """`digests` are the own blocks', by height, as far back as the journal goes."""
+        """`sets` are those as of the own tip, `digests` the own blocks', by height, as far back as
+        the journal goes.
+        """
         self._ledger_id = ledger_id
-        self._validators = validators
+        self._sets = sets
         self._digests = digests
         self._tip_height = tip_height
         self._known = known
@@ -75,13 +78,13 @@ class TopicCheck:
     def offer(self, offset: int, value: bytes | None) -> None:
         """The topic's next record. `Halt`: a committed block that the own journal contradicts."""
         try:
-            block = committed_block(value, self._ledger_id, self._validators)
+            block = committed_block(value, self._ledger_id, self._sets)
         except Malformed:
             self.ignored += 1
             return
         height = block.header.height
         if height > self._tip_height:
-            if self._validators.quorum == 1 == len(self._validators.keys):
+            if len(self._sets.of_block(block.header).keys) == 1:
                 raise Halt(
                     f"the blocks topic has a committed block {height} of this validator's set, its "
                     f"own journal ends at {self._tip_height}: the journal is an old copy"
@@ -108,13 +111,13 @@ class TopicCheck:
         return Published(height, offset) if height else None
 
 
-def committed_block(value: bytes | None, ledger_id: LedgerId, validators: ValidatorSet) -> Block:
+def committed_block(value: bytes | None, ledger_id: LedgerId, sets: ValidatorSets) -> Block:
     """The committed block of a record of the blocks topic; `Malformed` if it is none."""
     block = decode_block(unframe(value))
     if block.header.ledger_id != ledger_id or not isinstance(block.proof, CommitProof):
         raise Malformed("block: not one of this ledger with its proof")
     link = link_to(block.header, block.digest)
-    check_commit_proof(block.proof, link, ledger_id, validators, link_of)
+    check_commit_proof(block.proof, link, ledger_id, sets.of_block(block.header), link_of)
     return block
 
 
@@ -133,13 +136,15 @@ class Topic:
     def __init__(
         self,
         ledger_id: LedgerId,
-        validators: ValidatorSet,
+        sets: ValidatorSets,
         digests: Mapping[int, Hash],
         published: Published | None,
     ) -> None:
-        """`digests` as of `TopicCheck`; from `published` on the topic has no block of the chain."""
+        """`sets` and `digests` as of `TopicCheck`; from `published` on the topic has no block of
+        the chain.
+        """
         self._ledger_id = ledger_id
-        self._validators = validators
+        self._sets = sets
         self._digests = OrderedDict(sorted(digests.items())[-DIGESTS_MAX:])
         self._published = published
         self._unpublished: OrderedDict[int, _Unpublished] = OrderedDict()
@@ -171,6 +176,7 @@ class Topic:
     def committed(self, made: Made, rank: int | None, now: int) -> None:
         """The next block of the chain; `rank` as in `replica.Publish`, `now` in ms."""
         height = made.block.header.height
+        self._sets = made.state.view.validator_sets
         self._digests[height] = made.block.digest
         if len(self._digests) > DIGESTS_MAX:
             self._digests.popitem(last=False)
@@ -229,7 +235,7 @@ class Topic:
                     raise Malformed("block: the topic has it already")
                 return self._take_early(offset, data, height)
             if own != hash_block(header_bytes):
-                found = committed_block(value, self._ledger_id, self._validators)
+                found = committed_block(value, self._ledger_id, self._sets)
                 raise Halt(_contradicts(height, found.digest, own))
             self._see(offset, data, height)
             self._advance()
@@ -263,8 +269,9 @@ class Topic:
         proof = decode_proof(data[start:end])
         if not isinstance(proof, CommitProof):
             raise Malformed("block: its proof stands elsewhere")
-        link = link_to(made.block.header, made.block.digest)
-        check_commit_proof(proof, link, self._ledger_id, self._validators, link_of)
+        header = made.block.header
+        link = link_to(header, made.block.digest)
+        check_commit_proof(proof, link, self._ledger_id, self._sets.of_block(header), link_of)
         one.offset = offset
 
     def _advance(self) -> None:

@@ -118,7 +118,7 @@ class Publisher:
         self._start = published
         self._topic = Topic(
             self._founding.ledger_id,
-            self._founding.genesis.validator_set,
+            recovered.chain.sets,
             recovered.digests,
             published,
         )
@@ -196,7 +196,7 @@ class Publisher:
         low, high = await asyncio.to_thread(kafka.watermarks, self._cluster, topics.BLOCKS, 0)
         check = TopicCheck(
             self._founding.ledger_id,
-            self._founding.genesis.validator_set,
+            recovered.chain.sets,
             recovered.digests,
             recovered.chain.tip.height,
             known,

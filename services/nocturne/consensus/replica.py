@@ -22,7 +22,8 @@ from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.quorum import messages as quorum
 from nocturne.consensus.quorum.machine import Machine
 from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record
-from nocturne.core.blocks import BlockKind, hash_control
+from nocturne.core.blocks import BlockHeader, BlockKind, hash_control
+from nocturne.core.certificates import ValidatorSet
 from nocturne.core.errors import Malformed
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.governing import ControlBatch
@@ -144,6 +145,11 @@ class Replica:
         return self._machine
 
     @property
+    def validators(self) -> ValidatorSet:
+        """Of the current epoch."""
+        return self._machine.validators
+
+    @property
     def chain(self) -> Chain:
         """The committed state that was executed."""
         return self._chain
@@ -163,6 +169,13 @@ class Replica:
     def unfinished(self) -> int:
         """Committed blocks whose records have not come."""
         return len(self._unfinished)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether an epoch's end is committed and not executed. Until it is, the validators of the
+        epoch after the machine's own may not be known here, so nothing more is heard.
+        """
+        return self._machine.epoch.number > self._chain.sets.epoch_at(self._chain.tip.height + 1)
 
     @property
     def wants_records(self) -> bool:
@@ -198,6 +211,8 @@ class Replica:
 
     def hear(self, sender: Key | None, message: Message, now: int) -> list[Action]:
         """A message came. `PeerFault` when no correct validator sends it."""
+        if self.is_behind:
+            return self._run(now)
         keys = self._machine.validators.keys
         index = keys.index(sender) if sender in keys else None
         self._step(quorum.Received(index, message), now)
@@ -361,6 +376,9 @@ class Replica:
             self._unfinished.popleft()
             made = self._chain.commit(committed)
             header = made.block.header
+            decided = self._chain.sets.decided_at(header.height)
+            if decided is not None:
+                self._events.append(quorum.SetDecided(*decided))
             self._gathering.taken(header.ranges)
             for record in made.block.control:
                 self._controls.pop(hash_control((record,)), None)
@@ -370,12 +388,14 @@ class Replica:
                 for digest, one in self._unchecked.items()
                 if one.header.height > header.height
             }
-            self._actions.append(Publish(made, self._rank(header.view)))
+            self._actions.append(Publish(made, self._rank(header)))
 
-    def _rank(self, view: int) -> int | None:
-        """Of a block's view: the leader first, then the others after it, in their order."""
-        index, n = self._machine.index, len(self._machine.validators.keys)
-        return None if index is None else (index - (view - 1)) % n
+    def _rank(self, header: BlockHeader) -> int | None:
+        """Among the validators of the block's own epoch, which may be over by now: the leader of
+        its view first, then the others after it, in their order.
+        """
+        keys, own = self._chain.sets.of_block(header).keys, self._machine.own_key
+        return None if own not in keys else (keys.index(own) - (header.view - 1)) % len(keys)
 
     def _check(self, now: int) -> None:
         for proposal in sorted(self._unchecked.values(), key=lambda one: one.header.view):

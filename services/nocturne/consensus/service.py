@@ -60,7 +60,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             founding.ledger_id,
             signer,
             settings.peers,
-            lambda: founding.genesis.validator_set.keys,
+            lambda: founding.genesis.validator_set.keys if validator is None else validator.members,
             hear,
             settings,
             lifecycle.metrics,

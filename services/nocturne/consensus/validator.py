@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
@@ -126,7 +125,7 @@ class Validator:
         self._heard = heard
         self._desk = desk
         self._measures = measures
-        self._validators = founding.genesis.validator_set
+        self._members = founding.genesis.validator_set.keys
         self._check: VoteCheck | None = None
         self._votes_checked = False
         self._tracer = lifecycle.tracer
@@ -137,6 +136,7 @@ class Validator:
         self._outbox_emptied = asyncio.Event()
         self._heard_more: list[Kept] = []
         self._finished = asyncio.Event()
+        self._changed = asyncio.Event()
         self._ahead: dict[int, Committed] = {}
         self._room = asyncio.Event()
         self._first_arrival: float | None = None
@@ -147,6 +147,13 @@ class Validator:
         self._snapshots = Snapshots(
             store, self._on_disk, lambda: self._replica.live_records(), measures
         )
+
+    @property
+    def members(self) -> tuple[Key, ...]:
+        """Who may be talked to: the validators of this epoch, of the next, and of the newest set
+        that was decided.
+        """
+        return self._members
 
     async def run(self, server: RpcServer) -> None:
         """Recover, publish what is not, then certify until told to stop."""
@@ -160,6 +167,7 @@ class Validator:
         )
         gathering = Gathering(uuid, chain.state.positions, recovered.ranges, kept_from)
         self._replica = Replica(self._machine_on(chain), chain, gathering)
+        self._members = _members_of(chain)
         self._publisher = Publisher(
             self._cluster, self._founding, ids[topics.BLOCKS], self._measures, self._on_published
         )
@@ -207,47 +215,50 @@ class Validator:
 
     def _machine_on(self, chain: Chain) -> Machine:
         genesis = self._founding.genesis
-        newest = chain.newest
-        epoch = Epoch(0, 0) if newest is None else newest.proposal.header.epoch
         return Machine(
             Rules(self._founding.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms),
-            [(replace(epoch, number=epoch.number + ahead), self._validators) for ahead in (0, 1)],
+            chain.sets.known_after(chain.tip.height),
             Suites(self._signer),
             RoundRobin(),
             Doubling(VIEW_MS),
             self._signer.key,
-            newest,
+            chain.newest,
         )
 
     def _vote_check(self, recovered: Recovered) -> VoteCheck:
-        keys = self._validators.keys
         for vote in recovered.heard:
-            if vote.validator < len(keys):
-                self._heard.take(keys[vote.validator], vote)
+            self._heard.take_of(recovered.chain.sets, vote)
         newest = recovered.chain.newest
         settled = (Epoch(0, 0), 0)
         if newest is not None:
             header = newest.proposal.header
             settled = (header.epoch, header.view)
         own = [one for one in recovered.records if isinstance(one, Vote)]
-        return VoteCheck(self._founding.ledger_id, self._validators, self._signer.key, settled, own)
+        return VoteCheck(
+            self._founding.ledger_id, self._replica.validators, self._signer.key, settled, own
+        )
 
     async def _certify(
         self, recovered: Recovered, consumer: BatchConsumer, server: RpcServer
     ) -> None:
         """Vote, once it is sure that the journal is no older copy."""
-        if self._signer.key in self._validators.keys:
+        if self._signer.key in self._replica.validators.keys:
             await self._ask_for_votes()
         chain = self._replica.chain
         self._desk.open(chain, self._bring_control)
         self._do(self._replica.restore(recovered.records, _now()))
         self._votes_checked = True
         await server.set_serving(True)
-        log.info("certifying", height=chain.tip.height, validators=len(self._validators.keys))
-        parts = [self._gather(consumer)]
-        if len(self._validators.keys) > 1:
-            parts.append(self._publisher.follow(self._take_published))
-        await asyncio.gather(*parts)
+        validators = self._replica.validators.keys
+        log.info("certifying", height=chain.tip.height, validators=len(validators))
+        await asyncio.gather(self._gather(consumer), self._follow())
+
+    async def _follow(self) -> None:
+        """Read what others publish, from when there are others."""
+        while self._replica.validators.keys == (self._signer.key,):
+            self._changed.clear()
+            await self._changed.wait()
+        await self._publisher.follow(self._take_published)
 
     async def _ask_for_votes(self) -> None:
         check = self._check
@@ -309,9 +320,10 @@ class Validator:
         """Hold the newest votes of each, for when it asks."""
         if not isinstance(message, Cast):
             return
-        keys, vote = self._validators.keys, message.vote
+        keys, vote = self._replica.validators.keys, message.vote
         is_own = vote.validator < len(keys) and keys[vote.validator] == sender
-        if is_own and self._heard.take(sender, vote):
+        is_of_now = vote.epoch == self._replica.machine.epoch
+        if is_own and is_of_now and self._heard.take(sender, vote):
             self._heard_more.append(Heard(vote))
 
     # Carrying out -------------------------------------------------------------------------
@@ -367,8 +379,11 @@ class Validator:
     def _taken(self, publish: Publish) -> Publishing:
         """A block is committed and executed."""
         self._finished.set()
+        self._changed.set()
         self._room.set()
         block = publish.made.block
+        if block.control or self._replica.chain.sets.is_end(block.header.height):
+            self._members = _members_of(self._replica.chain)
         since = self._first_arrival or time.monotonic()
         if not self._replica.gathering.has_offsets:
             self._first_arrival = None
@@ -416,7 +431,8 @@ class Validator:
         heard, self._heard_more = self._heard_more, []
         for one in kept:
             if isinstance(one, Certificate):
-                heard += map(Heard, self._heard.take_certificate(self._validators, one))
+                sets = self._replica.chain.sets
+                heard += map(Heard, self._heard.take_certificate(sets, one))
         return heard
 
     def _on_published(self, block: Block) -> None:
@@ -444,7 +460,7 @@ class Validator:
                 "after it: it is read again from the start"
             )
         while (following := self._ahead.pop(self._replica.height + 1, None)) is not None:
-            while self._replica.unfinished >= UNFINISHED_MAX:
+            while self._replica.unfinished >= UNFINISHED_MAX or self._replica.is_behind:
                 self._finished.clear()
                 await self._finished.wait()
             self._do(self._hear(None, following, _now()))
@@ -453,7 +469,8 @@ class Validator:
         link = link_to(committed.proposal.header, committed.proposal.digest)
         ledger_id = self._founding.ledger_id
         try:
-            check_commit_proof(committed.proof, link, ledger_id, self._validators, link_of)
+            validators = self._replica.chain.sets.of_block(committed.proposal.header)
+            check_commit_proof(committed.proof, link, ledger_id, validators, link_of)
         except Malformed:
             return False
         return True
@@ -530,6 +547,11 @@ class Validator:
 
     async def _on_disk(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function)
+
+
+def _members_of(chain: Chain) -> tuple[Key, ...]:
+    known = [found for _, found in chain.sets.known_after(chain.tip.height)]
+    return tuple(dict.fromkeys(key for one in (*known, chain.sets.newest) for key in one.keys))
 
 
 def _now() -> int:

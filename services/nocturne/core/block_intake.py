@@ -31,7 +31,7 @@ from nocturne.core.blocks import (
     log_start,
     proposal_signed,
 )
-from nocturne.core.certificates import CommitProof, ValidatorSet, check_commit_proof
+from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import author_signed, check_payloads, decode_signed_command
 from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
@@ -40,9 +40,12 @@ from nocturne.core.intake import command_hash_of_value, is_carried
 from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
+from nocturne.core.validator_sets import ValidatorSets
 
 HELD_BLOCKS_MAX: Final = 64
-"""How far ahead of its turn a block may come; a batch of blocks under one proof is shorter."""
+"""How far ahead of its turn a block may come; a batch of blocks under one proof is shorter. No
+further than into the epoch after the next block's, whose validators are decided by then.
+"""
 HELD_RECORDS_MAX: Final = 256
 """Blocks that wait for their turn or their proof: of each height the block and a few forgeries."""
 HELD_COPIES_MAX: Final = 4
@@ -75,14 +78,16 @@ class BlockIntake:
     past); otherwise the chain continues from `parent_digest` (the ledger id before block 1) and
     `positions`. Where the position of a partition is not known, a record's key, headers and prefix
     are believed for its first range, and so is all that stands beside a refused command; commands,
-    payloads and signatures of events are not. `check` is the caller's own last check of a block
-    whose turn has come: `Malformed` drops that block, and the height stays open for the right one.
+    payloads and signatures of events are not. `sets` are the validators as of the block before
+    `next_height`, or of a later one of the same chain. `check` is the caller's own last check of a
+    block whose turn has come: `Malformed` drops that block, and the height stays open for the right
+    one.
     """
 
     def __init__(
         self,
         ledger_id: LedgerId,
-        validators: ValidatorSet,
+        sets: ValidatorSets,
         next_height: int | None,
         parent_digest: Hash | None = None,
         positions: Iterable[LogPosition] = (),
@@ -90,7 +95,7 @@ class BlockIntake:
     ) -> None:
         self._ledger_id = ledger_id
         self._check = check
-        self._validators = validators
+        self._sets = sets
         self._next_height = next_height
         self._parent_digest = parent_digest
         self._positions = {one.partition: one for one in positions}
@@ -115,13 +120,19 @@ class BlockIntake:
         """The log positions after the last block given out, as far as they are known."""
         return tuple(self._positions[key] for key in sorted(self._positions))
 
+    @property
+    def sets(self) -> ValidatorSets:
+        """The validators after the last block given out."""
+        return self._sets
+
     def offer(self, value: bytes | None) -> list[CheckedBlock]:
         """The blocks whose turn has come with this record. `Malformed`: the record is no block of
         this ledger's chain. `Halt`: two certified blocks contradict each other.
         """
         block = decode_block(unframe(value))
         header = block.header
-        self._check_header(header)
+        _check_header(header, self._ledger_id)
+        self._check_decided(header.height)
         if isinstance(block.proof, CommitProof):
             self._check_proof(block.proof, block)
         elif self._next_height is None:
@@ -151,17 +162,18 @@ class BlockIntake:
             self._next_height = None
             raise
 
-    def _check_header(self, header: BlockHeader) -> None:
-        if header.ledger_id != self._ledger_id:
-            raise Malformed("block: of another ledger")
-        if header.kind is not BlockKind.LEDGER:
-            raise Malformed("block: a tail block is no ledger block")
-        if (header.format_version, header.rules_version) != (FORMAT_VERSION, RULES_VERSION):
-            raise Malformed("block: of another format or rules version")
+    def _check_decided(self, height: int) -> None:
+        following = self._next_height
+        if following is not None:
+            known = self._sets.epoch_at(following) + 1
+            if self._sets.epoch_at(height) > known:
+                raise Malformed(
+                    f"block {height}: expected {following} next, and the validators after epoch "
+                    f"{known} are not decided before it"
+                )
 
     def _check_proof(self, proof: CommitProof, block: Block) -> None:
-        link = link_to(block.header, block.digest)
-        check_commit_proof(proof, link, self._ledger_id, self._validators, link_of)
+        _check_proof(self._ledger_id, self._sets, proof, block)
 
     def _check_again(self, block: Block) -> None:
         """A block of a height that was given out: the same one, `Malformed`, or, if it is another
@@ -217,7 +229,7 @@ class BlockIntake:
             raise Malformed(f"block {height}: its proof is said to stand in block {pointer.height}")
         if not any(
             proposal_signed(key, block.digest, block.leader_signatures)
-            for key in self._validators.keys
+            for key in self._sets.of_block(block.header).keys
         ):
             raise Malformed(f"block {height}: no validator signed it")
 
@@ -247,8 +259,9 @@ class BlockIntake:
                 self.dropped += 1
                 fault = malformed
                 continue
+            sets = self._sets_after(checked.block)
             self._remove(held)
-            self._advance(checked.block, positions)
+            self._advance(checked.block, positions, sets)
             given.append(checked)
         if fault is not None and not given:
             self.dropped -= 1
@@ -313,6 +326,16 @@ class BlockIntake:
                 f"before it"
             )
 
+    def _sets_after(self, block: Block) -> ValidatorSets:
+        """A quorum certified what the header says: another next set than the one that the control
+        records before it decided is a contradiction.
+        """
+        try:
+            self._sets.check_next(block.header)
+            return self._sets.after(block.header.height, block.control)
+        except Malformed as fault:
+            raise Halt(f"certified: {fault}") from fault
+
     def _check_log(self, block: Block) -> dict[int, LogPosition]:
         """The positions after the block; `Malformed` when its records are not those of its log
         hashes, `Halt` when the certified ranges do not continue the certified ones before them.
@@ -332,8 +355,11 @@ class BlockIntake:
             )
         return positions
 
-    def _advance(self, block: Block, positions: dict[int, LogPosition]) -> None:
+    def _advance(
+        self, block: Block, positions: dict[int, LogPosition], sets: ValidatorSets
+    ) -> None:
         height = block.header.height
+        self._sets = sets
         self._positions = positions
         self._parent_digest = block.digest
         self._next_height = height + 1
@@ -417,6 +443,36 @@ def _check_bytes(record: RecordDisposition) -> None:
             raise Malformed("block: a gap has a disposition")
     elif record.receipt is None or decode_receipt_header(record.receipt).reason != Reason.TOO_LARGE:
         raise Malformed("block: a record is not carried, though it is not too large")
+
+
+def check_alone(ledger_id: LedgerId, sets: ValidatorSets, value: bytes | None) -> Block:
+    """A record of the blocks topic by itself, without its place in the chain: `Malformed` unless it
+    is a block of the ledger whose body is its header's and whose commit proof, if it carries it,
+    holds by the set of its epoch. What is believed of its records: as `BlockIntake` without a past.
+    """
+    block = decode_block(unframe(value))
+    _check_header(block.header, ledger_id)
+    if isinstance(block.proof, CommitProof):
+        _check_proof(ledger_id, sets, block.proof, block)
+    check_body(block, [command_hash_of_value(record) for record in block.records])
+    check_unlinked(block.records)
+    return block
+
+
+def _check_header(header: BlockHeader, ledger_id: LedgerId) -> None:
+    if header.ledger_id != ledger_id:
+        raise Malformed("block: of another ledger")
+    if header.kind is not BlockKind.LEDGER:
+        raise Malformed("block: a tail block is no ledger block")
+    if (header.format_version, header.rules_version) != (FORMAT_VERSION, RULES_VERSION):
+        raise Malformed("block: of another format or rules version")
+
+
+def _check_proof(
+    ledger_id: LedgerId, sets: ValidatorSets, proof: CommitProof, block: Block
+) -> None:
+    validators = sets.of_block(block.header)
+    check_commit_proof(proof, link_to(block.header, block.digest), ledger_id, validators, link_of)
 
 
 def check_unlinked(records: Sequence[RecordDisposition]) -> None:

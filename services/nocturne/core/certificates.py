@@ -208,6 +208,8 @@ def check_commit_proof(
         last.view,
     ):
         raise Malformed("certificate: of another epoch, validator set or view than its block")
+    if (block.epoch, block.validator_set_hash) != (last.epoch, last.validator_set_hash):
+        raise Malformed("commit proof: a finalization of another epoch than its block's")
     check_certificate(certificate, ledger_id, validators, signed)
 
 

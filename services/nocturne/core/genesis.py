@@ -24,6 +24,7 @@ from nocturne.core.keys import (
     signatures_to_avro,
     verify_possession,
 )
+from nocturne.core.validator_sets import ValidatorSets
 
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
 BODY_BYTES_MAX: Final = 7 * 1024 * 1024
@@ -99,6 +100,11 @@ class Genesis:
     def validator_set(self) -> ValidatorSet:
         """The validators of epoch 0."""
         return ValidatorSet.of(tuple(key for key, _ in self.validators))
+
+    @property
+    def founding_sets(self) -> ValidatorSets:
+        """The validators of all epochs, as long as nothing else is decided."""
+        return ValidatorSets.founding(self.epoch_length, self.validator_set)
 
 
 def one_record_bytes_max(limits: Limits, partitions: int) -> int:

@@ -1,4 +1,5 @@
-"""What the operators have decided, as items of `~ledger`: the open policy, and the control number.
+"""What the operators have decided, as items of `~ledger`: the open policy, the validator sets, and
+the control number.
 
 Rules: docs/spec/blocks.md §8. A control record is checked against the state before it; `Malformed`
 makes the block that carries it invalid. Pure.
@@ -16,6 +17,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.genesis import Genesis, OpenRule
 from nocturne.core.identifiers import LedgerId, is_session_id, is_type_name
 from nocturne.core.kinds import KindItems
+from nocturne.core.validator_sets import ValidatorSets, check_members, members_of
 
 CONTROL_RECORDS_MAX: Final = 16
 """In one block: the operators decide rarely, and a block's room is for the log."""
@@ -25,11 +27,12 @@ OPEN_RULES_MAX: Final = 1024
 """Every opening of a session is compared with each rule in turn."""
 GOVERNING_BYTES_MAX: Final = 384 * 1024
 """Of one control record: holds the longest policy, signed by many; checked before it is read."""
-EXECUTED_ACTIONS: Final = ("OpenPolicyChanged",)
+EXECUTED_ACTIONS: Final = ("OpenPolicyChanged", "ValidatorSetChanged")
 """Actions that this version of the rules executes; a block with another one is invalid."""
 
 _NUMBER_ITEM: Final = sha256(domain("nocturne/control-number/v1"))
 _POLICY_ITEM: Final = sha256(domain("nocturne/open-policy/v1"))
+_SETS_ITEM: Final = sha256(domain("nocturne/validator-sets/v1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,13 @@ def open_policy(items: KindItems, genesis: Genesis) -> tuple[OpenRule, ...]:
     """The newest policy that the operators decided, before the first the one of the genesis."""
     record = items.get(_POLICY_ITEM)
     return genesis.open_policy if record is None else policy_of(decode_control(record)[0])
+
+
+def validator_sets(items: KindItems, genesis: Genesis) -> ValidatorSets:
+    """Genesis's validators and those that the operators decided, the newest 64 sets."""
+    data = items.get(_SETS_ITEM)
+    founding = genesis.founding_sets
+    return founding if data is None else founding.decoded(data)
 
 
 def apply_control(
@@ -79,6 +89,10 @@ def apply_control(
         changes[_NUMBER_ITEM] = u64(number)
         if control.action == "OpenPolicyChanged":
             changes[_POLICY_ITEM] = record
+    sets = validator_sets(items, genesis)
+    after = sets.after(batch.height, batch.records)
+    if after != sets:
+        changes[_SETS_ITEM] = after.encode()
     return changes
 
 
@@ -104,7 +118,10 @@ def check_control(
             f"control: expected the signatures of {genesis.operator_threshold} of "
             f"{len(genesis.operators)} operators, and of nobody else"
         )
-    _check_rules(policy_of(control))
+    if control.action == "OpenPolicyChanged":
+        _check_rules(policy_of(control))
+    else:
+        check_members(members_of(control))
     return control
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from nocturne.core.encoding import ZERO_HASH, domain, optional, sha256, u8, u32, u64, variable
 from nocturne.core.events import Position
 from nocturne.core.genesis import Genesis, OpenRule, decode_genesis, ledger_id_of
-from nocturne.core.governing import open_policy
+from nocturne.core.governing import open_policy, validator_sets
 from nocturne.core.identifiers import (
     LEDGER_SESSION,
     AuthorId,
@@ -35,6 +35,7 @@ from nocturne.core.state_leaf import (
     encode_positions,
     positions_key,
 )
+from nocturne.core.validator_sets import ValidatorSets
 
 LEDGER_KIND: Final = "ledger"
 ID_ENTRY_BYTES: Final = 64
@@ -185,6 +186,8 @@ class LedgerView:
     kinds: frozenset[tuple[str, int]]
     operators: frozenset[KeyId]
     open_policy: tuple[OpenRule, ...]
+    validator_sets: ValidatorSets
+    """Those of the current epoch, of the two after it, and of some before."""
     items: SparseTree[bytes] = EMPTY
     """The items of `~ledger`: author keys, and what the operators decided."""
 
@@ -199,7 +202,12 @@ class LedgerView:
 
     def of(self, items: SparseTree[bytes]) -> LedgerView:
         """The view once the items of `~ledger` are these."""
-        return replace(self, items=items, open_policy=open_policy(items, self.genesis))
+        return replace(
+            self,
+            items=items,
+            open_policy=open_policy(items, self.genesis),
+            validator_sets=validator_sets(items, self.genesis),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +230,7 @@ class LedgerState:
             frozenset((entry.name, entry.version) for entry in genesis.kinds),
             frozenset(map(key_id, genesis.operators)),
             genesis.open_policy,
+            validator_sets(EMPTY, genesis),
         )
         positions = tuple(
             LogPosition(partition, 1, bytes(16), 0, Hash(ZERO_HASH))

@@ -11,11 +11,11 @@ from typing import Final
 
 from nocturne.core.block_intake import BlockIntake, CheckedBlock, check_unlinked
 from nocturne.core.blocks import Block, decode_block
-from nocturne.core.certificates import ValidatorSet
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.state_leaf import decode_positions, positions_key
 from nocturne.core.topics import unframe
+from nocturne.core.validator_sets import ValidatorSets
 from nocturne.projection.fold import FoldedBlock, StateTree, fold_block
 
 REMEMBERED_BLOCKS_MAX: Final = 4096
@@ -23,12 +23,14 @@ REMEMBERED_BLOCKS_MAX: Final = 4096
 
 
 class Chain:
-    """Continues the chain after `height`, whose block has `digest` and whose state is `tree`."""
+    """Continues the chain after `height`, whose block has `digest`; `sets` and `tree` are the
+    validators and the state after it.
+    """
 
     def __init__(
         self,
         ledger_id: LedgerId,
-        validators: ValidatorSet,
+        sets: ValidatorSets,
         height: int,
         digest: Hash,
         tree: StateTree,
@@ -44,7 +46,7 @@ class Chain:
         self._waiting_from: int | None = None
         self._changes: OrderedDict[int, int] = OrderedDict()
         self._intake = BlockIntake(
-            ledger_id, validators, height + 1, digest, decode_positions(positions), self._fold
+            ledger_id, sets, height + 1, digest, decode_positions(positions), self._fold
         )
 
     @property

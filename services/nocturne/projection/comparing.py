@@ -47,6 +47,7 @@ COMPARED: Final = (
     Compared("records", ("height", "leaf_index"), Growth.BY_HEIGHT),
     Compared("events", ("session", "sequence"), Growth.BY_HEIGHT),
     Compared("receipts", ("log_epoch", "partition", "record_offset"), Growth.BY_HEIGHT),
+    Compared("validator_changes", ("height", "number"), Growth.BY_HEIGHT),
     Compared("sessions", ("session",), Growth.CHANGED),
     Compared("state_leaves", ("key",), Growth.WHOLE),
 )

@@ -55,7 +55,7 @@ class Reading:
         self._start = dict(standing.offsets)
         self._chain = Chain(
             first_state.ledger_id,
-            genesis.validator_set,
+            standing.sets,
             standing.height,
             Hash(standing.digest),
             standing.tree,

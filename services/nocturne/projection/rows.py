@@ -15,6 +15,7 @@ from nocturne.core.blocks import Block, RecordDisposition, encode_seal
 from nocturne.core.certificates import encode_commit_proof
 from nocturne.core.identifiers import SessionId
 from nocturne.core.keys import Signatures, signatures_bytes
+from nocturne.core.validator_sets import changes_validators
 from nocturne.projection.collector import Refusal, SignedBlock
 from nocturne.projection.fold import FoldedBlock, FoldedEvent, FoldedReceipt, SessionChange
 
@@ -36,6 +37,7 @@ COLUMNS: Final = {
     " signatures",
     "receipts": "log_epoch, partition, record_offset, height, leaf_index, home, home_index,"
     " session, claimed, reason, receipt_hash, header, signatures",
+    "validator_changes": "height, number, record",
 }
 """The tables that only grow, and the order of the fields in their rows."""
 
@@ -127,6 +129,11 @@ def _add_block(batch: Batch, signed: SignedBlock) -> None:
     batch.events += len(folded.events)
     batch.receipts += len(folded.receipts)
     batch.copied["blocks"].append(_block_row(signed))
+    batch.copied["validator_changes"] += [
+        _COUNT.pack(3) + _int8(header.height) + _int4(number) + _bytes(record)
+        for number, record in enumerate(folded.block.control)
+        if changes_validators(record)
+    ]
     _add_records(batch, folded)
     _add_signed(batch, signed)
     for change in folded.sessions:

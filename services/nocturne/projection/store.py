@@ -22,10 +22,11 @@ import structlog
 from psycopg import sql
 
 from nocturne.core.blocks import decode_block_header
-from nocturne.core.errors import Halt, NocturneError, Unavailable
+from nocturne.core.errors import Halt, Malformed, NocturneError, Unavailable
 from nocturne.core.identifiers import LEDGER_SESSION, Hash, SessionId
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state_leaf import SessionLeaf
+from nocturne.core.validator_sets import ValidatorSets
 from nocturne.projection.fold import FirstState, StateTree
 from nocturne.projection.migrate import SCHEMA, check_migrated
 from nocturne.projection.rows import COLUMNS, Batch, SessionRow, copy_data
@@ -103,12 +104,15 @@ _FORGET_REFUSED: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the read model stands: height, digest and time of the last block, state, offsets."""
+    """Where the read model stands: height, digest and time of the last block, state, validators,
+    offsets.
+    """
 
     height: int
     digest: Hash
     time: int
     tree: StateTree
+    sets: ValidatorSets
     offsets: dict[tuple[str, int], int]
 
 
@@ -257,8 +261,9 @@ def _load(
                 statements.of("SELECT topic, partition, next_offset FROM nocturne_v1.offsets")
             )
         }
-        _check_root(connection, statements, height, tree)
-    return Standing(height, digest, block_time, tree, offsets)
+        sets = _load_sets(connection, statements, first_state)
+        _check_certified(connection, statements, height, tree, sets)
+    return Standing(height, digest, block_time, tree, sets, offsets)
 
 
 def _ensure_founded(
@@ -321,8 +326,28 @@ def _load_tree(connection: psycopg.Connection, statements: Statements) -> StateT
     return empty.update(changes)
 
 
-def _check_root(
-    connection: psycopg.Connection, statements: Statements, height: int, tree: StateTree
+def _load_sets(
+    connection: psycopg.Connection, statements: Statements, first_state: FirstState
+) -> ValidatorSets:
+    sets = first_state.genesis.founding_sets
+    try:
+        for height, record in connection.execute(
+            statements.of(
+                "SELECT height, record FROM nocturne_v1.validator_changes ORDER BY height, number"
+            )
+        ):
+            sets = sets.after(height, (record,))
+    except Malformed as fault:
+        raise Halt(f"the read model's changes of the validators were altered: {fault}") from fault
+    return sets
+
+
+def _check_certified(
+    connection: psycopg.Connection,
+    statements: Statements,
+    height: int,
+    tree: StateTree,
+    sets: ValidatorSets,
 ) -> None:
     """What stands in the tables is what the last block certified: nobody altered a row."""
     if height == 0:
@@ -332,13 +357,19 @@ def _check_root(
     ).fetchone()
     if row is None:
         raise Halt(f"the read model stands at height {height}, and has no such block")
-    state_root = decode_block_header(row[0]).state_root
+    header = decode_block_header(row[0])
+    state_root = header.state_root
     if tree.root_hash != state_root:
         raise Halt(
             f"the read model's sessions make the state root {tree.root_hash.hex()}, block {height} "
             f"certifies {state_root.hex()}: rows were altered; "
             "'nocturne rebuild --replace' makes them anew from the log"
         )
+    try:
+        sets.of_block(header)
+        sets.check_next(header)
+    except Malformed as fault:
+        raise Halt(f"the read model's changes of the validators were altered: {fault}") from fault
 
 
 # Writing ---------------------------------------------------------------------------------------

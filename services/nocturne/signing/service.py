@@ -19,7 +19,7 @@ import time
 from collections import ChainMap, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -181,7 +181,7 @@ class Signing:
             [Start(topics.BLOCKS, 0, start)],
             batch_records_max=CONSUME_BLOCKS_MAX,
         )
-        self._resume = Resume(resume.published_height, start, resume.positions)
+        self._resume = replace(resume, next_offset=start)
         try:
             await server.set_serving(True)
             log.info("signing", published_height=resume.published_height, offset=start)
@@ -213,7 +213,7 @@ class Signing:
         parent = self._store.digest(height) if height else Hash(self._founding.ledger_id)
         return BlockIntake(
             self._founding.ledger_id,
-            self._founding.genesis.validator_set,
+            self._founding.genesis.founding_sets.decoded(resume.sets),
             height + 1,
             parent,
             resume.positions,
@@ -273,7 +273,9 @@ class Signing:
         if not given:
             return
         following = self._resume.next_offset if intake.holds_blocks else offset + 1
-        self._resume = Resume(given[-1].block.header.height, following, intake.positions)
+        self._resume = Resume(
+            given[-1].block.header.height, following, intake.positions, intake.sets.encode()
+        )
         now, read_ns = time.monotonic(), time.time_ns()
         for checked in given:
             self._ready.append(_Ready(checked, self._resume, now, read_ns))

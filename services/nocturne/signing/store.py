@@ -6,6 +6,7 @@ runs in a thread of its own, one call at a time.
     blocks   height, digest (32 bytes a height)
     heads    session, its last signed sequence and event hash
     state    one row: whose it is, and from where the blocks topic is read on
+    validators    one row once they have changed: the sets as of that place
 """
 
 from __future__ import annotations
@@ -41,18 +42,22 @@ CREATE TABLE IF NOT EXISTS state (
     next_offset INTEGER NOT NULL,
     positions BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS validators (
+    only INTEGER PRIMARY KEY CHECK (only = 1), sets BLOB NOT NULL
+) STRICT;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
     """Up to which height everything is published, the offset in the blocks topic to read on from,
-    and the log's positions after that height.
+    and the log's positions and the decided validator sets (encoded) after that height.
     """
 
     published_height: int
     next_offset: int
     positions: tuple[LogPosition, ...]
+    sets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class SigningStore:
         height, offset, positions = self._database.execute(
             "SELECT published_height, next_offset, positions FROM state"
         ).fetchone()
-        return Resume(height, offset, decode_positions(positions))
+        sets = self._database.execute("SELECT sets FROM validators").fetchone()
+        return Resume(height, offset, decode_positions(positions), b"" if sets is None else sets[0])
 
     def last_height(self) -> int:
         """The newest height that was signed, 0 before the first."""
@@ -164,6 +170,8 @@ class SigningStore:
                     encode_positions(resume.positions),
                 ),
             )
+            if resume.sets:
+                run("INSERT OR REPLACE INTO validators VALUES (1, ?)", (resume.sets,))
         run("COMMIT")
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class World:
         self.ledger = SyntheticLedger(partitions=1)
         genesis = self.ledger.genesis
         self.ledger_id = self.ledger.state.ledger_id
-        self.intake = BlockIntake(self.ledger_id, genesis.validator_set, None)
+        self.intake = BlockIntake(self.ledger_id, genesis.founding_sets, None)
         self.table = OutcomeTable(self.ledger_id, genesis.authority)
 
     def block(self) -> CheckedBlock:
@@ -562,7 +562,7 @@ def test_a_proof_comes_with_the_outcome_when_asked_for(world: World, late: bool)
 
 def test_partitions_do_not_mix() -> None:
     ledger = SyntheticLedger(partitions=2)
-    intake = BlockIntake(ledger.state.ledger_id, ledger.genesis.validator_set, None)
+    intake = BlockIntake(ledger.state.ledger_id, ledger.genesis.founding_sets, None)
     table = OutcomeTable(ledger.state.ledger_id, ledger.genesis.authority)
     sessions = {partition_of(name.encode(), 2): name for name in map("s{}".format, range(9))}
     commands = [ledger.command(sessions[number], b"{}", kind="facts") for number in (0, 1)]

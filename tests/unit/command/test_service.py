@@ -77,7 +77,7 @@ class World:
     ) -> None:
         founding = Founding(ledger.genesis_bytes, ledger.genesis, ledger.state.ledger_id)
         self.ledger = ledger
-        self.intake = BlockIntake(founding.ledger_id, ledger.genesis.validator_set, None)
+        self.intake = BlockIntake(founding.ledger_id, ledger.genesis.founding_sets, None)
         self.producer = FakeProducer()
         self.caller = FakeCaller()
         self.metrics = Metrics("command")

@@ -24,6 +24,7 @@ from nocturne.consensus.replica import (
     Say,
     Wake,
 )
+from nocturne.core.certificates import CommitProof
 from nocturne.core.keys import Ed25519Signer
 
 LATENCY_MS = 3
@@ -116,8 +117,10 @@ class Committee:
                         found = other.replica.proposal(digest) if other.alive else None
                         if found is not None:
                             self.after(LATENCY_MS, lambda one=found: self.fetched(member, one))
-                case Publish(made):
+                case Publish(made, rank):
                     member.published.append(made)
+                    if rank == 0:
+                        self.after(LATENCY_MS, lambda one=made: self.tell(one))
                 case Report():
                     member.reported.append(action)
                 case Dismiss():
@@ -147,12 +150,30 @@ class Committee:
         if member.alive and member.life == life:
             self.do(member, member.replica.look(self.clock))
 
+    def join(self, number: int) -> Member:
+        """One more, whose key is in no set, with an empty home."""
+        member = self._fresh(signer(number))
+        self.members.append(member)
+        return member
+
+    def control(self, record: bytes) -> None:
+        """An operator's record comes to one member, which tells the others."""
+        for member in self.members:
+            self.do(member, member.replica.add_control(record, self.clock))
+
+    def tell(self, made: Made) -> None:
+        """The topic has it: those who are behind take it."""
+        height = made.block.header.height
+        for member in self.members:
+            if member.alive and height == member.replica.height + 1:
+                self.bring(member, made)
+
     def bring(self, member: Member, made: Made) -> None:
         """A published block comes to a member."""
         block = made.block
         proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
-        assert not isinstance(block.proof, type(None))
-        committed = Committed(proposal, block.proof)  # type: ignore[arg-type]
+        assert isinstance(block.proof, CommitProof)
+        committed = Committed(proposal, block.proof)
         self.do(member, member.replica.hear(None, committed, self.clock))
 
     def kill(self, member: Member) -> None:

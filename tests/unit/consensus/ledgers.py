@@ -8,13 +8,13 @@ from nocturne.consensus.chain import Chain, Made
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.quorum.leaders import RoundRobin
 from nocturne.consensus.quorum.machine import Machine
-from nocturne.consensus.quorum.messages import Committed, Rules, Suites
+from nocturne.consensus.quorum.messages import Rules, Suites
 from nocturne.consensus.quorum.pacing import Doubling
 from nocturne.consensus.replica import Action, Keep, Publish, Replica
 from nocturne.consensus.store import Kept
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
-from nocturne.core.certificates import Epoch, ValidatorSet
+from nocturne.core.certificates import ValidatorSet
 from nocturne.core.commands import (
     Command,
     EventDraft,
@@ -81,17 +81,14 @@ def genesis(
 def machine_on(chain: Chain, key: Ed25519Signer) -> Machine:
     """The machine of a validator whose newest block is the chain's."""
     genesis = chain.state.view.genesis
-    newest: Committed | None = chain.newest
-    epoch = Epoch(0, 0) if newest is None else newest.proposal.header.epoch
-    following = Epoch(0, epoch.number + 1)
     return Machine(
         Rules(chain.state.ledger_id, genesis.epoch_length, genesis.limits.clock_bound_ms),
-        [(epoch, genesis.validator_set), (following, genesis.validator_set)],
+        chain.sets.known_after(chain.tip.height),
         Suites(key),
         RoundRobin(),
         Doubling(200),
         key.key,
-        newest,
+        chain.newest,
     )
 
 

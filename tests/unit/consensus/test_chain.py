@@ -54,7 +54,7 @@ def various(ledger: Ledger) -> None:
 def test_every_consumer_takes_the_blocks() -> None:
     ledger = Ledger()
     various(ledger)
-    intake = BlockIntake(ledger.ledger_id, ledger.validators, 1, Hash(ledger.ledger_id))
+    intake = BlockIntake(ledger.ledger_id, ledger.genesis.founding_sets, 1, Hash(ledger.ledger_id))
     made = []
     while ledger.gathering.has_offsets:
         made.append(ledger.extend())

@@ -111,8 +111,8 @@ def test_certificates_tell_of_everybodys_votes() -> None:
         BLOCK,
         tuple((one.validator, one.signatures) for one in votes),
     )
-    assert heard.take_certificate(LEDGER.validators, certificate) == votes
-    assert heard.take_certificate(LEDGER.validators, certificate) == []
+    assert heard.take_certificate(LEDGER.genesis.founding_sets, certificate) == votes
+    assert heard.take_certificate(LEDGER.genesis.founding_sets, certificate) == []
     assert heard.of(SIGNERS[2].key) == (votes[2],)
 
 

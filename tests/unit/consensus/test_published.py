@@ -35,7 +35,9 @@ def framed(made: Made) -> bytes:
 
 def check(ledger: Ledger, made: list[Made], known: Published | None = None) -> TopicCheck:
     digests = {one.block.header.height: one.block.digest for one in made}
-    return TopicCheck(ledger.ledger_id, ledger.validators, digests, ledger.chain.tip.height, known)
+    return TopicCheck(
+        ledger.ledger_id, ledger.genesis.founding_sets, digests, ledger.chain.tip.height, known
+    )
 
 
 def test_an_empty_topic_has_none() -> None:
@@ -120,7 +122,7 @@ def test_a_notarization_is_not_believed() -> None:
 
 
 def topic(ledger: Ledger, published: Published | None = None) -> Topic:
-    return Topic(ledger.ledger_id, ledger.validators, {}, published)
+    return Topic(ledger.ledger_id, ledger.genesis.founding_sets, {}, published)
 
 
 def test_the_leader_publishes_at_once_and_in_order() -> None:

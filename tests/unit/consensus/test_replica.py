@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.consensus.committees import Committee, Member
+from tests.unit.consensus.ledgers import OPERATOR, signer
+
+from nocturne.consensus.replica import Dismiss
+from nocturne.core.control import Control, sign_control
+from nocturne.core.keys import Ed25519Signer, prove_possession
+from nocturne.core.validator_sets import ACTION, set_fields
 
 
 def agreed(committee: Committee, members: list[Member] | None = None) -> list[bytes]:
@@ -94,3 +100,59 @@ def test_epochs_end_and_begin() -> None:
     assert {records_of(one) for one in committee.members} == {12}
     assert agreed(committee)
     assert committee.members[0].published[-1].block.header.epoch.number >= 2
+
+
+def members_record(committee: Committee, number: int, signers: list[Ed25519Signer]) -> bytes:
+    """The operators' record that makes these the validators."""
+    fields = set_fields([(one.key, prove_possession(one)) for one in signers])
+    control = Control(committee.ledger.ledger_id, number, 1000, ACTION, fields)
+    return sign_control(control, (OPERATOR,))
+
+
+def test_a_validator_that_joins_and_one_that_leaves_do_so_two_epochs_after_it_was_decided() -> None:
+    committee = Committee(4, epoch_length=3)
+    fresh = committee.join(900)
+    leaving = committee.members[0]
+    signers = [*[one.signer for one in committee.members[1:4]], fresh.signer]
+    committee.control(members_record(committee, 1, signers))
+    for number in range(14):
+        committee.write(f"s{number % 3}")
+        committee.run(200)
+    committee.run(3_000)
+    assert {records_of(one) for one in committee.members} == {14}
+    agreed(committee)
+    assert leaving.replica.machine.index is None
+    assert fresh.replica.machine.index == 3
+    (decided,) = [one.block for one in leaving.published if one.block.control]
+    epochs = {one.block.header.epoch.number: one.block for one in leaving.published}
+    assert decided.header.epoch.number == 0
+    old, new = committee.ledger.validators.hash, fresh.replica.machine.validators.hash
+    assert [epochs[one].header.validator_set_hash for one in (0, 1, 2)] == [old, old, new]
+    # The new one's votes count: with one of the others away there are just three.
+    committee.kill(committee.members[1])
+    committee.write("more")
+    committee.run(3_000)
+    assert records_of(fresh) == 15
+
+
+def test_one_validator_hands_over_to_another() -> None:
+    committee = Committee(1, epoch_length=2)
+    fresh = committee.join(901)
+    committee.control(members_record(committee, 1, [fresh.signer]))
+    for number in range(8):
+        committee.write(f"s{number}")
+        committee.run(200)
+    assert {records_of(one) for one in committee.members} == {8}
+    agreed(committee)
+    assert (committee.members[0].replica.machine.index, fresh.replica.machine.index) == (None, 0)
+
+
+def test_a_control_record_that_no_block_can_carry_any_more_is_dismissed() -> None:
+    committee = Committee(1)
+    (member,) = committee.members
+    signers = [member.signer]
+    committee.control(members_record(committee, 1, signers))
+    again = members_record(committee, 1, [member.signer, signer(902)])
+    actions = member.replica.add_control(again, committee.clock)
+    assert [one.record for one in actions if isinstance(one, Dismiss)] == [again]
+    assert len(member.published) == 1

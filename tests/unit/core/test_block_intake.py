@@ -82,7 +82,7 @@ def intake_of(ledger: Ledger, after: int = 0, **more: object) -> BlockIntake:
     if after == 0:
         return BlockIntake(
             ledger.ledger_id,
-            ledger.validators,
+            ledger.genesis.founding_sets,
             1,
             Hash(ledger.ledger_id),
             ledger.founding.positions,
@@ -91,7 +91,9 @@ def intake_of(ledger: Ledger, after: int = 0, **more: object) -> BlockIntake:
     for block in ledger.blocks[:after]:
         past.offer(record_value(block))
     digest = ledger.blocks[after - 1].digest
-    return BlockIntake(ledger.ledger_id, ledger.validators, after + 1, digest, past.positions)
+    return BlockIntake(
+        ledger.ledger_id, ledger.genesis.founding_sets, after + 1, digest, past.positions
+    )
 
 
 def heights(given: list[CheckedBlock]) -> list[int]:
@@ -157,7 +159,7 @@ def test_a_chain_continues_from_any_height(chain: Ledger) -> None:
 
 
 def test_without_a_past_it_starts_at_the_first_block_that_proves_itself(chain: Ledger) -> None:
-    intake = BlockIntake(chain.ledger_id, chain.validators, None)
+    intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, None)
     assert intake.offer(record_value(pointing(chain.blocks[3], chain.blocks[5]))) == []
     assert intake.next_height is None
     refuses(intake, record_value(_with_proof(chain.blocks[4], VoteKind.NOTARIZE, chain)))
@@ -166,7 +168,7 @@ def test_without_a_past_it_starts_at_the_first_block_that_proves_itself(chain: L
 
 
 def test_without_a_past_a_bad_body_does_not_fix_the_start(chain: Ledger) -> None:
-    intake = BlockIntake(chain.ledger_id, chain.validators, None)
+    intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, None)
     block = chain.blocks[5]
     refuses(intake, record_value(replace(block, records=block.records[::-1])))
     assert intake.next_height is None
@@ -299,7 +301,7 @@ def test_the_state_changes_are_for_the_caller_to_check(chain: Ledger) -> None:
             raise Malformed("state changes")
 
     intake = BlockIntake(
-        chain.ledger_id, chain.validators, 1, Hash(chain.ledger_id), (), check=check
+        chain.ledger_id, chain.genesis.founding_sets, 1, Hash(chain.ledger_id), (), check=check
     )
     refuses(intake, record_value(wrong))
     assert heights(intake.offer(record_value(block))) == [1]
@@ -456,7 +458,7 @@ def test_the_first_range_of_the_log_is_linked_even_without_positions(chain: Ledg
     block = chain.blocks[0]
     at = _first_with_events(block)
     for record in _altered(block.records[at], chain, 1):
-        intake = BlockIntake(chain.ledger_id, chain.validators, 1, Hash(chain.ledger_id))
+        intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, 1, Hash(chain.ledger_id))
         refuses(intake, record_value(_with_record(block, at, _rehashed(record))))
 
 
@@ -468,7 +470,7 @@ def test_without_the_log_hash_commands_payloads_and_signatures_are_still_proved(
     at = _first_with_events(block)
     believed = 0
     for record in _altered(block.records[at], chain, 5):
-        intake = BlockIntake(chain.ledger_id, chain.validators, None)
+        intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, None)
         try:
             (checked,) = intake.offer(record_value(_with_record(block, at, _rehashed(record))))
         except Malformed:
@@ -511,14 +513,14 @@ def test_a_gap_carries_nothing_and_nothing_becomes_a_gap(chain: Ledger) -> None:
         replace(gap, receipt=b""),
     ):
         refuses(intake_of(chain, 2), record_value(_with_record(block, at, bad)))
-        anew = BlockIntake(chain.ledger_id, chain.validators, None)
+        anew = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, None)
         refuses(anew, record_value(_with_record(block, at, bad)))
     for index, record in enumerate(block.records):
         if record != gap:
             refuses(intake_of(chain, 2), record_value(_with_record(block, index, gap)))
             hidden = replace(record, record_hash=None)
             refuses(intake_of(chain, 2), record_value(_with_record(block, index, hidden)))
-            anew = BlockIntake(chain.ledger_id, chain.validators, None)
+            anew = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, None)
             refuses(anew, record_value(_with_record(block, index, hidden)))
 
 
@@ -639,14 +641,18 @@ def test_a_certified_range_that_does_not_continue_the_log_halts(
     """The digests link and the log does not: certified data that contradicts certified data."""
     positions = [replace(one, **changes) for one in intake_of(chain, 1).positions]  # type: ignore[arg-type]
     digest = chain.blocks[0].digest
-    intake = BlockIntake(chain.ledger_id, chain.validators, 2, digest, positions)
+    intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, 2, digest, positions)
     with pytest.raises(Halt, match="certified range"):
         intake.offer(record_value(chain.blocks[1]))
 
 
 def test_a_first_range_that_does_not_start_at_the_first_offset_halts(chain: Ledger) -> None:
     intake = BlockIntake(
-        chain.ledger_id, chain.validators, 2, chain.blocks[0].digest, chain.founding.positions
+        chain.ledger_id,
+        chain.genesis.founding_sets,
+        2,
+        chain.blocks[0].digest,
+        chain.founding.positions,
     )
     with pytest.raises(Halt, match="certified range"):
         intake.offer(record_value(chain.blocks[1]))
@@ -658,7 +664,7 @@ def test_a_log_hash_that_is_not_the_consumers_refuses_the_block(chain: Ledger) -
     """
     positions = [replace(one, log_hash=Hash(bytes(32))) for one in intake_of(chain, 1).positions]
     digest = chain.blocks[0].digest
-    intake = BlockIntake(chain.ledger_id, chain.validators, 2, digest, positions)
+    intake = BlockIntake(chain.ledger_id, chain.genesis.founding_sets, 2, digest, positions)
     refuses(intake, record_value(chain.blocks[1]))
 
 
@@ -841,7 +847,7 @@ def test_a_block_that_the_caller_refuses_leaves_its_height_open(chain: Ledger) -
             raise Malformed("not now")
 
     intake = BlockIntake(
-        chain.ledger_id, chain.validators, 1, Hash(chain.ledger_id), (), check=check
+        chain.ledger_id, chain.genesis.founding_sets, 1, Hash(chain.ledger_id), (), check=check
     )
     value = [record_value(block) for block in chain.blocks]
     assert heights(intake.offer(value[0])) == [1]
@@ -875,6 +881,8 @@ def test_positions_of_a_consumer_that_knows_some_partitions_only(chain: Ledger) 
     """What is known is checked against the log; what is not starts with what the block says."""
     known = [one for one in intake_of(chain, 4).positions if one.partition == 0]
     assert known[0] == LogPosition(0, 1, TOPIC_UUID, known[0].next_offset, known[0].log_hash)
-    intake = BlockIntake(chain.ledger_id, chain.validators, 5, chain.blocks[3].digest, known)
+    intake = BlockIntake(
+        chain.ledger_id, chain.genesis.founding_sets, 5, chain.blocks[3].digest, known
+    )
     assert offer_all(intake, chain.blocks[4:]) == list(range(5, 13))
     assert intake.positions == chain.state.positions

@@ -25,7 +25,7 @@ from nocturne.projection.fold import FirstState, FoldedBlock, fold_block, home_o
 
 def checked_blocks(made: Chain) -> list[CheckedBlock]:
     ledger = made.ledger
-    intake = BlockIntake(ledger.ledger_id, ledger.validators, 1, Hash(ledger.ledger_id))
+    intake = BlockIntake(ledger.ledger_id, ledger.genesis.founding_sets, 1, Hash(ledger.ledger_id))
     return [one for block, _ in made.published for one in intake.offer(record_value(block))]
 
 

@@ -102,7 +102,7 @@ class Reader:
         tree = first_tree(first_state) if self.tree is None else self.tree
         self.chain = ProjectionChain(
             first_state.ledger_id,
-            first_state.genesis.validator_set,
+            first_state.genesis.founding_sets,
             self.height,
             Hash(self.digest or first_state.ledger_id),
             tree,

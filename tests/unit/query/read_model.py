@@ -41,7 +41,9 @@ class ReadModel:
 
     def __post_init__(self) -> None:
         ledger = self.made.ledger
-        intake = BlockIntake(ledger.ledger_id, ledger.validators, 1, Hash(ledger.ledger_id))
+        intake = BlockIntake(
+            ledger.ledger_id, ledger.genesis.founding_sets, 1, Hash(ledger.ledger_id)
+        )
         for block, published in self.made.published:
             (checked,) = intake.offer(record_value(block))
             header = block.header

@@ -15,7 +15,7 @@ class Source:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.intake = BlockIntake(
-            self.ledger.ledger_id, self.ledger.validators, 1, Hash(self.ledger.ledger_id)
+            self.ledger.ledger_id, self.ledger.genesis.founding_sets, 1, Hash(self.ledger.ledger_id)
         )
 
     def checked(self) -> CheckedBlock:

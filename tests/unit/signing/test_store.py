@@ -31,7 +31,7 @@ def opened(path: Path) -> SigningStore:
 
 def test_a_new_store_knows_nothing(path: Path) -> None:
     store = opened(path)
-    assert store.resume() == Resume(0, 0, ())
+    assert store.resume() == Resume(0, 0, (), b"")
     assert store.last_height() == 0
     assert store.digest(1) is None
     assert store.heads([SessionId("a")]) == {}
@@ -41,13 +41,13 @@ def test_what_is_recorded_is_there_after_a_start(path: Path) -> None:
     store = opened(path)
     heads = {SessionId("a"): Head(3, digest(30)), SessionId("b"): Head(1, digest(10))}
     store.record([Recorded(1, digest(1)), Recorded(2, digest(2))], heads, None)
-    store.record([Recorded(3, digest(3))], {}, Resume(2, 17, POSITIONS))
+    store.record([Recorded(3, digest(3))], {}, Resume(2, 17, POSITIONS, b"sets"))
     store.close()
     again = opened(path)
     assert again.last_height() == 3
     assert [again.digest(height) for height in (1, 2, 3, 4)] == [*map(digest, (1, 2, 3)), None]
     assert again.heads(map(SessionId, "abc")) == heads
-    assert again.resume() == Resume(2, 17, POSITIONS)
+    assert again.resume() == Resume(2, 17, POSITIONS, b"sets")
 
 
 def test_heads_beyond_the_cache_come_from_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

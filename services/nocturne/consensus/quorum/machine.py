@@ -221,6 +221,11 @@ class Machine:
         return self._view
 
     @property
+    def own_key(self) -> Key:
+        """This validator's."""
+        return self._own_key
+
+    @property
     def index(self) -> int | None:
         """This validator's index in the current set; None for an observer."""
         return self._index

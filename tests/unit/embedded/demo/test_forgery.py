@@ -117,7 +117,7 @@ def _records() -> dict[str, ForgedRecord]:
 
 def test_a_forged_block_fails_at_nothing_but_its_commit_proof() -> None:
     parent = hash_block(LEDGER.blocks[-1].header_bytes)
-    intake = BlockIntake(LEDGER_ID, LEDGER.genesis.validator_set, 4, parent, LEDGER.state.positions)
+    intake = BlockIntake(LEDGER_ID, LEDGER.genesis.founding_sets, 4, parent, LEDGER.state.positions)
     with pytest.raises(Malformed, match="the vote of validator 0 does not verify"):
         intake.offer(_records()[BLOCKS].value)
 
