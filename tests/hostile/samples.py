@@ -21,7 +21,7 @@ from tests.unit.consensus.test_codec import SAID
 from tests.unit.core import shapes
 from tests.unit.core.test_control import FIELDS as CONTROL_FIELDS
 from tests.unit.core.test_control import OPERATORS, control
-from tests.vectors.synthetic import example_ledger
+from tests.vectors.synthetic import changing_ledger, example_ledger
 
 from nocturne.client import checking
 from nocturne.consensus import codec
@@ -174,7 +174,10 @@ sealed = st.just(
 # A ledger and its exports ----------------------------------------------------------------------
 
 EXAMPLE: Final = example_ledger()
-_EXPORTED: Final = [EXAMPLE.export(name) for name in ("orders/1", "readings", "~ledger")]
+_EXPORTED: Final = [
+    *[EXAMPLE.export(name) for name in ("orders/1", "readings", "~ledger")],
+    changing_ledger().export("log"),
+]
 lines = st.sampled_from([line for one in _EXPORTED for line in one])
 whole_exports = st.sampled_from([b"".join(one) for one in _EXPORTED])
 proofs = st.sampled_from(

@@ -18,10 +18,12 @@ from typing import Any
 
 from tests.vectors.attacks import bad_exports
 from tests.vectors.bounds import bounds, claims
+from tests.vectors.changes import bad_changes
 from tests.vectors.edges import TAG, edges
 from tests.vectors.synthetic import (
     MadeBlock,
     SyntheticLedger,
+    changing_ledger,
     example_ledger,
     seed_of,
     signer_of,
@@ -633,9 +635,62 @@ def export_vectors() -> Json:
             }
             for bad in bad_exports()
         ],
+        "changedValidators": _changed_json(),
         "withoutTrust": verify_export(good["orders/1"], None).sentence,
         "dispositionProofs": _proofs_json(),
     }
+
+
+def _changed_json() -> Json:
+    """A ledger of four epochs whose validators changed twice: its export, bad ones whose lines are
+    texts or indexes of the good one's, and proofs of a block of each epoch.
+    """
+    ledger = changing_ledger()
+    trusted = ledger.state.ledger_id
+    good = ledger.export("log")
+    proofs = [_changed_proof(ledger, height) for height in (3, 5, 8)]
+    bad_proofs = {
+        "a change is missing": b"".join(proofs[2].splitlines(keepends=True)[1:]),
+        "a change is not below the block": b"".join(good[1:3]) + proofs[1],
+        "a change stands after the block": proofs[0] + good[1],
+        "a block stands in the place of a change": good[3] + proofs[0],
+    }
+    return {
+        "trusted": format_hash(trusted),
+        "genesis": ledger.genesis_bytes.hex(),
+        "session": "log",
+        "lines": [line.decode() for line in good],
+        "verdict": _verdict_json(verify_export(good, trusted)),
+        "bad": [
+            {
+                "name": bad.name,
+                "lines": [_line_json(line, good) for line in bad.lines],
+                "fault": verify_export(bad.lines, trusted).fault,
+            }
+            for bad in bad_changes()
+        ],
+        "proofs": [one.decode() for one in proofs],
+        "badProofs": [
+            {
+                "name": name,
+                "proof": proof.decode(),
+                "fault": verify_disposition_proof(proof, ledger.genesis_bytes, trusted).fault,
+            }
+            for name, proof in bad_proofs.items()
+        ],
+    }
+
+
+def _changed_proof(ledger: SyntheticLedger, height: int) -> bytes:
+    block = ledger.blocks[height - 1]
+    proof = disposition_proof(
+        block_line(block.header_bytes, block.proof),
+        ledger.disposition(block, 0),
+        b"".join(ledger.validators_lines(height)),
+    )
+    verdict = verify_disposition_proof(proof, ledger.genesis_bytes, ledger.state.ledger_id)
+    assert verdict.holds, verdict.fault
+    return proof
 
 
 def _line_json(line: bytes, good: list[bytes]) -> int | str:

@@ -17,6 +17,7 @@ from nocturne.core.blocks import (
     Disposition,
     LogRecord,
     RecordDisposition,
+    decode_block_header,
     disposition_leaf,
     encode_block_header,
     hash_block,
@@ -27,6 +28,7 @@ from nocturne.core.certificates import (
     Certificate,
     CommitProof,
     Epoch,
+    ValidatorSet,
     VoteKind,
     sign_vote,
 )
@@ -40,6 +42,7 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
+from nocturne.core.control import Control, sign_control
 from nocturne.core.events import hash_event, sign_event
 from nocturne.core.execution import PartitionBatch, execute
 from nocturne.core.exports import Placement
@@ -51,6 +54,7 @@ from nocturne.core.genesis import (
     OpenRule,
     encode_genesis,
 )
+from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import (
     LEDGER_SESSION,
     AuthorId,
@@ -64,6 +68,7 @@ from nocturne.core.keys import Ed25519Signer, Signatures, key_id, prove_possessi
 from nocturne.core.receipts import decode_receipt_header, hash_receipt, sign_receipt
 from nocturne.core.state import LedgerState
 from nocturne.core.topics import COMMANDS, FIXED_SCHEMA_IDS, frame, partition_of
+from nocturne.core.validator_sets import ACTION, set_fields
 
 FIRST_TIME_MS = 1_700_000_000_000
 SMALL_LIMITS = Limits(
@@ -88,7 +93,12 @@ def possession(signer: Ed25519Signer) -> tuple[object, Signatures]:
 
 
 def make_genesis(
-    name: str = "ledger", *, validators: int = 1, partitions: int = 2, limits: Limits = SMALL_LIMITS
+    name: str = "ledger",
+    *,
+    validators: int = 1,
+    partitions: int = 2,
+    limits: Limits = SMALL_LIMITS,
+    epoch_length: int = 1_000_000,
 ) -> Genesis:
     """The founding record of a ledger where everybody may open everything of two kinds."""
     authority = signer_of(f"{name} authority")
@@ -98,7 +108,7 @@ def make_genesis(
         1,
         seed_of(f"{name} nonce"),
         partitions,
-        1_000_000,
+        epoch_length,
         limits,
         tuple((one.key, prove_possession(one)) for one in keys),
         authority.key,
@@ -135,6 +145,7 @@ class SyntheticLedger:
     validators: int = 1
     partitions: int = 2
     limits: Limits = SMALL_LIMITS
+    epoch_length: int = 1_000_000
     blocks: list[MadeBlock] = field(default_factory=list)
     _pending: dict[int, list[LogRecord | None]] = field(default_factory=dict)
     _commands: int = 0
@@ -147,6 +158,7 @@ class SyntheticLedger:
             validators=self.validators,
             partitions=self.partitions,
             limits=self.limits,
+            epoch_length=self.epoch_length,
         )
 
     @property
@@ -210,8 +222,14 @@ class SyntheticLedger:
         """Append any record; None is a control marker, a gap."""
         self._pending.setdefault(partition, []).append(record)
 
-    def make_block(self, finalized_with: Sequence[bytes] = ()) -> MadeBlock:
-        """Execute and certify what was appended since the last block."""
+    def change_of(self, number: int, validators: Sequence[Ed25519Signer]) -> bytes:
+        """The operator's control record `number`: these are the validators two epochs later."""
+        members = [(one.key, prove_possession(one)) for one in validators]
+        control = Control(self.state.ledger_id, number, 1_000, ACTION, set_fields(members))
+        return sign_control(control, (signer_of(f"{self.name} operator"),))
+
+    def make_block(self, *control: bytes) -> MadeBlock:
+        """Execute and certify what was appended since the last block, with control records."""
         parent = self.blocks[-1] if self.blocks else None
         before = self.state
         context = IntakeContext.of(before.ledger_id, self.genesis)
@@ -226,20 +244,23 @@ class SyntheticLedger:
             topic = seed_of("topic")[:16]
             batches.append(PartitionBatch(partition, topic, start + len(records), prepared))
         self._pending.clear()
-        done = execute(before, batches)
-        validators = self.genesis.validator_set
+        height = len(self.blocks) + 1
+        done = execute(before, batches, ControlBatch(height, control))
+        sets = before.view.validator_sets
+        epoch = sets.epoch_at(height)
+        last_before = epoch * self.epoch_length
         header = BlockHeader(
             BlockKind.LEDGER,
             1,
             1,
             before.ledger_id,
-            Epoch(0, 0),
-            validators.hash,
-            validators.hash,
-            len(self.blocks) + 1,
-            len(self.blocks) + 1,
+            Epoch(0, epoch),
+            sets.of(epoch).hash,
+            sets.of(epoch + 1).hash,
+            height - last_before,
+            height,
             Hash(before.ledger_id) if parent is None else hash_block(parent.header_bytes),
-            0 if parent is None else parent.header.view,
+            0 if parent is None or len(self.blocks) == last_before else parent.header.view,
             FIRST_TIME_MS + 1_000 * len(self.blocks),
             done.ranges,
             done.control_hash,
@@ -271,20 +292,55 @@ class SyntheticLedger:
         return MadeBlock(header, header_bytes, proof, records, leaves, state)
 
     def finalize(self, header_bytes: bytes) -> Certificate:
-        """A quorum's finalization of a header."""
-        genesis = self.genesis
-        validators = genesis.validator_set
+        """The finalization of a header by a quorum of the set that it names; of genesis's, under
+        its own hash, if this ledger has decided no such set.
+        """
+        header = decode_block_header(header_bytes)
+        sets = self.state.view.validator_sets.decided
+        named = [one.validators for one in sets]
+        validators = next(
+            (one for one in named if one.hash == header.validator_set_hash),
+            self.genesis.validator_set,
+        )
+        return self.finalized_by(validators, header_bytes)
+
+    def finalized_by(self, validators: ValidatorSet, header_bytes: bytes) -> Certificate:
+        """The finalization of a header by the first quorum of a set of this ledger's keys."""
+        header = decode_block_header(header_bytes)
         digest = hash_block(header_bytes)
-        view = len(self.blocks) + 1
-        epoch = Epoch(0, 0)
         ballot = Ballot(
-            VoteKind.FINALIZE, self.state.ledger_id, epoch, validators.hash, view, digest
+            VoteKind.FINALIZE,
+            self.state.ledger_id,
+            header.epoch,
+            validators.hash,
+            header.view,
+            digest,
         )
+        own = {one.key: one for one in self.validator_keys()}
         votes = tuple(
-            (index, sign_vote(signer_of(f"{self.name} validator {index}"), ballot))
-            for index in range(validators.quorum)
+            (index, sign_vote(own[key], ballot))
+            for index, key in enumerate(validators.keys[: validators.quorum])
         )
-        return Certificate(VoteKind.FINALIZE, epoch, validators.hash, view, digest, votes)
+        return Certificate(
+            VoteKind.FINALIZE, header.epoch, validators.hash, header.view, digest, votes
+        )
+
+    def validator_keys(self) -> list[Ed25519Signer]:
+        """Those of genesis's validators, and of four that may come later."""
+        count = self.validators + 4
+        return [signer_of(f"{self.name} validator {index}") for index in range(count)]
+
+    def validators_lines(self, height: int) -> list[bytes]:
+        """The lines of the changes of the validators before a block."""
+        lines = []
+        sets = self.state.view.validator_sets
+        for one in sets.decided[1:]:
+            last = one.first_epoch * self.epoch_length
+            if last < height:
+                block = self.blocks[last - 1]
+                keys = one.validators.keys
+                lines.append(exports.validators_line(block.header_bytes, block.proof, keys))
+        return lines
 
     def signatures_of(self, block: MadeBlock, record: RecordDisposition) -> list[Signatures]:
         """The authority's signatures of a record's events, or of its receipt."""
@@ -310,6 +366,7 @@ class SyntheticLedger:
         """The lines of a session's export as of the last block."""
         height = len(self.blocks)
         lines = [exports.export_line(self.genesis_bytes, SessionId(session), height)]
+        lines += self.validators_lines(height)
         receipts: list[Hash] = []
         for block in self.blocks:
             mine = [index for index, one in enumerate(block.records) if belongs_to(one, session)]
@@ -337,6 +394,21 @@ def belongs_to(record: RecordDisposition, session: str) -> bool:
     return (
         bool(record.events) and record.value is not None and session == (record.key or b"").decode()
     )
+
+
+def changing_ledger() -> SyntheticLedger:
+    """Four epochs of two blocks: the fourth validator's key is rotated for epoch 2, and a fifth
+    validator is added for epoch 3. One session has an event in each block.
+    """
+    ledger = SyntheticLedger("changing", 4, epoch_length=2)
+    keys = ledger.validator_keys()
+    rotated = [*keys[:3], keys[4]]
+    control = {1: ledger.change_of(1, rotated), 4: ledger.change_of(2, [*rotated, keys[5]])}
+    for height in range(1, 9):
+        kind = "facts" if height == 1 else None
+        ledger.submit(ledger.command("log", b'{"height":%d}' % height, kind=kind))
+        ledger.make_block(*([control[height]] if height in control else []))
+    return ledger
 
 
 def example_ledger(name: str = "ledger", validators: int = 1) -> SyntheticLedger:

@@ -8,7 +8,7 @@ consistent. Memory does not grow with events: a root needs a frontier, a receipt
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nocturne.core import merkle
 from nocturne.core.blocks import (
@@ -28,6 +28,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, event_signed, hash_event
 from nocturne.core.exports import (
     RECEIPTS_PER_LINE,
+    VALIDATORS_LINES_MAX,
     BlockLine,
     EventsLine,
     ExportLine,
@@ -36,8 +37,9 @@ from nocturne.core.exports import (
     ReceiptsLine,
     RefusedRecord,
     StateLine,
+    ValidatorsLine,
     parse_line,
-    split_proof,
+    proof_lines,
 )
 from nocturne.core.genesis import decode_genesis, ledger_id_of
 from nocturne.core.identifiers import (
@@ -59,6 +61,7 @@ from nocturne.core.receipts import (
     receipt_signed,
 )
 from nocturne.core.sparse_tree import Proof, root_from_proof
+from nocturne.core.validator_sets import ValidatorSets, check_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def verify_export(lines: Iterable[bytes], trusted: LedgerId | None) -> Verdict:
 def verify_disposition_proof(
     proof: bytes, genesis_bytes: bytes, trusted: LedgerId | None
 ) -> Verdict:
-    """Check what became of one command, from the two lines of its proof.
+    """Check what became of one command, from the lines of its proof.
 
     It may be `certified` only: then it holds with `signed` false.
     """
@@ -135,7 +138,9 @@ def verify_disposition_proof(
     line: EventsLine | ReceiptLine | None = None
     try:
         ledger = _ledger_of(genesis_bytes, trusted)
-        block, line = _proof_lines(proof)
+        changes, block, line = _proof_lines(proof)
+        for change in changes:
+            ledger = _with_change(ledger, change, block.header.height)
         _check_block(ledger, block)
         _check_ledger(ledger, line)
         _check_disposition(ledger, block, line, -1, unsigned_allowed=True)
@@ -158,11 +163,18 @@ def verify_disposition_proof(
     )
 
 
-def _proof_lines(proof: bytes) -> tuple[BlockLine, EventsLine | ReceiptLine]:
-    first, second = (parse_line(line) for line in split_proof(proof))
-    if not isinstance(first, BlockLine) or not isinstance(second, EventsLine | ReceiptLine):
+def _proof_lines(
+    proof: bytes,
+) -> tuple[list[ValidatorsLine], BlockLine, EventsLine | ReceiptLine]:
+    *before, first, second = map(parse_line, proof_lines(proof))
+    changes = [one for one in before if isinstance(one, ValidatorsLine)]
+    if (
+        len(changes) < len(before)
+        or not isinstance(first, BlockLine)
+        or not isinstance(second, EventsLine | ReceiptLine)
+    ):
         raise _Wrong("the proof is not a block line and a disposition line")
-    return first, second
+    return changes, first, second
 
 
 def _is_signed(line: EventsLine | ReceiptLine) -> bool:
@@ -175,10 +187,12 @@ def _is_signed(line: EventsLine | ReceiptLine) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Ledger:
-    """What the genesis says: who certifies, who signs."""
+    """What the genesis says: who certifies, who signs; and whom the lines since have proved to
+    certify later epochs.
+    """
 
     ledger_id: LedgerId
-    validators: ValidatorSet
+    sets: ValidatorSets
     authority: Key
     identity_checked: bool
 
@@ -191,7 +205,7 @@ def _ledger_of(genesis_bytes: bytes, trusted: LedgerId | None) -> _Ledger:
             f"not of the trusted {format_hash(trusted)}"
         )
     genesis = decode_genesis(genesis_bytes)
-    return _Ledger(ledger_id, genesis.validator_set, genesis.authority, trusted is not None)
+    return _Ledger(ledger_id, genesis.founding_sets, genesis.authority, trusted is not None)
 
 
 def _check_block(ledger: _Ledger, line: BlockLine) -> None:
@@ -203,11 +217,46 @@ def _check_block(ledger: _Ledger, line: BlockLine) -> None:
         raise _Wrong(f"{where}: its format or rules version is not 1")
     if header.kind is not BlockKind.LEDGER:
         raise _Wrong(f"{where}: a tail block is no ledger block")
+    try:
+        validators = ledger.sets.of_block(header)
+    except Malformed as malformed:
+        raise _Wrong(str(malformed)) from malformed
     link = link_to(header, line.digest)
     try:
-        check_commit_proof(line.proof, link, ledger.ledger_id, ledger.validators, link_of)
+        check_commit_proof(line.proof, link, ledger.ledger_id, validators, link_of)
     except Malformed as malformed:
         raise _Wrong(f"{where}: {malformed}") from malformed
+
+
+def _with_change(ledger: _Ledger, line: ValidatorsLine, height_max: int) -> _Ledger:
+    """The ledger once the line has shown who certifies from its epoch on. What it is for lies
+    above it, at `height_max` or below.
+
+    An epoch in which nothing changed needs no line: it would be signed by the very keys that sign
+    what comes after it.
+    """
+    header = line.block.header
+    where = f"validators of epoch {line.first_epoch}"
+    newest = ledger.sets.decided[-1]
+    if len(ledger.sets.decided) > VALIDATORS_LINES_MAX:
+        raise _Wrong(f"{where}: expected at most {VALIDATORS_LINES_MAX} changes")
+    if header.height >= height_max:
+        raise _Wrong(f"{where}: block {header.height} is not below block {height_max}")
+    _check_block(ledger, line.block)
+    if not ledger.sets.is_end(header.height):
+        raise _Wrong(f"{where}: block {header.height} is not the last of its epoch")
+    if line.first_epoch <= newest.first_epoch:
+        raise _Wrong(f"{where}: they stand after those of epoch {newest.first_epoch}")
+    if header.next_validator_set_hash == header.validator_set_hash:
+        raise _Wrong(f"{where}: they are those of the epoch before")
+    try:
+        check_keys(line.keys)
+    except Malformed as malformed:
+        raise _Wrong(f"{where}: {malformed}") from malformed
+    validators = ValidatorSet.of(line.keys)
+    if validators.hash != header.next_validator_set_hash:
+        raise _Wrong(f"{where}: block {header.height} names others")
+    return replace(ledger, sets=ledger.sets.proved(line.first_epoch, validators))
 
 
 def _leaf_index(header: BlockHeader, position: Position) -> int | None:
@@ -406,6 +455,12 @@ class _Export:
         match line:
             case ExportLine():
                 raise _Wrong("a second export line stands in the export")
+            case ValidatorsLine():
+                if self._block is not None:
+                    raise _Wrong("a change of the validators stands after a block")
+                if self._listed:
+                    raise _Wrong("a change of the validators stands after the list of receipts")
+                self._ledger = _with_change(self._ledger, line, self._first.height)
             case BlockLine():
                 self._take_block(self._first, self._ledger, line)
             case EventsLine() | ReceiptLine():

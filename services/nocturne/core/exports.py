@@ -5,10 +5,12 @@ encoding: `parse_line` reads the fields that say something new, prints the line 
 refuses any other bytes, so that every redundant field is checked. Whether a line is *true* is for
 `audit.verify`.
 
-An export's lines, in order: `export`; for each block with dispositions of the session `block` and
+An export's lines, in order: `export`; for each change of the validators up to its height
+`validators`; for each block with dispositions of the session `block` and
 then its `events` and `receipt` lines; the `block` of the export's height, if it was not among
 them; `receipts` (all receipt hashes of the session, in groups of 1 000); `state`.
-A disposition proof is one `block` line and one `events` or `receipt` line.
+A disposition proof is the `validators` lines before its block, one `block` line and one `events`
+or `receipt` line.
 """
 
 from __future__ import annotations
@@ -62,10 +64,7 @@ from nocturne.core.json_forms import (
     receipt_fields,
     receipt_header_from,
 )
-from nocturne.core.keys import (
-    Key,
-    Signatures,
-)
+from nocturne.core.keys import SUITE_NAMES, Key, Signatures, format_key, parse_key
 from nocturne.core.receipts import (
     Reason,
     ReceiptHeader,
@@ -76,10 +75,14 @@ from nocturne.core.receipts import (
 from nocturne.core.sparse_tree import Proof
 from nocturne.core.state_leaf import SessionLeaf
 from nocturne.core.strict_json import JsonValue, canonical_json, parse_json
+from nocturne.core.validator_sets import VALIDATORS_MAX
 
 EXPORT_VERSION: Final = 1
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Beyond what the JSON of any block's events can be: a block has at most 12 MiB."""
+VALIDATORS_LINES_MAX: Final = 4_096
+"""`validators` lines of an export or a proof."""
+PROOF_BYTES_MAX: Final = 2 * LINE_BYTES_MAX
 RECEIPTS_PER_LINE: Final = 1_000
 """Receipt hashes of a `receipts` line; only the last line has fewer."""
 
@@ -124,6 +127,19 @@ class BlockLine:
     header_bytes: bytes
     digest: Hash
     proof: CommitProof
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorsLine:
+    """The last block of an epoch, which names other validators for the next one, and their keys."""
+
+    block: BlockLine
+    keys: tuple[Key, ...]
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch that they certify."""
+        return self.block.header.epoch.number + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +218,9 @@ class StateLine:
 
 
 Disposition: TypeAlias = EventsLine | ReceiptLine
-Line: TypeAlias = ExportLine | BlockLine | EventsLine | ReceiptLine | ReceiptsLine | StateLine
+Line: TypeAlias = (
+    ExportLine | ValidatorsLine | BlockLine | EventsLine | ReceiptLine | ReceiptsLine | StateLine
+)
 
 
 # Builders: from what services hold to lines --------------------------------------------------
@@ -215,8 +233,17 @@ def export_line(genesis_bytes: bytes, session: SessionId, height: int) -> bytes:
 
 def block_line(header_bytes: bytes, proof: CommitProof) -> bytes:
     """A block's line. The proof is whole: a pointer is resolved by the caller."""
+    return print_line(_block_of(header_bytes, proof))
+
+
+def validators_line(header_bytes: bytes, proof: CommitProof, keys: Sequence[Key]) -> bytes:
+    """The line of an epoch's last block that names other validators, with their keys."""
+    return print_line(ValidatorsLine(_block_of(header_bytes, proof), tuple(keys)))
+
+
+def _block_of(header_bytes: bytes, proof: CommitProof) -> BlockLine:
     header = decode_block_header(header_bytes)
-    return print_line(BlockLine(header, header_bytes, hash_block(header_bytes), proof))
+    return BlockLine(header, header_bytes, hash_block(header_bytes), proof)
 
 
 def disposition_line(
@@ -251,17 +278,29 @@ def state_line(session: SessionId, height: int, key: bytes, proof: Proof) -> byt
     return print_line(StateLine(session, height, leaf, proof.siblings, other))
 
 
-def disposition_proof(block: bytes, disposition: bytes) -> bytes:
-    """A block's line and the line of one of its dispositions."""
-    return block + disposition
+def disposition_proof(block: bytes, disposition: bytes, validators: bytes = b"") -> bytes:
+    """A block's line and the line of one of its dispositions, after the `validators` lines of the
+    changes before the block.
+    """
+    return validators + block + disposition
 
 
 def split_proof(data: bytes) -> tuple[bytes, bytes]:
-    """The two lines of a disposition proof; `Malformed` unless there are exactly two."""
-    lines = data.splitlines(keepends=True) if len(data) <= 2 * LINE_BYTES_MAX else []
-    if len(lines) != 2:
+    """The last two lines of a disposition proof, of the block and of the disposition; `Malformed`
+    unless there are two. Those before them are `proof_lines`' alone.
+    """
+    lines = proof_lines(data)
+    return lines[-2], lines[-1]
+
+
+def proof_lines(data: bytes) -> list[bytes]:
+    """The lines of a disposition proof; `Malformed` unless there are at least two, and at most as
+    many as there may be.
+    """
+    lines = data.splitlines(keepends=True) if len(data) <= PROOF_BYTES_MAX else []
+    if not 2 <= len(lines) <= VALIDATORS_LINES_MAX + 2:
         raise Malformed("disposition proof: expected a block line and a disposition line")
-    return lines[0], lines[1]
+    return lines
 
 
 def _attestations(
@@ -346,15 +385,17 @@ def _line_json(line: Line) -> JsonObject:
                 "height": line.height,
                 "genesis": base64_text(line.genesis_bytes),
             }
-        case BlockLine():
+        case ValidatorsLine():
             return {
-                "type": "block",
-                "height": line.header.height,
-                "digest": format_hash(line.digest),
-                "timestamp": format_time(line.header.time),
-                "header": base64_text(line.header_bytes),
-                "commitProof": base64_text(encode_commit_proof(line.proof)),
+                **_block_json(line.block),
+                "type": "validators",
+                "firstEpoch": line.first_epoch,
+                "validators": [
+                    {"publicKeys": [format_key(part) for part in key]} for key in line.keys
+                ],
             }
+        case BlockLine():
+            return {"type": "block", **_block_json(line)}
         case EventsLine():
             return _events_line_json(line)
         case ReceiptLine():
@@ -367,6 +408,16 @@ def _line_json(line: Line) -> JsonObject:
             }
         case StateLine():
             return _state_line_json(line)
+
+
+def _block_json(line: BlockLine) -> JsonObject:
+    return {
+        "height": line.header.height,
+        "digest": format_hash(line.digest),
+        "timestamp": format_time(line.header.time),
+        "header": base64_text(line.header_bytes),
+        "commitProof": base64_text(encode_commit_proof(line.proof)),
+    }
 
 
 def _placement_json(placement: Placement) -> JsonObject:
@@ -486,6 +537,8 @@ def _line_of(fields: Fields) -> Line:
     match fields.text("type"):
         case "export":
             return _export_from(fields)
+        case "validators":
+            return ValidatorsLine(_block_from(fields), _keys_from(fields))
         case "block":
             return _block_from(fields)
         case "events":
@@ -510,9 +563,14 @@ def _export_from(fields: Fields) -> ExportLine:
 
 def _block_from(fields: Fields) -> BlockLine:
     header_bytes = fields.data("header")
-    proof = decode_commit_proof(fields.data("commitProof"))
-    header = decode_block_header(header_bytes)
-    return BlockLine(header, header_bytes, hash_block(header_bytes), proof)
+    return _block_of(header_bytes, decode_commit_proof(fields.data("commitProof")))
+
+
+def _keys_from(fields: Fields) -> tuple[Key, ...]:
+    return tuple(
+        tuple(map(parse_key, one.texts("publicKeys", len(SUITE_NAMES))))
+        for one in fields.objects("validators", VALIDATORS_MAX)
+    )
 
 
 def _placement_from(fields: Fields) -> Placement:

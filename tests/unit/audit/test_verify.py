@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.vectors.attacks import BadExport, bad_exports, changed, index_of
-from tests.vectors.synthetic import SyntheticLedger, example_ledger
+from tests.vectors.changes import bad_changes
+from tests.vectors.synthetic import SyntheticLedger, changing_ledger, example_ledger
 
+from nocturne.audit import verify
 from nocturne.audit.verify import Verdict, verify_disposition_proof, verify_export
 from nocturne.core import exports
 from nocturne.core.certificates import CommitProof
@@ -25,6 +27,7 @@ from nocturne.core.exports import (
     BlockLine,
     EventsLine,
     ReceiptLine,
+    ValidatorsLine,
     block_line,
     disposition_proof,
     parse_line,
@@ -35,6 +38,7 @@ from nocturne.core.identifiers import LEDGER_SESSION, SessionId, format_hash, se
 PINNED = json.loads(
     (Path(__file__).resolve().parents[2] / "vectors" / "exports.json").read_text("utf-8")
 )
+CHANGE_FAULTS = {one["name"]: one["fault"] for one in PINNED["changedValidators"]["bad"]}
 FAULTS = {one["name"]: one["fault"] for one in PINNED["bad"]}
 SESSIONS = ("orders/1", "readings", LEDGER_SESSION, "nobody")
 RANDOM_CHANGES = 400
@@ -105,6 +109,61 @@ def test_a_session_without_events_can_have_receipts() -> None:
     verdict = check(LEDGER.export(LEDGER_SESSION))
     assert verdict.holds
     assert (verdict.events, verdict.receipts) == (0, 3)
+
+
+def test_an_export_shows_who_certified_each_of_its_epochs() -> None:
+    ledger = changing_ledger()
+    trusted = ledger.state.ledger_id
+    for height in range(8, 0, -1):
+        del ledger.blocks[height:]
+        lines = ledger.export("log")
+        verdict = verify_export(lines, trusted)
+        assert verdict.holds, verdict.fault
+        assert verdict.events == height
+        changes = sum(isinstance(parse_line(line), ValidatorsLine) for line in lines)
+        assert changes == (height > 4) + (height > 6)
+
+
+def test_a_disposition_proof_shows_who_certified_its_epoch() -> None:
+    ledger = changing_ledger()
+    for block in ledger.blocks:
+        height = block.header.height
+        two = disposition_proof(
+            block_line(block.header_bytes, block.proof), ledger.disposition(block, 0)
+        )
+        before = b"".join(ledger.validators_lines(height))
+        trusted = ledger.state.ledger_id
+        assert verify_disposition_proof(before + two, ledger.genesis_bytes, trusted).holds
+        alone = verify_disposition_proof(two, ledger.genesis_bytes, trusted)
+        assert alone.holds == (height <= 4), alone.fault
+
+
+@pytest.mark.parametrize("bad", tuple(bad_changes()), ids=lambda bad: bad.name)
+def test_an_export_with_something_wrong_of_its_validators_is_refused_by_name(
+    bad: BadExport,
+) -> None:
+    verdict = verify_export(bad.lines, changing_ledger().state.ledger_id)
+    assert not verdict.holds
+    assert verdict.fault == CHANGE_FAULTS[bad.name]
+    assert not verify_export(bad.lines, None).holds
+
+
+def test_every_byte_of_a_change_counts(random: Random) -> None:
+    lines = changing_ledger().export("log")
+    trusted = changing_ledger().state.ledger_id
+    for _ in range(RANDOM_CHANGES // 4):
+        number = random.choice((1, 2))
+        line = bytearray(lines[number])
+        line[random.randrange(len(line))] ^= 1 << random.randrange(8)
+        altered = [*lines[:number], bytes(line), *lines[number + 1 :]]
+        assert not verify_export(altered, trusted).holds
+
+
+def test_changes_beyond_their_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "VALIDATORS_LINES_MAX", 1)
+    ledger = changing_ledger()
+    verdict = verify_export(ledger.export("log"), ledger.state.ledger_id)
+    assert verdict.fault == "validators of epoch 3: expected at most 1 changes"
 
 
 def test_without_a_trusted_ledger_nothing_more_than_consistency_is_said() -> None:

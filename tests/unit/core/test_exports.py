@@ -14,6 +14,7 @@ from tests.vectors.synthetic import example_ledger, make_genesis
 
 from nocturne.core import exports
 from nocturne.core.blocks import RecordDisposition, encode_block_header, hash_block, hash_record
+from nocturne.core.certificates import Epoch
 from nocturne.core.commands import hash_command
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event, encode_event
@@ -27,9 +28,11 @@ from nocturne.core.exports import (
     ReceiptsLine,
     RefusedRecord,
     StateLine,
+    ValidatorsLine,
     disposition_line,
     parse_line,
     print_line,
+    proof_lines,
     split_proof,
 )
 from nocturne.core.genesis import encode_genesis
@@ -109,7 +112,20 @@ def block_lines(draw: st.DrawFn) -> BlockLine:
 
 
 siblings = st.lists(shapes.hashes, max_size=3).map(tuple)
+
+
+@st.composite
+def validators_lines(draw: st.DrawFn) -> ValidatorsLine:
+    """Any block that names any keys."""
+    line = draw(block_lines())
+    header = replace(line.header, epoch=Epoch(line.header.epoch.recovery, draw(st.integers(0, 99))))
+    data = encode_block_header(header)
+    keys = tuple(draw(st.lists(shapes.keys, max_size=4)))
+    return ValidatorsLine(BlockLine(header, data, hash_block(data), line.proof), keys)
+
+
 LINES: dict[str, st.SearchStrategy[Any]] = {
+    "validators": validators_lines(),
     "export": st.builds(ExportLine, shapes.sessions, shapes.naturals, st.just(GENESIS)),
     "block": block_lines(),
     "events": events_lines(),
@@ -311,8 +327,14 @@ def test_a_state_line_says_presence_and_absence() -> None:
         assert (line.leaf is None) == (session == "nobody")
 
 
-def test_a_proof_is_two_lines() -> None:
+def test_a_proof_is_two_lines_after_those_of_changes() -> None:
     assert split_proof(exports.disposition_proof(b"a\n", b"b\n")) == (b"a\n", b"b\n")
-    for bad in (b"", b"a\n", b"a\nb\nc\n", b"a\n\nb\n"):
+    proof = exports.disposition_proof(b"a\n", b"b\n", b"v\nw\n")
+    assert proof == b"v\nw\na\nb\n"
+    assert split_proof(proof) == (b"a\n", b"b\n")
+    assert proof_lines(proof)[:-2] == [b"v\n", b"w\n"]
+    many = b"v\n" * exports.VALIDATORS_LINES_MAX
+    proof_lines(many + b"a\nb\n")
+    for bad in (b"", b"a\n", many + b"v\na\nb\n"):
         with pytest.raises(Malformed):
             split_proof(bad)

@@ -51,7 +51,7 @@ func TestExitCodesAndSentences(t *testing.T) {
 		{hostile, refused, `sessionId: expected a session id, got "?2J"`},
 		{"--proof --trust " + genesis + " " + proof, verified, "certified and signed"},
 		{"--proof --trust " + genesis + " " + unsigned, verified, "not yet signed"},
-		{"--proof --trust " + genesis + " " + good, refused, "expected two lines"},
+		{"--proof --trust " + genesis + " " + good, refused, "the proof is not a block line and a disposition line"},
 		{"--proof --trust " + all.Trusted + " " + proof, badUse, "needs the genesis"},
 		{"--trust sha256-00 " + good, badUse, "expected sha256-"},
 		{"--trust " + good + " " + good, badUse, "is no genesis"},

@@ -29,6 +29,16 @@ type exports struct {
 		Name, Session, Fault string
 		Lines                []json.RawMessage // a text, or the index of a line of the good export
 	}
+	ChangedValidators struct {
+		good
+		Genesis vectors.Hex
+		Bad     []struct {
+			Name, Fault string
+			Lines       []json.RawMessage
+		}
+		Proofs    []string
+		BadProofs []struct{ Name, Proof, Fault string }
+	}
 	WithoutTrust      string
 	DispositionProofs struct {
 		Genesis vectors.Hex
@@ -45,7 +55,7 @@ func load(t testing.TB) (v exports) {
 	for i := range v.Good {
 		v.Good[i].Trusted = v.Trusted
 	}
-	v.Good = append(v.Good, v.GoodOfFourValidators)
+	v.Good = append(v.Good, v.ChangedValidators.good, v.GoodOfFourValidators)
 	return v
 }
 
@@ -100,22 +110,52 @@ func TestBadExportsAreRefusedForTheSameFault(t *testing.T) {
 		t.Fatalf("only %d bad exports", len(all.Bad))
 	}
 	for _, bad := range all.Bad {
-		var text strings.Builder
-		for _, raw := range bad.Lines {
-			var index int
-			var own string
-			if json.Unmarshal(raw, &index) == nil {
-				own = lines[bad.Session][index]
-			} else if err := json.Unmarshal(raw, &own); err != nil {
-				t.Fatal(err)
-			}
-			text.WriteString(own)
+		refuses(t, bad.Name, bad.Lines, lines[bad.Session], all.Trusted, bad.Fault)
+	}
+	changed := all.ChangedValidators
+	if len(changed.Bad) < 20 {
+		t.Fatalf("only %d bad changes", len(changed.Bad))
+	}
+	for _, bad := range changed.Bad {
+		refuses(t, bad.Name, bad.Lines, changed.Lines, changed.Trusted, bad.Fault)
+	}
+}
+
+// refuses checks the fault of an export whose lines are texts, or indexes of those of the good one.
+func refuses(t *testing.T, name string, lines []json.RawMessage, good []string, trusted, fault string) {
+	var text strings.Builder
+	for _, raw := range lines {
+		var index int
+		var own string
+		if json.Unmarshal(raw, &index) == nil {
+			own = good[index]
+		} else if err := json.Unmarshal(raw, &own); err != nil {
+			t.Fatal(err)
 		}
-		_, err := Verify(strings.NewReader(text.String()), trust(t, all.Trusted))
-		if err == nil {
-			t.Errorf("%s: verified; expected %s", bad.Name, bad.Fault)
-		} else if category(err.Error()) != category(bad.Fault) {
-			t.Errorf("%s: %s; expected %s", bad.Name, err, bad.Fault)
+		text.WriteString(own)
+	}
+	_, err := Verify(strings.NewReader(text.String()), trust(t, trusted))
+	if err == nil {
+		t.Errorf("%s: verified; expected %s", name, fault)
+	} else if category(err.Error()) != category(fault) {
+		t.Errorf("%s: %s; expected %s", name, err, fault)
+	}
+}
+
+func TestProofsAcrossChangesOfTheValidators(t *testing.T) {
+	all := load(t).ChangedValidators
+	founding, err := ledger.ReadGenesis(all.Genesis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range all.Proofs {
+		if signed, err := VerifyProof(strings.NewReader(p), founding); err != nil || !signed {
+			t.Errorf("proof %d: signed %v, %v", i, signed, err)
+		}
+	}
+	for _, p := range all.BadProofs {
+		if _, err := VerifyProof(strings.NewReader(p.Proof), founding); err == nil || err.Error() != p.Fault {
+			t.Errorf("%s: %v; expected %s", p.Name, err, p.Fault)
 		}
 	}
 }

@@ -17,6 +17,7 @@ const (
 	lineBytesMax    = 64 << 20
 	lineDepthMax    = 67
 	receiptsPerLine = 1000
+	changesMax      = 4096 // validators lines of an export or a proof
 )
 
 // readLine reads up to a line feed, which is not part of what it gives; io.EOF at the end.
@@ -43,7 +44,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 type line interface{ print() wire.Object }
 
 var readers = map[string]func(*wire.Reader, wire.Members) line{
-	"export": readExport, "block": readBlock, "events": readEvents,
+	"export": readExport, "validators": readValidators, "block": readBlock, "events": readEvents,
 	"receipt": readReceipt, "receipts": readReceipts, "state": readState,
 }
 
@@ -133,6 +134,31 @@ func (l *blockLine) print() wire.Object {
 		"height": l.Height, "timestamp": l.Time, "digest": l.digest,
 		"header": l.headerBytes, "commitProof": l.proven,
 	}
+}
+
+// validatorsLine is an epoch's last block, which names other validators for the next, and their keys.
+type validatorsLine struct {
+	*blockLine
+	keys []wire.Key
+}
+
+func readValidators(r *wire.Reader, m wire.Members) line {
+	l := &validatorsLine{blockLine: readBlock(r, m).(*blockLine)}
+	for _, item := range r.Items(r.Get(m, "validators"), ledger.ValidatorsMax) {
+		l.keys = append(l.keys, readKeys(r, r.Get(r.Object(item), "publicKeys")))
+	}
+	return l
+}
+
+func (l *validatorsLine) first() int64 { return l.Epoch.Number + 1 }
+
+func (l *validatorsLine) print() wire.Object {
+	o := l.blockLine.print()
+	o["firstEpoch"] = l.first()
+	o["validators"] = wire.List(l.keys, func(key wire.Key) any {
+		return wire.Object{"publicKeys": printKeys(key)}
+	})
+	return o
 }
 
 // place is where a disposition stands.

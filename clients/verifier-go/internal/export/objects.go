@@ -87,6 +87,14 @@ func printOpening(o *ledger.Opening) any {
 	return wire.Object{"kind": o.Kind, "version": o.Version}
 }
 
+// readKeys reads the public keys of one key.
+func readKeys(r *wire.Reader, list wire.Node) (key wire.Key) {
+	for _, item := range r.Items(list, suitesMax) {
+		key = append(key, r.PublicKey(item))
+	}
+	return key
+}
+
 func printKeys(key wire.Key) any {
 	return wire.List(key, func(p wire.PublicKey) any { return p })
 }
@@ -106,9 +114,7 @@ func readCommand(r *wire.Reader, n wire.Node) *signedCommand {
 		ExpectedSequence: r.IntOrNull(r.Get(m, "expectedSequence")),
 		OccurredAt:       r.Time(r.Get(m, "occurredAt")),
 	}}
-	for _, item := range r.Items(r.Get(m, "authorKeys"), suitesMax) {
-		c.Key = append(c.Key, r.PublicKey(item))
-	}
+	c.Key = readKeys(r, r.Get(m, "authorKeys"))
 	if opening := r.Get(m, "opening"); !opening.IsNull() {
 		o := r.Object(opening)
 		c.Opening = &ledger.Opening{

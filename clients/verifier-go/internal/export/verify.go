@@ -38,6 +38,7 @@ func counted(n int64, thing string) string {
 type verifier struct {
 	trusted *wire.Hash
 	ledger  *ledger.Founding
+	sets    *ledger.Sets // who certifies, by the genesis and the changes so far
 	session string
 	height  int64
 
@@ -105,6 +106,14 @@ func (v *verifier) take(l line) error {
 		return v.takeReceipts(l)
 	case *stateLine:
 		return v.takeState(l)
+	case *validatorsLine:
+		switch {
+		case v.block != nil:
+			return errors.New("a change of the validators stands after a block")
+		case v.listed.Size > 0:
+			return errors.New("a change of the validators stands after the list of receipts")
+		}
+		return l.addTo(v.sets, v.ledger, v.height)
 	}
 	if b, ok := l.(*blockLine); ok {
 		return v.takeBlock(b)
@@ -120,7 +129,7 @@ func (v *verifier) take(l line) error {
 
 func (v *verifier) begin(l *exportLine) error {
 	v.ledger, v.session, v.height = l.founded, l.session, l.height
-	v.head = wire.SessionKey(v.ledger.LedgerID, v.session)
+	v.sets, v.head = v.ledger.Sets(), wire.SessionKey(v.ledger.LedgerID, v.session)
 	if v.trusted != nil && *v.trusted != v.ledger.LedgerID {
 		return fmt.Errorf("the export is of ledger %s, not of the trusted %s", v.ledger.LedgerID, *v.trusted)
 	}
@@ -146,21 +155,57 @@ func (v *verifier) takeBlock(l *blockLine) error {
 			return fmt.Errorf("%s: its time is before that of block %d", subject, v.block.Height)
 		}
 	}
-	if err := checkBlock(l, v.ledger); err != nil {
+	if err := checkBlock(l, v.ledger, v.sets); err != nil {
 		return err
 	}
 	v.block, v.leaf = l, -1
 	return nil
 }
 
-func checkBlock(l *blockLine, f *ledger.Founding) error {
+func checkBlock(l *blockLine, f *ledger.Founding, sets *ledger.Sets) error {
 	err := l.Check(f)
+	var set *ledger.ValidatorSet
 	if err == nil {
-		err = l.proof.Check(f, l.BlockHeader, l.digest)
+		set, err = sets.OfBlock(l.BlockHeader)
+	}
+	if err == nil {
+		err = l.proof.Check(f, set, l.BlockHeader, l.digest)
 	}
 	if err != nil {
 		return fmt.Errorf("block %d: %w", l.Height, err)
 	}
+	return nil
+}
+
+// addTo adds the line's set, if the line shows that it certifies from its epoch on. What it is for
+// has at most the height max.
+func (l *validatorsLine) addTo(sets *ledger.Sets, f *ledger.Founding, max int64) error {
+	subject := fmt.Sprintf("validators of epoch %d", l.first())
+	if sets.Count() > changesMax {
+		return fmt.Errorf("%s: expected at most %d changes", subject, changesMax)
+	}
+	if l.Height >= max {
+		return fmt.Errorf("%s: block %d is not below block %d", subject, l.Height, max)
+	}
+	if err := checkBlock(l.blockLine, f, sets); err != nil {
+		return err
+	}
+	switch {
+	case !sets.IsEnd(l.Height):
+		return fmt.Errorf("%s: block %d is not the last of its epoch", subject, l.Height)
+	case l.first() <= sets.Newest():
+		return fmt.Errorf("%s: they stand after those of epoch %d", subject, sets.Newest())
+	case l.NextValidatorSetHash == l.ValidatorSetHash:
+		return fmt.Errorf("%s: they are those of the epoch before", subject)
+	}
+	if err := ledger.CheckKeys(l.keys); err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	set := ledger.SetOf(l.keys)
+	if set.Hash != l.NextValidatorSetHash {
+		return fmt.Errorf("%s: block %d names others", subject, l.Height)
+	}
+	sets.Add(l.first(), set)
 	return nil
 }
 
@@ -381,28 +426,50 @@ func (v *verifier) takeState(l *stateLine) error {
 
 // VerifyProof reads the disposition proof of one command and says whether the authority signed it.
 func VerifyProof(in io.Reader, f *ledger.Founding) (signed bool, err error) {
-	lines := bufio.NewReader(in)
-	var parsed [2]line
-	for i := range parsed {
+	lines := bufio.NewReader(io.LimitReader(in, 2*lineBytesMax)) // so that what is parsed is bounded
+	var parsed []line
+	for number := 1; ; number++ {
 		text, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		var l line
+		if err == nil && number > changesMax+2 {
+			err = errors.New("expected no further line")
+		}
 		if err == nil {
-			parsed[i], err = parse(text)
+			l, err = parse(text)
 		}
 		if err != nil {
-			return false, fmt.Errorf("line %d: %w", i+1, err)
+			return false, fmt.Errorf("line %d: %w", number, err)
+		}
+		parsed = append(parsed, l)
+	}
+	form := errors.New("the proof is not a block line and a disposition line")
+	if len(parsed) < 2 {
+		return false, form
+	}
+	last := len(parsed) - 1
+	block, ok := parsed[last-1].(*blockLine)
+	if !ok {
+		return false, form
+	}
+	changes := make([]*validatorsLine, last-1)
+	for i := range changes {
+		if changes[i], ok = parsed[i].(*validatorsLine); !ok {
+			return false, form
 		}
 	}
-	if _, err := readLine(lines); !errors.Is(err, io.EOF) {
-		return false, errors.New("expected two lines")
+	sets := f.Sets()
+	for _, change := range changes {
+		if err := change.addTo(sets, f, block.Height); err != nil {
+			return false, err
+		}
 	}
-	block, ok := parsed[0].(*blockLine)
-	if !ok {
-		return false, errors.New("line 1: expected a block")
-	}
-	if err := checkBlock(block, f); err != nil {
+	if err := checkBlock(block, f, sets); err != nil {
 		return false, err
 	}
-	switch l := parsed[1].(type) {
+	switch l := parsed[last].(type) {
 	case *eventsLine:
 		signed = len(l.events[0].signatures) > 0
 		for _, e := range l.events {
@@ -414,5 +481,5 @@ func VerifyProof(in io.Reader, f *ledger.Founding) (signed bool, err error) {
 	case *receiptLine:
 		return len(l.signatures) > 0, l.check(f, block, -1, true)
 	}
-	return false, errors.New("line 2: expected events or a receipt")
+	return false, form
 }

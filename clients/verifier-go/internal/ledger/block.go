@@ -192,8 +192,9 @@ func ReadCommitProof(b []byte) (*CommitProof, error) {
 
 const finalize = 3
 
-// Check says why the proof does not commit the block with this header, of this digest.
-func (p *CommitProof) Check(f *Founding, block *BlockHeader, digest wire.Hash) error {
+// Check says why the proof does not commit the block with this header, of this digest, by the
+// votes of the set of its epoch.
+func (p *CommitProof) Check(f *Founding, set *ValidatorSet, block *BlockHeader, digest wire.Hash) error {
 	if p.Kind != finalize {
 		return errors.New("commit proof: only a finalization commits")
 	}
@@ -227,21 +228,22 @@ func (p *CommitProof) Check(f *Founding, block *BlockHeader, digest wire.Hash) e
 		return errors.New("commit proof: of another block")
 	case p.Epoch != header.Epoch || p.ValidatorSetHash != header.ValidatorSetHash || p.View != header.View:
 		return errors.New("certificate: of another epoch, validator set or view than its block")
-	case p.ValidatorSetHash != f.ValidatorSetHash:
+	case p.Epoch != block.Epoch || p.ValidatorSetHash != block.ValidatorSetHash:
+		return errors.New("commit proof: a finalization of another epoch than its block's")
+	case p.ValidatorSetHash != set.Hash:
 		return errors.New("certificate: of another validator set")
-	case len(p.Votes) != f.Quorum:
-		return fmt.Errorf("certificate: expected %d votes, got %d", f.Quorum, len(p.Votes))
+	case len(p.Votes) != set.Quorum:
+		return fmt.Errorf("certificate: expected %d votes, got %d", set.Quorum, len(p.Votes))
 	}
 	message := slices.Concat([]byte{finalize}, f.LedgerID[:], wire.U64(p.Epoch.Recovery),
 		wire.U64(p.Epoch.Number), p.ValidatorSetHash[:], wire.U64(p.View), p.Digest[:])
 	before := int64(-1)
 	for _, vote := range p.Votes {
-		if vote.Validator <= before || vote.Validator >= int64(len(f.Validators)) {
+		if vote.Validator <= before || vote.Validator >= int64(len(set.Keys)) {
 			return errors.New("certificate: its validators are not rising or not of the set")
 		}
 		before = vote.Validator
-		key := f.Validators[vote.Validator].Key
-		if !key.Verify("nocturne/vote/v1", message, vote.Signatures) {
+		if !set.Keys[vote.Validator].Verify("nocturne/vote/v1", message, vote.Signatures) {
 			return fmt.Errorf("certificate: the vote of validator %d does not verify", vote.Validator)
 		}
 	}

@@ -98,9 +98,7 @@ func (g *Genesis) Fields(c *wire.Codec) {
 // Founding is a genesis that was found well-formed, and what follows from it.
 type Founding struct {
 	Genesis
-	LedgerID         wire.Hash
-	ValidatorSetHash wire.Hash
-	Quorum           int
+	LedgerID wire.Hash
 }
 
 // ReadGenesis reads and checks Genesis bytes.
@@ -112,12 +110,6 @@ func ReadGenesis(b []byte) (*Founding, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	set := wire.U32(int64(len(f.Validators)))
-	for _, v := range f.Validators {
-		set = append(set, wire.Variable(v.Key.Bytes())...)
-	}
-	f.ValidatorSetHash = wire.Sum("nocturne/validators/v1", set)
-	f.Quorum = Quorum(len(f.Validators))
 	return f, nil
 }
 

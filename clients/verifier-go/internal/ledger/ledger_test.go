@@ -48,8 +48,9 @@ func TestGenesisVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.LedgerID.String() != v.LedgerID || f.ValidatorSetHash.String() != v.ValidatorSetHash ||
-			f.Quorum != v.Quorum || f.Authority[0].String() != v.Authority ||
+		set := f.Sets().sets[0]
+		if f.LedgerID.String() != v.LedgerID || set.Hash.String() != v.ValidatorSetHash ||
+			set.Quorum != v.Quorum || f.Authority[0].String() != v.Authority ||
 			len(f.Validators) != len(v.Validators) {
 			t.Errorf("ledger %s: got %+v", v.LedgerID, f)
 		}
@@ -262,7 +263,7 @@ func TestBlockVectors(t *testing.T) {
 		digest := Digest(x.Header)
 		proof, err := ReadCommitProof(x.CommitProof)
 		if err == nil {
-			err = proof.Check(f, header, digest)
+			err = proof.Check(f, f.Sets().sets[0], header, digest)
 		}
 		if err != nil || header.Check(f) != nil || digest.String() != x.Digest {
 			t.Errorf("block %d: %v, %v", header.Height, err, header.Check(f))
@@ -314,7 +315,7 @@ func TestCertificateVectors(t *testing.T) {
 		}
 		proof, err := ReadCommitProof(c.Proof)
 		if err == nil {
-			err = proof.Check(f, header, Digest(c.Header))
+			err = proof.Check(f, f.Sets().sets[0], header, Digest(c.Header))
 		}
 		if (err == nil) != c.Holds {
 			t.Errorf("%s: %v", c.Name, err)
@@ -323,7 +324,7 @@ func TestCertificateVectors(t *testing.T) {
 	for _, b := range [][]byte{v.CommitProof, v.CommitProofByDescendant} {
 		proof, err := ReadCommitProof(b)
 		if err == nil {
-			err = proof.Check(f, block, Digest(v.Block))
+			err = proof.Check(f, f.Sets().sets[0], block, Digest(v.Block))
 		}
 		if err != nil {
 			t.Error(err)
@@ -345,7 +346,7 @@ func TestCertificateVectors(t *testing.T) {
 		} {
 			spoiled, _ := ReadCommitProof(b)
 			spoil(spoiled)
-			if spoiled.Check(f, block, Digest(v.Block)) == nil {
+			if spoiled.Check(f, f.Sets().sets[0], block, Digest(v.Block)) == nil {
 				t.Errorf("%s: accepted", name)
 			}
 		}
