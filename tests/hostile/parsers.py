@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -229,6 +229,14 @@ def _journal(segment: Path) -> list[journal.Entry]:
         opened.close()
 
 
+_FRONT: Final = blocks.decode_block_front(blocks.encode_block(FACTORY.block_of(FACTORY.execute())))
+
+
+def _read_body(data: bytes) -> Any:
+    """A block's body behind any header: whether it is that header's, `check_body` says."""
+    return blocks.decode_block_body(replace(_FRONT, body=data))
+
+
 def _offered(data: bytes) -> Any:
     """A blocks record, to a reader who knows the ledger and nothing of its past."""
     return BlockIntake(FACTORY.ledger_id, FACTORY.genesis.founding_sets, None).offer(data)
@@ -405,6 +413,31 @@ _avro = (
         blocks.decode_block,
         shapes.blocks().map(blocks.encode_block),
         print=blocks.encode_block,
+        bytes_max=blocks.BLOCK_BYTES_MAX,
+    ),
+    Parser(
+        "core.blocks.decode_block_front",
+        blocks.decode_block_front,
+        shapes.blocks().map(blocks.encode_block),
+        bytes_max=blocks.BLOCK_BYTES_MAX,
+    ),
+    Parser(
+        "core.blocks.decode_block_body",
+        _read_body,
+        shapes.blocks().map(lambda block: blocks.encode_around_proof(block)[1]),
+        print=lambda block: blocks.encode_around_proof(block)[1],
+        bytes_max=blocks.BLOCK_BYTES_MAX,
+    ),
+    Parser(
+        "core.blocks.decode_block_header_prefix",
+        blocks.decode_block_header_prefix,
+        shapes.blocks().map(blocks.encode_block),
+    ),
+    Parser(
+        "core.blocks.decode_proof",
+        blocks.decode_proof,
+        shapes.blocks().map(lambda block: blocks.encode_proof(block.proof)),
+        print=blocks.encode_proof,
         bytes_max=blocks.BLOCK_BYTES_MAX,
     ),
     Parser("core.block_intake.BlockIntake.offer", _offered, samples.block_records),

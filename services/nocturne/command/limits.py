@@ -147,6 +147,8 @@ class SessionCounts:
         """0: any number."""
         self.height = 0 if counted is None else counted.height
         """Of the last block counted."""
+        self._before = self.height
+        self._first: int | None = None
         self._opened = {} if counted is None else dict(counted.opened)
 
     def is_full(self, author: bytes) -> bool:
@@ -154,11 +156,17 @@ class SessionCounts:
         return 0 < self.per_author_max <= self._opened.get(author, 0)
 
     def take(self, checked: CheckedBlock) -> None:
-        """Count a block's openings, once."""
+        """Count a block's openings, once. Blocks come in height order; those right before the first
+        one may come late, the nearest first.
+        """
         height = checked.block.header.height
-        if height <= self.height:
-            return
-        self.height = height
+        is_late = self._first is not None and self._before < height == self._first - 1
+        if height > self.height or is_late:
+            self._count(checked, height)
+
+    def _count(self, checked: CheckedBlock, height: int) -> None:
+        self.height = max(self.height, height)
+        self._first = height if self._first is None else min(self._first, height)
         self._add(
             author
             for record in checked.block.records

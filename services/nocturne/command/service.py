@@ -480,9 +480,18 @@ class Follower:
         """Take committed blocks, for as long as the service runs."""
         near, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
         start = replace(near, offset=min(near.offset, await self._counted_to()))
-        self._taken_to = start.offset
-        self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
-        await self._follow(self._blocks, BLOCKS, self._take_block, pause_every=1)
+        while True:
+            self._taken_to = start.offset
+            blocks = self._blocks = self._consumer([start], BLOCK_BATCH_MAX)
+            await self._follow(blocks, BLOCKS, self._take_block, 1, self._must_read_again)
+            again_from = self._intake.read_again_from
+            assert again_from is not None
+            log.warning("records_read_again", topic=BLOCKS, offset=again_from)
+            self._intake.read_again(again_from)
+            start = Start(BLOCKS, 0, again_from)
+
+    def _must_read_again(self) -> bool:
+        return self._intake.read_again_from is not None
 
     async def _counted_to(self) -> int:
         """The offset of the blocks topic from which sessions are not counted yet."""
@@ -499,13 +508,11 @@ class Follower:
             await self.keep_now()
 
     async def keep_now(self) -> None:
-        """Keep the counts as they are; not while blocks wait for others and must be read again."""
-        if self._intake.holds_blocks:
-            return
+        """Keep the counts as they are, and where blocks that are not counted begin."""
         sessions = self._commands.sessions
         if sessions.height > self._kept_to:
             self._kept_to = sessions.height
-            counted = sessions.counted(self._taken_to)
+            counted = sessions.counted(self._intake.low_water(self._taken_to))
             await asyncio.to_thread(store.save, self._home, self._ledger_id, counted)
 
     async def follow_seals(self) -> None:
@@ -538,7 +545,9 @@ class Follower:
         topic: str,
         take: Callable[[Message], Iterable[Pending]],
         pause_every: int = 64,
+        is_done: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Until `is_done` after a record."""
         invalid = self._commands.counters.invalid.labels(topic)
         silent_until = 0.0
         try:
@@ -551,6 +560,8 @@ class Follower:
                         if time.monotonic() >= silent_until:
                             _log_invalid(message, fault)
                             silent_until = time.monotonic() + INVALID_LOG_SECONDS
+                    if is_done():
+                        return
                     # A block is long work, and so are many signatures: let callers be heard.
                     if number % pause_every == 0:
                         await asyncio.sleep(0)
@@ -558,9 +569,10 @@ class Follower:
             await consumer.close()
 
     def _take_block(self, message: Message) -> list[Pending]:
-        self._taken_to = (message.offset() or 0) + 1
+        offset = message.offset() or 0
+        self._taken_to = offset + 1
         answered: list[Pending] = []
-        for checked in self._intake.offer(message.value()):
+        for checked in self._intake.offer(message.value(), offset):
             answered += self._commands.take_block(checked)
         return answered
 

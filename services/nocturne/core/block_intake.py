@@ -15,6 +15,7 @@ from nocturne.core.blocks import (
     FORMAT_VERSION,
     RULES_VERSION,
     Block,
+    BlockFront,
     BlockHeader,
     BlockKind,
     Disposition,
@@ -23,6 +24,8 @@ from nocturne.core.blocks import (
     RecordDisposition,
     check_body,
     decode_block,
+    decode_block_body,
+    decode_block_front,
     hash_record,
     link_of,
     link_to,
@@ -41,17 +44,13 @@ from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
 from nocturne.core.validator_sets import ValidatorSets
+from nocturne.core.waiting_blocks import (
+    HELD_BLOCKS_MAX,
+    LET_GO_HEIGHTS_MAX,
+    Waiting,
+    WaitingBlocks,
+)
 
-HELD_BLOCKS_MAX: Final = 64
-"""How far ahead of its turn a block may come; a batch of blocks under one proof is shorter. No
-further than into the epoch after the next block's, whose validators are decided by then.
-"""
-HELD_RECORDS_MAX: Final = 256
-"""Blocks that wait for their turn or their proof: of each height the block and a few forgeries."""
-HELD_COPIES_MAX: Final = 4
-"""Different records that bring one block; only its turn shows which has the log's bytes."""
-HELD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Serialised bytes of the blocks that wait: 16 full ones of the default limits."""
 KNOWN_BLOCKS_MAX: Final = 4096
 """Heights below the next one at which a second, different block is noticed."""
 
@@ -74,14 +73,19 @@ class CheckedBlock:
 class BlockIntake:
     """Give it every record of the blocks topic; get each committed block once, in height order.
 
-    `next_height` None starts at the first block that proves itself (for a service that needs no
-    past); otherwise the chain continues from `parent_digest` (the ledger id before block 1) and
-    `positions`. Where the position of a partition is not known, a record's key, headers and prefix
-    are believed for its first range, and so is all that stands beside a refused command; commands,
-    payloads and signatures of events are not. `sets` are the validators as of the block before
-    `next_height`, or of a later one of the same chain. `check` is the caller's own last check of a
-    block whose turn has come: `Malformed` drops that block, and the height stays open for the right
-    one.
+    The chain continues from `next_height`, `parent_digest` (the ledger id before block 1) and
+    `positions`. `next_height` None is for a service that needs no past: it starts at the first
+    block that proves itself, and a block before that one which comes later is given out late, if
+    the chain links it. Where the position of a partition is not known, a record's key, headers and
+    prefix are believed for its first range, and so is all that stands beside a refused command;
+    commands, payloads and signatures of events are not. `sets` are the validators as of the block
+    before `next_height`, or of a later one of the same chain; a block further ahead than the epoch
+    after the next block's is refused, for its validators are not decided. `check` is the caller's
+    own last check of a block whose turn has come: `Malformed` drops that block, and the height
+    stays open for the right one.
+
+    Blocks wait for their turn in bounded room. When `read_again_from` names an offset, one that
+    found no place is missing: the topic is to be read again from there, after `read_again`.
     """
 
     def __init__(
@@ -99,10 +103,11 @@ class BlockIntake:
         self._next_height = next_height
         self._parent_digest = parent_digest
         self._positions = {one.partition: one for one in positions}
-        self._held: dict[int, list[_Held]] = {}
+        self._waiting = WaitingBlocks()
+        self._earlier: _Earlier | None = None
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self.dropped = 0
-        """Held blocks that turned out not to be the certified ones, or found no place to wait."""
+        """Blocks that waited and turned out not to be the certified ones."""
 
     @property
     def next_height(self) -> int | None:
@@ -111,9 +116,13 @@ class BlockIntake:
 
     @property
     def holds_blocks(self) -> bool:
-        """Whether blocks wait for others: a reader who starts anew must read them again."""
-        following = self._next_height or 0
-        return any(height >= following for height in self._held)
+        """Whether blocks wait for others."""
+        return len(self._waiting) > 0
+
+    @property
+    def let_go(self) -> int:
+        """Records that found no place to wait."""
+        return self._waiting.let_go
 
     @property
     def positions(self) -> tuple[LogPosition, ...]:
@@ -125,41 +134,57 @@ class BlockIntake:
         """The validators after the last block given out."""
         return self._sets
 
-    def offer(self, value: bytes | None) -> list[CheckedBlock]:
+    def low_water(self, following: int) -> int:
+        """The first offset of the topic that a reader must read who goes on from the last block
+        given out, when `following` is the offset after the last record offered.
+        """
+        return self._waiting.low_water(following)
+
+    @property
+    def read_again_from(self) -> int | None:
+        """The offset from which the topic must be read again, for a block that found no place;
+        None when none is missing, or when it would find none again. Each time there is more room
+        or more is known than the time before, so that this ends.
+        """
+        return (
+            None if self._next_height is None else self._waiting.read_again_from(self._next_height)
+        )
+
+    def read_again(self, offset: int) -> None:
+        """The next record offered is the one at `offset`, which `read_again_from` named."""
+        self._waiting.read_again(offset)
+
+    def offer(self, value: bytes | None, offset: int = 0) -> list[CheckedBlock]:
         """The blocks whose turn has come with this record. `Malformed`: the record is no block of
         this ledger's chain. `Halt`: two certified blocks contradict each other.
         """
-        block = decode_block(unframe(value))
-        header = block.header
-        _check_header(header, self._ledger_id)
-        self._check_decided(header.height)
-        if isinstance(block.proof, CommitProof):
-            self._check_proof(block.proof, block)
+        front = decode_block_front(unframe(value))
+        _check_header(front.header, self._ledger_id)
+        self._check_decided(front.header.height)
+        if isinstance(front.proof, CommitProof):
+            self._check_proof(front.proof, front)
         elif self._next_height is None:
             return []
-        hashes = [command_hash_of_value(record) for record in block.records]
-        dispositions, leaves = check_body(block, hashes)
-        assert value is not None
-        held = _Held(block, dispositions, leaves, len(value))
-        if self._next_height is None:
-            return self._start(held)
-        if header.height < self._next_height:
-            self._check_again(block)
+        following = self._next_height
+        height = front.header.height
+        if following is not None and height < following:
+            return self._offer_again(front)
+        if following is not None and height >= following + HELD_BLOCKS_MAX:
+            self._pass_by(front, offset, following)
             return []
-        if header.height >= self._next_height + HELD_BLOCKS_MAX:
-            raise Malformed(f"block {header.height}: expected {self._next_height} next")
-        self._hold(held, self._next_height)
-        return self._drain()
+        assert value is not None
+        held = _waiting(front, len(value), offset)
+        return self._start(held) if following is None else self._hold(held, following)
 
-    def _start(self, held: _Held) -> list[CheckedBlock]:
+    def _start(self, held: Waiting) -> list[CheckedBlock]:
         """The first block of an intake without a past; one that is refused fixes nothing."""
-        height = held.block.header.height
-        self._next_height = height
+        self._next_height = held.height
+        self._earlier = _Earlier(held.height, held.block.header.parent_digest, {})
         try:
-            self._hold(held, height)
-            return self._drain()
+            return self._hold(held, held.height)
         except Malformed:
-            self._next_height = None
+            self._next_height = self._earlier = None
+            self._waiting = WaitingBlocks()
             raise
 
     def _check_decided(self, height: int) -> None:
@@ -172,57 +197,77 @@ class BlockIntake:
                     f"{known} are not decided before it"
                 )
 
-    def _check_proof(self, proof: CommitProof, block: Block) -> None:
+    def _check_proof(self, proof: CommitProof, block: Block | BlockFront) -> None:
         _check_proof(self._ledger_id, self._sets, proof, block)
 
-    def _check_again(self, block: Block) -> None:
-        """A block of a height that was given out: the same one, `Malformed`, or, if it is another
-        and certified, `Halt`. Of heights that are not remembered nothing more can be said.
+    # Blocks that were given out -------------------------------------------------------------------
+
+    def _offer_again(self, front: BlockFront) -> list[CheckedBlock]:
+        """A block below the next height. The same bytes as before need no second look."""
+        known = self._known.get(front.header.height)
+        if known is not None:
+            if (known.digest, known.body_hash) != (front.digest, sha256(front.body)):
+                self._check_again(known, front)
+            return []
+        held = _waiting(front, len(front.body), 0)
+        check_unlinked(held.block.records)
+        return [] if self._earlier is None else self._take_earlier(held, self._earlier)
+
+    def _check_again(self, known: _Known, front: BlockFront) -> None:
+        """Another record of a height that was given out: the same block, `Malformed`, or, if it is
+        another and certified, `Halt`. Of heights that are not remembered nothing more can be said.
         """
-        height = block.header.height
-        known = self._known.get(height)
-        if known is None:
-            return
-        if known.digest == block.digest:
-            for record in block.records:
-                _check_bytes(record)
-            if known.records_hash != _records_hash(block):
-                raise Malformed(f"block {height}: its records are not the log's")
-            return
-        if isinstance(block.proof, ProofPointer):
-            raise Malformed(f"block {height}: not the committed one")
-        raise Halt(
-            f"two certified blocks at height {height}: {known.digest.hex()} and "
-            f"{block.digest.hex()}"
-        )
+        height = front.header.height
+        if known.digest != front.digest:
+            if isinstance(front.proof, ProofPointer):
+                raise Malformed(f"block {height}: not the committed one")
+            raise Halt(
+                f"two certified blocks at height {height}: {known.digest.hex()} and "
+                f"{front.digest.hex()}"
+            )
+        block = _waiting(front, 0, 0).block
+        for record in block.records:
+            _check_bytes(record)
+        if known.records_hash != _records_hash(block):
+            raise Malformed(f"block {height}: its records are not the log's")
+        if self._check is not None:
+            # What else stands in a body, the state changes, was the caller's to check.
+            raise Malformed(f"block {height}: its state changes are not the certified ones")
 
-    def _hold(self, held: _Held, next_height: int) -> None:
-        block = held.block
-        height = block.header.height
-        if isinstance(block.proof, ProofPointer):
-            self._check_pointer(block, block.proof)
-        others = self._held.setdefault(height, [])
-        copies = 0
-        for other in others:
-            if other.block == block:
-                return
-            if other.block.digest == block.digest:
-                copies += 1
-            elif other.is_proved and held.is_proved:
-                raise Halt(
-                    f"two certified blocks at height {height}: {other.block.digest.hex()} and "
-                    f"{block.digest.hex()}"
-                )
-        if copies == HELD_COPIES_MAX:
-            raise Malformed(f"block {height}: {copies} different copies of it wait already")
-        others.append(held)
-        if height == next_height and held.is_proved:
-            # It does not wait.
-            return
-        while not self._has_room():
-            self._drop_farthest()
+    def _take_earlier(self, held: Waiting, earlier: _Earlier) -> list[CheckedBlock]:
+        """Blocks from before the first one, each linked to by the one after it."""
+        given: list[CheckedBlock] = []
+        if held.proof is None or earlier.height - held.height > HELD_BLOCKS_MAX:
+            return given
+        if len(earlier.held) < HELD_BLOCKS_MAX:
+            earlier.held[held.block.digest] = held
+        while (found := earlier.held.pop(earlier.parent_digest, None)) is not None:
+            assert found.proof is not None
+            given.append(CheckedBlock(found.block, found.proof, found.dispositions, found.leaves))
+            earlier.height, earlier.parent_digest = found.height, found.block.header.parent_digest
+            self._remember(found)
+        return given
 
-    def _check_pointer(self, block: Block, pointer: ProofPointer) -> None:
+    # Blocks whose turn comes ----------------------------------------------------------------------
+
+    def _pass_by(self, front: BlockFront, offset: int, following: int) -> None:
+        height = front.header.height
+        if isinstance(front.proof, ProofPointer):
+            if height >= following + LET_GO_HEIGHTS_MAX:
+                raise Malformed(f"block {height}: expected {following} next")
+            self._check_pointer(front, front.proof)
+        self._waiting.pass_by(height, offset, isinstance(front.proof, CommitProof), following)
+
+    def _hold(self, held: Waiting, next_height: int) -> list[CheckedBlock]:
+        if isinstance(held.block.proof, ProofPointer):
+            self._check_pointer(held.block, held.block.proof)
+        self._waiting.add(held, next_height)
+        try:
+            return self._drain(held)
+        finally:
+            self._waiting.make_room()
+
+    def _check_pointer(self, block: Block | BlockFront, pointer: ProofPointer) -> None:
         """Until its proof comes, a validator's signature keeps strangers from filling the room."""
         height = block.header.height
         if not height < pointer.height < height + HELD_BLOCKS_MAX:
@@ -233,21 +278,11 @@ class BlockIntake:
         ):
             raise Malformed(f"block {height}: no validator signed it")
 
-    def _has_room(self) -> bool:
-        waiting = [held for copies in self._held.values() for held in copies]
-        return len(waiting) <= HELD_RECORDS_MAX and sum(h.size for h in waiting) <= HELD_BYTES_MAX
-
-    def _drop_farthest(self) -> None:
-        height = max(self._held)
-        self._held[height].pop()
-        if not self._held[height]:
-            del self._held[height]
-        self.dropped += 1
-
-    def _drain(self) -> list[CheckedBlock]:
+    def _drain(self, offered: Waiting) -> list[CheckedBlock]:
         given: list[CheckedBlock] = []
         fault: Malformed | None = None
-        while (held := self._next_proved()) is not None:
+        assert self._next_height is not None
+        while (held := self._waiting.proved(self._next_height)) is not None:
             try:
                 checked = self._checked(held)
                 self._check_link(checked.block)
@@ -255,69 +290,27 @@ class BlockIntake:
                 if self._check is not None:
                     self._check(checked)
             except Malformed as malformed:
-                self._remove(held)
-                self.dropped += 1
-                fault = malformed
+                self._waiting.drop(held, has_waited=held is not offered)
+                if held is offered:
+                    fault = malformed
+                else:
+                    self.dropped += 1
                 continue
             sets = self._sets_after(checked.block)
-            self._remove(held)
-            self._advance(checked.block, positions, sets)
+            self._advance(held, positions, sets)
             given.append(checked)
-        if fault is not None and not given:
-            self.dropped -= 1
-            raise fault
+        if fault is not None:
+            if not given:
+                raise fault
+            self.dropped += 1
         return given
 
-    def _next_proved(self) -> _Held | None:
-        assert self._next_height is not None
-        for held in self._held.get(self._next_height, ()):
-            if held.is_proved or self._headers_to_proof(held) is not None:
-                return held
-        return None
-
-    def _checked(self, held: _Held) -> CheckedBlock:
+    def _checked(self, held: Waiting) -> CheckedBlock:
         """The block with its whole proof, which may stand in a later one."""
-        proof = held.block.proof
-        if isinstance(proof, ProofPointer):
-            found = self._headers_to_proof(held)
-            assert found is not None
-            proof = found
-            self._check_proof(proof, held.block)
-        return CheckedBlock(held.block, proof, held.dispositions, held.leaves)
-
-    def _headers_to_proof(self, held: _Held) -> CommitProof | None:
-        """The proof of the block that `held` points to, with the headers between; None as long as
-        one of them is not there.
-        """
-        pointer = held.block.proof
-        assert isinstance(pointer, ProofPointer)
-        headers: list[bytes] = []
-        digest, final = pointer.digest, None
-        for height in range(pointer.height, held.block.header.height, -1):
-            block = next(
-                (
-                    one.block
-                    for one in self._held.get(height, ())
-                    if one.block.digest == digest and (final is not None or one.is_proved)
-                ),
-                None,
-            )
-            if block is None:
-                return None
-            if final is None:
-                assert isinstance(block.proof, CommitProof)
-                final = block.proof
-            headers.append(block.header_bytes)
-            digest = block.header.parent_digest
-        if final is None or digest != held.block.digest:
-            return None
-        return CommitProof(final.finalization, (*reversed(headers), *final.headers))
-
-    def _remove(self, held: _Held) -> None:
-        height = held.block.header.height
-        self._held[height] = [one for one in self._held[height] if one is not held]
-        if not self._held[height]:
-            del self._held[height]
+        assert held.proof is not None
+        if held.proof is not held.block.proof:
+            self._check_proof(held.proof, held.block)
+        return CheckedBlock(held.block, held.proof, held.dispositions, held.leaves)
 
     def _check_link(self, block: Block) -> None:
         if self._parent_digest not in (None, block.header.parent_digest):
@@ -356,42 +349,52 @@ class BlockIntake:
         return positions
 
     def _advance(
-        self, block: Block, positions: dict[int, LogPosition], sets: ValidatorSets
+        self, held: Waiting, positions: dict[int, LogPosition], sets: ValidatorSets
     ) -> None:
-        height = block.header.height
         self._sets = sets
         self._positions = positions
-        self._parent_digest = block.digest
-        self._next_height = height + 1
-        self._known[height] = _Known(block.digest, _records_hash(block))
-        if len(self._known) > KNOWN_BLOCKS_MAX:
-            self._known.popitem(last=False)
-        for other in self._held.pop(height, ()):
-            try:
-                self._check_again(other.block)
-            except Malformed:
+        self._parent_digest = held.block.digest
+        self._next_height = held.height + 1
+        self._remember(held)
+        for other in self._waiting.take(held.height):
+            if (other.block.digest, other.body_hash) != (held.block.digest, held.body_hash):
                 self.dropped += 1
 
+    def _remember(self, held: Waiting) -> None:
+        block = held.block
+        self._known[held.height] = _Known(block.digest, held.body_hash, _records_hash(block))
+        if len(self._known) > KNOWN_BLOCKS_MAX:
+            self._known.popitem(last=False)
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A block that waits, its body checked against its header, and the size of its record."""
 
-    block: Block
-    dispositions: Sequence[Disposition]
-    leaves: Sequence[bytes]
-    size: int
+def _waiting(front: BlockFront, size: int, offset: int) -> Waiting:
+    """The whole block, its body checked against its header; `Malformed` if it is another's."""
+    block = decode_block_body(front)
+    hashes = [command_hash_of_value(record) for record in block.records]
+    dispositions, leaves = check_body(block, hashes)
+    proof = block.proof if isinstance(block.proof, CommitProof) else None
+    return Waiting(block, dispositions, leaves, sha256(front.body), size, offset, proof)
 
-    @property
-    def is_proved(self) -> bool:
-        return isinstance(self.block.proof, CommitProof)
+
+@dataclass(slots=True)
+class _Earlier:
+    """Before which block the chain is not known, and blocks from before it that wait to be linked,
+    by digest.
+    """
+
+    height: int
+    parent_digest: Hash
+    held: dict[Hash, Waiting]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A block that was given out. With the digest, the records' hashes bind its whole body."""
+    """A block that was given out. With the digest, the records' hashes bind all of its body but
+    its state changes.
+    """
 
     digest: Hash
+    body_hash: bytes
     records_hash: bytes
 
 
@@ -469,7 +472,7 @@ def _check_header(header: BlockHeader, ledger_id: LedgerId) -> None:
 
 
 def _check_proof(
-    ledger_id: LedgerId, sets: ValidatorSets, proof: CommitProof, block: Block
+    ledger_id: LedgerId, sets: ValidatorSets, proof: CommitProof, block: Block | BlockFront
 ) -> None:
     validators = sets.of_block(block.header)
     check_commit_proof(proof, link_to(block.header, block.digest), ledger_id, validators, link_of)

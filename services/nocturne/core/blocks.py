@@ -70,7 +70,9 @@ _CONTROL: Final = domain("nocturne/control/v1")
 _SIGNATURES: Final = domain("nocturne/signatures/v1")
 _SEAL: Final = domain("nocturne/seal/v1")
 _HEADER_CODEC: Final = Codec("block_header", HEADER_BYTES_MAX)
-_REST_CODEC, _PROOF_CODEC = codecs_of_parts("block", BLOCK_BYTES_MAX, slice(1, None), slice(2, 3))
+_FRONT_CODEC, _PROOF_CODEC, _BODY_CODEC = codecs_of_parts(
+    "block", BLOCK_BYTES_MAX, slice(1, 3), slice(2, 3), slice(3, None)
+)
 _SEAL_CODEC: Final = Codec("seal", 64 * 1024)
 
 
@@ -182,6 +184,18 @@ class Block:
     control: tuple[bytes, ...]
     records: tuple[RecordDisposition, ...]
     state_changes: tuple[StateChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFront:
+    """A published block whose body is not read: what stands before it, and its bytes."""
+
+    header: BlockHeader
+    header_bytes: bytes
+    digest: Hash
+    leader_signatures: Signatures
+    proof: CommitProof | ProofPointer
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,17 +361,36 @@ def decode_block(data: bytes) -> Block:
     """The block of `data`; `Malformed` unless it is the one encoding of a block. Its body is not
     checked against its header here (`check_body`), nor its proof (`check_commit_proof`).
     """
+    return decode_block_body(decode_block_front(data))
+
+
+def decode_block_front(data: bytes) -> BlockFront:
+    """A block without a look at its body: enough to know it again. `Malformed` as `decode_block`,
+    as far as that does not rest on the body.
+    """
     if len(data) > BLOCK_BYTES_MAX:
         raise Malformed(f"block: expected at most {BLOCK_BYTES_MAX} bytes, got {len(data)}")
     header, header_bytes = decode_block_header_prefix(data)
-    rest = data[len(header_bytes) :]
-    record, _ = _REST_CODEC.read(rest)
-    block = Block(
+    record, length = _FRONT_CODEC.decode_prefix(data[len(header_bytes) :])
+    return BlockFront(
         header,
         header_bytes,
         hash_block(header_bytes),
         signatures_from_avro(record["leaderSignatures"]),
         _proof_from_avro(record["proof"]),
+        data[len(header_bytes) + length :],
+    )
+
+
+def decode_block_body(front: BlockFront) -> Block:
+    """The whole block. `Malformed` as `decode_block`."""
+    record, _ = _BODY_CODEC.read(front.body)
+    block = Block(
+        front.header,
+        front.header_bytes,
+        front.digest,
+        front.leader_signatures,
+        front.proof,
         tuple(record["control"]),
         tuple(
             [
@@ -375,8 +408,8 @@ def decode_block(data: bytes) -> Block:
         ),
         tuple([StateChange(one["key"], one["value"]) for one in record["stateChanges"]]),
     )
-    if _encode_rest(block) != rest:
-        raise _REST_CODEC.not_canonical()
+    if _encode_body(block) != front.body:
+        raise _BODY_CODEC.not_canonical()
     return block
 
 

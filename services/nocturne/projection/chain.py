@@ -5,21 +5,14 @@ Rules: docs/spec/services.md, projection; docs/spec/blocks.md, what a consumer c
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
 
-from nocturne.core.block_intake import BlockIntake, CheckedBlock, check_unlinked
-from nocturne.core.blocks import Block, decode_block
+from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.state_leaf import decode_positions, positions_key
-from nocturne.core.topics import unframe
 from nocturne.core.validator_sets import ValidatorSets
 from nocturne.projection.fold import FoldedBlock, StateTree, fold_block
-
-REMEMBERED_BLOCKS_MAX: Final = 4096
-"""Heights at which a copy with other state changes is noticed."""
 
 
 class Chain:
@@ -43,8 +36,6 @@ class Chain:
         self._height = height
         self._folded: list[FoldedBlock] = []
         self._given_at: dict[int, int] = {}
-        self._waiting_from: int | None = None
-        self._changes: OrderedDict[int, int] = OrderedDict()
         self._intake = BlockIntake(
             ledger_id, sets, height + 1, digest, decode_positions(positions), self._fold
         )
@@ -59,22 +50,31 @@ class Chain:
         that waited for it, was refused as a stranger's. `Halt`: what is certified contradicts
         itself.
         """
-        dropped = self._intake.dropped
+        intake = self._intake
+        dropped = intake.dropped
+        # A block may have waited since the first record that did, and so may its proof.
+        first = intake.low_water(offset)
         self._folded = []
         refused: str | None = None
         try:
-            self._intake.offer(value)
-            if not self._folded:
-                self._check_silent(offset, value)
+            intake.offer(value, offset)
         except Malformed as malformed:
             refused = str(malformed)
-        if self._intake.dropped > dropped:
+        if intake.dropped > dropped:
             refused = refused or "blocks: some that waited were not the certified ones"
         for folded in self._folded:
-            self._give(folded, offset)
-        if not self._intake.holds_blocks:
-            self._waiting_from = None
+            self._height = folded.block.header.height
+            self._given_at[self._height] = first
         return self._folded, refused
+
+    @property
+    def read_again_from(self) -> int | None:
+        """The offset from which the topic must be read again, if a block found no place to wait."""
+        return self._intake.read_again_from
+
+    def read_again(self, offset: int) -> None:
+        """The next record offered is the one at `offset`, which `read_again_from` named."""
+        self._intake.read_again(offset)
 
     def low_water(self, taken: int, following: int) -> int:
         """The first offset that a restart must read when `taken` is applied and `following` is the
@@ -83,36 +83,8 @@ class Chain:
         for height in [height for height in self._given_at if height <= taken]:
             del self._given_at[height]
         lowest = min(self._given_at.values(), default=following)
-        return lowest if self._waiting_from is None else min(lowest, self._waiting_from)
+        return min(lowest, self._intake.low_water(following))
 
     def _fold(self, checked: CheckedBlock) -> None:
         folded, self._tree = fold_block(self._ledger_id, self._tree, checked)
         self._folded.append(folded)
-
-    def _give(self, folded: FoldedBlock, offset: int) -> None:
-        """It may have waited since the first record that did."""
-        self._height = folded.block.header.height
-        self._given_at[self._height] = (
-            offset if self._waiting_from is None else min(offset, self._waiting_from)
-        )
-        self._changes[self._height] = hash(folded.block.state_changes)
-        if len(self._changes) > REMEMBERED_BLOCKS_MAX:
-            self._changes.popitem(last=False)
-
-    def _check_silent(self, offset: int, value: bytes | None) -> None:
-        """A record that gave nothing out waits for its turn, or repeats a block: then it must be
-        that block.
-        """
-        block = decode_block(unframe(value))
-        if block.header.height > self._height:
-            self._waiting_from = offset if self._waiting_from is None else self._waiting_from
-        else:
-            self._check_repeated(block)
-
-    def _check_repeated(self, block: Block) -> None:
-        """The intake has checked the body against the header, and what it remembers of the log."""
-        changes = self._changes.get(block.header.height)
-        if changes is None:
-            check_unlinked(block.records)
-        elif changes != hash(block.state_changes):
-            raise Malformed(f"block {block.header.height}: its state changes are not the certified")

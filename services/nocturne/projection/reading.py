@@ -77,7 +77,7 @@ class Reading:
         does not come. `Halt` on contradictions in what is certified.
         """
         return (
-            self._read(topics.BLOCKS, self._take_blocks, self.collector.wants_blocks),
+            self._read_blocks(),
             self._read(topics.SEALS, self._take_seals, self.collector.wants_seals),
             self._read_signatures(topics.EVENTS),
             self._read_signatures(topics.RECEIPTS),
@@ -127,6 +127,17 @@ class Reading:
             take(await self._consumers[topic].batch())
             self.changed.set()
 
+    async def _read_blocks(self) -> None:
+        while True:
+            await self._until(self.collector.wants_blocks)
+            again_from = self._take_blocks(await self._consumers[topics.BLOCKS].batch())
+            if again_from is not None:
+                self._start[topics.BLOCKS, 0] = again_from
+                await self._begin_again(topics.BLOCKS)
+                # Not before: until then the low water is below what the old consumer delivered.
+                self._chain.read_again(again_from)
+            self.changed.set()
+
     async def _read_signatures(self, topic: str) -> None:
         while True:
             await self._until(lambda: self.collector.wants(topic))
@@ -143,8 +154,11 @@ class Reading:
                 topic, partition, consumer.next_offset(topic, partition)
             )
         self.collector.reread(topic)
+        await self._begin_again(topic)
+
+    async def _begin_again(self, topic: str) -> None:
         log.warning("records_read_again", topic=topic)
-        await consumer.close()
+        await self._consumers[topic].close()
         self._consumers[topic] = self._consumer(topic)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -152,7 +166,8 @@ class Reading:
             self.changed.clear()
             await self.changed.wait()
 
-    def _take_blocks(self, messages: Sequence[Message]) -> None:
+    def _take_blocks(self, messages: Sequence[Message]) -> int | None:
+        """The offset to read on from, if it is not the one after them."""
         for message in messages:
             offset = message.offset()
             assert offset is not None
@@ -164,6 +179,9 @@ class Reading:
                 self.collector.offer_block(block)
                 if self.when_read is not None:
                     self.when_read(block.block)
+            if (again_from := self._chain.read_again_from) is not None:
+                return again_from
+        return None
 
     def _take_seals(self, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -28,7 +28,7 @@ from confluent_kafka import Message
 
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake, CheckedBlock
-from nocturne.core.blocks import decode_block
+from nocturne.core.blocks import decode_block_front
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.keys import Signer, key_id
@@ -176,24 +176,20 @@ class Signing:
             kafka.producer_config(cluster, linger_ms=0), TRANSACTIONAL_ID
         )
         await producer.open()
-        consumer = BatchConsumer(
-            kafka.consumer_config(cluster, CONSUMER_GROUP),
-            [Start(topics.BLOCKS, 0, start)],
-            batch_records_max=CONSUME_BLOCKS_MAX,
-        )
+        self._consumer = self._consumer_from(start)
         self._resume = replace(resume, next_offset=start)
         try:
             await server.set_serving(True)
             log.info("signing", published_height=resume.published_height, offset=start)
             await self._lifecycle.until_stopped(
-                self._read(consumer),
+                self._read(),
                 self._sign(),
                 self._publish(producer),
-                self._watch(consumer),
+                self._watch(),
                 server.served(),
             )
         finally:
-            await consumer.close()
+            await self._consumer.close()
             await producer.close()
             await asyncio.to_thread(self._disk.shutdown, wait=True)
             self._write_published()
@@ -228,42 +224,59 @@ class Signing:
         last = resume.next_offset - 1
         if not low <= last < high:
             return low
-        consumer = BatchConsumer(
-            kafka.consumer_config(cluster, CONSUMER_GROUP),
-            [Start(topics.BLOCKS, 0, last)],
-            batch_records_max=1,
-        )
+        consumer = self._consumer_from(last)
         try:
             messages: list[Message] = []
             while not messages:
                 messages = await consumer.batch()
         finally:
             await consumer.close()
-        published = self._store.digest(resume.published_height)
+        # The record behind which everything was taken: a block that is published, if not the last
+        # one, for blocks come out of order and twice.
         try:
-            found = decode_block(topics.unframe(messages[0].value())).digest
+            front = decode_block_front(topics.unframe(messages[0].value()))
         except Malformed:
-            found = None
-        return resume.next_offset if found == published else low
+            return low
+        height = front.header.height
+        is_known = height <= resume.published_height and front.digest == self._store.digest(height)
+        return resume.next_offset if is_known else low
+
+    def _consumer_from(self, offset: int) -> BatchConsumer:
+        return BatchConsumer(
+            kafka.consumer_config(self._settings.cluster, CONSUMER_GROUP),
+            [Start(topics.BLOCKS, 0, offset)],
+            batch_records_max=CONSUME_BLOCKS_MAX,
+        )
 
     # Running ------------------------------------------------------------------------------
 
-    async def _read(self, consumer: BatchConsumer) -> None:
+    async def _read(self) -> None:
         while True:
             while self._ready_records >= WAITING_RECORDS_MAX:
                 self._room.clear()
                 await self._room.wait()
-            for message in await consumer.batch():
+            for message in await self._consumer.batch():
                 offset = message.offset()
                 assert offset is not None
                 self._offer(offset, message.value())
+                again_from = self._intake.read_again_from
+                if again_from is not None:
+                    await self._read_again(again_from)
+                    break
                 await asyncio.sleep(0)
+
+    async def _read_again(self, offset: int) -> None:
+        """A block that found no place to wait is missing."""
+        log.warning("records_read_again", topic=topics.BLOCKS, offset=offset)
+        self._intake.read_again(offset)
+        await self._consumer.close()
+        self._consumer = self._consumer_from(offset)
 
     def _offer(self, offset: int, value: bytes | None) -> None:
         intake = self._intake
         dropped = intake.dropped
         try:
-            given = intake.offer(value)
+            given = intake.offer(value, offset)
         except Malformed as fault:
             self._measures.foreign.inc()
             log.warning("foreign_record", topic=topics.BLOCKS, offset=offset, cause=str(fault))
@@ -272,7 +285,7 @@ class Signing:
             self._measures.foreign.inc(intake.dropped - dropped)
         if not given:
             return
-        following = self._resume.next_offset if intake.holds_blocks else offset + 1
+        following = intake.low_water(offset + 1)
         self._resume = Resume(
             given[-1].block.header.height, following, intake.positions, intake.sets.encode()
         )
@@ -376,9 +389,9 @@ class Signing:
             self._measures.batch.observe(len(batch.records))
             self._measures.seconds.observe(time.monotonic() - batch.since)
 
-    async def _watch(self, consumer: BatchConsumer) -> None:
+    async def _watch(self) -> None:
         while True:
-            self._measures.lag.set(consumer.lag() + len(self._ready))
+            self._measures.lag.set(self._consumer.lag() + len(self._ready))
             await asyncio.sleep(1.0)
 
     def _write_published(self) -> None:

@@ -23,14 +23,8 @@ from tests.ledger_factory import (
 )
 from tests.mutation import mutated
 
-from nocturne.core import block_intake
-from nocturne.core.block_intake import (
-    HELD_BLOCKS_MAX,
-    HELD_COPIES_MAX,
-    HELD_RECORDS_MAX,
-    BlockIntake,
-    CheckedBlock,
-)
+from nocturne.core import block_intake, waiting_blocks
+from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import (
     Block,
     BlockKind,
@@ -55,6 +49,12 @@ from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Signature
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import frame, unframe
+from nocturne.core.waiting_blocks import (
+    HELD_BLOCKS_MAX,
+    HELD_COPIES_MAX,
+    HELD_RECORDS_MAX,
+    LET_GO_HEIGHTS_MAX,
+)
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=80, print_blob=True)
 
@@ -62,7 +62,8 @@ reproducible = settings(derandomize=True, deadline=None, max_examples=80, print_
 @pytest.fixture(scope="module")
 def chain() -> Ledger:
     """Twelve blocks in two sessions, with events, receipts, a gap and a record too large."""
-    ledger = Ledger(make_genesis(partitions=2))
+    # Its one epoch is longer than anything is remembered.
+    ledger = Ledger(make_genesis(partitions=2, epoch_length=10_000))
     assert {ledger.partition_of(session) for session in ("s", "a")} == {0, 1}
     for number in range(1, 13):
         for session in ("s", "a"):
@@ -377,11 +378,12 @@ def test_a_certified_block_that_is_no_ledger_block_of_these_rules_is_refused(
     refuses(intake_of(chain), record_value(chain.certified(header, block.records, ())))
 
 
-def test_a_block_far_ahead_is_refused(chain: Ledger) -> None:
-    block = chain.blocks[0]
-    header = replace(block.header, height=1 + HELD_BLOCKS_MAX)
-    far = chain.certified(header, block.records, block.state_changes)
-    refuses(intake_of(chain), record_value(far))
+def test_a_proposal_that_is_farther_ahead_than_anything_is_remembered_is_refused(
+    chain: Ledger,
+) -> None:
+    last = _signed_without_proof(chain, LET_GO_HEIGHTS_MAX, 1)
+    assert intake_of(chain).offer(record_value(last)) == []
+    refuses(intake_of(chain), record_value(_signed_without_proof(chain, LET_GO_HEIGHTS_MAX + 1, 1)))
 
 
 def test_a_proof_through_later_headers_commits_and_a_broken_chain_of_them_does_not(
@@ -620,6 +622,27 @@ def test_a_second_block_of_a_height_that_is_only_said_to_be_proved_is_counted(
     refuses(intake, record_value(pointing(_rival(chain, 3), chain.blocks[9])))
 
 
+def test_a_repeated_block_with_another_proof_is_skipped_and_with_none_that_holds_counted(
+    chain: Ledger,
+) -> None:
+    intake = intake_of(chain)
+    offer_all(intake, chain.blocks[:5])
+    first, second = chain.blocks[:2]
+    assert isinstance(second.proof, CommitProof)
+    through = CommitProof(second.proof.finalization, (second.header_bytes,))
+    assert intake.offer(record_value(replace(first, proof=through))) == []
+    refuses(intake, record_value(replace(first, proof=second.proof)))
+
+
+def test_a_repeated_block_is_not_read_again(chain: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body's bytes are those that were checked: no record is decoded or hashed."""
+    intake = intake_of(chain)
+    offer_all(intake, chain.blocks[:5])
+    monkeypatch.delattr(block_intake, "decode_block_body")
+    for block in chain.blocks[:5]:
+        assert intake.offer(record_value(block)) == []
+
+
 def test_a_certified_block_that_does_not_continue_the_chain_halts(chain: Ledger) -> None:
     block = chain.blocks[5]
     header = replace(block.header, parent_digest=Hash(bytes(32)))
@@ -733,11 +756,13 @@ def test_a_pointer_leads_to_a_later_block_within_the_bound(chain: Ledger, height
     refuses(intake_of(chain), record_value(block))
 
 
-def test_a_pointer_with_another_height_is_never_resolved(chain: Ledger) -> None:
-    intake = intake_of(chain)
-    block = replace(chain.blocks[0], proof=ProofPointer(4, chain.blocks[2].digest))
-    assert offer_all(intake, [block, *chain.blocks[1:5]]) == []
-    assert heights(intake.offer(record_value(chain.blocks[0]))) == [1, 2, 3, 4, 5]
+def test_a_pointer_only_says_that_there_is_a_proof(chain: Ledger) -> None:
+    """Anyone may alter it, for nothing binds it: the proof of any block that follows will do."""
+    for pointer in (ProofPointer(4, chain.blocks[2].digest), ProofPointer(60, Hash(bytes(32)))):
+        intake = intake_of(chain)
+        block = replace(chain.blocks[0], proof=pointer)
+        assert offer_all(intake, [block, *chain.blocks[1:5]]) == [1, 2, 3, 4, 5]
+        assert (intake.dropped, intake.holds_blocks) == (0, False)
 
 
 def test_without_a_validators_signature_no_block_waits_for_a_proof(chain: Ledger) -> None:
@@ -767,22 +792,23 @@ def test_an_altered_copy_does_not_push_out_the_genuine_one(chain: Ledger) -> Non
         assert (intake.dropped, intake.holds_blocks) == (1, False)
 
 
-def test_copies_of_one_block_are_bounded(chain: Ledger) -> None:
+def test_copies_of_one_block_are_bounded_and_the_topic_is_read_again_for_it(chain: Ledger) -> None:
     block = chain.blocks[4]
     at = _first_with_events(block)
     intake = intake_of(chain, 3)
-    refused = 0
     for number in range(10):
         record = replace(block.records[at], headers=headers_bytes((("n", bytes((number,))),)))
-        try:
-            intake.offer(record_value(_with_record(block, at, _rehashed(record))))
-        except Malformed:
-            refused += 1
-    assert refused == 10 - HELD_COPIES_MAX
-    refuses(intake, record_value(block))
-    assert heights(intake.offer(record_value(chain.blocks[3]))) == [4]
+        forged = _with_record(block, at, _rehashed(record))
+        assert intake.offer(record_value(forged), number) == []
+    assert intake.let_go == 10 - HELD_COPIES_MAX
+    assert intake.offer(record_value(block), 10) == []
+    assert intake.read_again_from is None
+    assert heights(intake.offer(record_value(chain.blocks[3]), 11)) == [4]
     assert (intake.dropped, intake.holds_blocks) == (HELD_COPIES_MAX, False)
-    assert heights(intake.offer(record_value(block))) == [5]
+    assert intake.read_again_from == intake.low_water(12) == HELD_COPIES_MAX
+    intake.read_again(HELD_COPIES_MAX)
+    assert heights(intake.offer(record_value(block), 10)) == [5]
+    assert intake.read_again_from is None
 
 
 def _signed_without_proof(ledger: Ledger, height: int, number: int) -> Block:
@@ -810,17 +836,17 @@ def test_what_waits_is_bounded_in_number_and_the_farthest_goes_first(chain: Ledg
     for number in range(HELD_RECORDS_MAX + 50):
         height = 3 + number % (HELD_BLOCKS_MAX - 3)
         assert intake.offer(record_value(_signed_without_proof(chain, height, number))) == []
-    assert intake.dropped == 51
+    assert (intake.let_go, intake.dropped) == (51, 0)
     assert heights(intake.offer(record_value(chain.blocks[0]))) == [1, 2]
     assert offer_all(intake, chain.blocks[2:]) == list(range(3, 13))
 
 
 def test_what_waits_is_bounded_in_bytes(chain: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     size = len(record_value(chain.blocks[3]))
-    monkeypatch.setattr(block_intake, "HELD_BYTES_MAX", 4 * size)
+    monkeypatch.setattr(waiting_blocks, "HELD_BYTES_MAX", 4 * size)
     intake = intake_of(chain)
     assert offer_all(intake, chain.blocks[3:12]) == []
-    assert intake.dropped == 5
+    assert (intake.let_go, intake.dropped) == (5, 0)
     assert offer_all(intake, chain.blocks[:3]) == [1, 2, 3, 4, 5, 6, 7]
     assert offer_all(intake, chain.blocks) == [8, 9, 10, 11, 12]
 
