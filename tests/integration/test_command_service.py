@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -430,6 +431,23 @@ def test_records_of_strangers_on_the_service_topics_are_skipped(
 
     ask(command, work)
     assert command.said().count("record_invalid") >= 3
+
+
+def test_blocks_that_come_again_in_any_order_change_nothing(
+    stand: CommandStand, command: Running
+) -> None:
+    async def submit(stub: Stub, signed: SignedCommand) -> None:
+        outcome = (await stub.Submit(request(signed))).outcome
+        assert outcome.level == command_pb2.LEVEL_SIGNED
+
+    for number in range(3):
+        signed = stand.make("again/1", number + 1, opening=FACTS if number == 0 else None)
+        ask(command, partial(submit, signed=signed))
+    values = [one.value() for one in stand.read(BLOCKS)]
+    invalid = command.said().count("record_invalid")
+    stand.submit([ProducedRecord(BLOCKS, 0, b"1", value) for value in reversed(values)])
+    ask(command, partial(submit, signed=stand.make("again/1", 4)))
+    assert command.said().count("record_invalid") == invalid
 
 
 def test_a_transaction_left_open_by_a_stranger_hides_nothing(

@@ -231,6 +231,41 @@ def test_records_of_strangers_in_the_blocks_topic_are_never_signed(stand: Stand)
     assert len(events_of(stand)) == 6
 
 
+LITTLE_ROOM = """
+from nocturne.core import block_intake, waiting_blocks
+waiting_blocks.HELD_BLOCKS_MAX = block_intake.HELD_BLOCKS_MAX = 3
+"""
+
+
+def test_blocks_of_several_publishers_are_signed_once_whatever_their_order(stand: Stand) -> None:
+    """The first block comes last, behind more than may wait, and all of them twice."""
+    consensus = stand.start("consensus")
+    for number in range(12):
+        stand.submit(commands(stand, 1, first=number, sessions=1))
+        stand.wait_certified()
+    blocks = stand.blocks()
+    values = [one.value() for one in stand.read(topics.BLOCKS)]
+    assert len(blocks) == len(values) >= 10
+    assert consensus.stop() == 0
+    lose_blocks_topic(stand)
+    order = [*reversed(values[1:]), *values[1:], values[0], values[0]]
+    stand.submit([ProducedRecord(topics.BLOCKS, 0, b"1", value) for value in order])
+    signing = stand.start("signing", before=LITTLE_ROOM)
+    stand.wait_sealed(len(blocks))
+    assert "records_read_again" in signing.said()
+    assert "foreign_record" not in signing.said()
+    assert len(events_of(stand)) == sum(len(one.events) for b in blocks for one in b.records)
+    assert signing.stop() == 0
+    again = stand.start("signing")
+    assert f'"published_height": {len(blocks)}' in again.said()
+    stand.submit([ProducedRecord(topics.BLOCKS, 0, b"1", value) for value in values])
+    stand.start("consensus")
+    stand.submit(commands(stand, 1, first=12, sessions=1))
+    stand.wait_sealed(len(blocks) + 1)
+    assert len(stand.read(topics.SEALS, committed=True)) == len(blocks) + 1
+    assert "foreign_record" not in again.said()
+
+
 # Crashes -----------------------------------------------------------------------------------------
 
 

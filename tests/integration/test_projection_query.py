@@ -32,6 +32,7 @@ from nocturne.core.commands import Opening
 from nocturne.core.events import decode_event, event_signed
 from nocturne.core.identifiers import LEDGER_SESSION
 from nocturne.core.receipts import Reason, decode_receipt
+from nocturne.core.waiting_blocks import HELD_BLOCKS_MAX
 from nocturne.embedded import postgres
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
@@ -358,6 +359,29 @@ def test_a_strangers_records_are_counted_and_change_nothing(stack: Stack) -> Non
         until(lambda: stack.refused() == expected, SECONDS_MAX, f"{expected} are counted")
         assert_read_model_equals_the_fold(stack)
         assert dict(stub.GetStatus(pb.GetStatusRequest()).refused_records) == expected
+
+
+def test_blocks_of_several_publishers_are_applied_whatever_their_order(stack: Stack) -> None:
+    """The first one comes after more than may wait, and each comes twice."""
+    chain = stack.chain
+    chain.grow(HELD_BLOCKS_MAX + 20, seed=5)
+    for _, published in chain.published:
+        for record in published.records:
+            stack.produce_signed(record)
+        stack.produce(topics.SEALS, published.seal_value)
+    values = [record_value(block) for block, _ in chain.published]
+    for value in (*values[1:], *values[:0:-1], values[0], values[0]):
+        stack.produce(topics.BLOCKS, value)
+    assert stack.producer.flush(SECONDS_MAX) == 0
+    with stack.projection():
+        stack.wait_applied()
+        assert_read_model_equals_the_fold(stack)
+        assert stack.refused() == {}
+    with stack.projection():
+        chain.grow(2, seed=6)
+        stack.publish_all(HELD_BLOCKS_MAX + 20)
+        stack.wait_applied()
+    assert "records_read_again" in (stack.folder / "projection.log").read_text()
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(stack: Stack) -> None:

@@ -174,6 +174,20 @@ def test_without_a_limit_nobody_is_full() -> None:
     assert not SessionCounts(0, Counted(1, 0, {bytes(32): 10**6})).is_full(bytes(32))
 
 
+def test_blocks_from_before_the_first_one_are_counted_late_and_those_kept_are_not_again() -> None:
+    world = World()
+    author = world.ledger.command("a/1", b"{}", kind="facts").command.author
+    blocks = []
+    for number in range(1, 6):
+        world.ledger.submit(world.ledger.command(f"a/{number}", b"{}", kind="facts"))
+        blocks.append(world.block())
+    for kept, expected in ((0, 5), (2, 3)):
+        counts = SessionCounts(9, Counted(kept, 0, {}))
+        for height in (4, 5, 3, 2, 1, 3, 5):
+            counts.take(blocks[height - 1])
+        assert (counts.height, counts.counted(0).opened) == (5, {author: expected})
+
+
 def test_counted_authors_are_bounded_and_those_with_most_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
