@@ -21,12 +21,12 @@ from nocturne.runtime.rpc import RpcService, serve
 from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import ServiceSettings, read_founding, read_settings
 from nocturne.wire.command.v1 import command_pb2
-from nocturne.wire.consensus.v1 import consensus_pb2
+from nocturne.wire.consensus.v1 import consensus_pb2, validator_pb2
 from nocturne.wire.query.v1 import query_pb2
 
 SERVICES = tuple(
     service
-    for module in (command_pb2, query_pb2, consensus_pb2)
+    for module in (command_pb2, query_pb2, consensus_pb2, validator_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 CALLER = "caller"

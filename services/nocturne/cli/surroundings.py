@@ -19,6 +19,7 @@ from rich.console import Console
 
 from nocturne.cli.ledger import Ledger, Operators
 from nocturne.cli.screen import json_text, plain, terminal
+from nocturne.cli.validators_view import Seen
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.home import Home, find
 from nocturne.embedded.status import Status
@@ -69,6 +70,8 @@ class Surroundings:
     machine: Callable[[], Machine]
     connect: Connect
     lag: Callable[[Home], Mapping[str, int]]
+    validators: Callable[[Home, float], Seen]
+    """What all validators say within so many seconds, of the home's ledger or the deployment's."""
     operate: Callable[[Home], AbstractAsyncContextManager[Operators]]
     answer: Callable[[str], str | None]
     """What the person says when asked; None where nobody can be."""
@@ -104,6 +107,7 @@ def real() -> Surroundings:
         machine=_embedded,
         connect=_connect,
         lag=_lag,
+        validators=_validators,
         operate=_operate,
         answer=_answer,
     )
@@ -142,6 +146,12 @@ def _operate(home: Home) -> AbstractAsyncContextManager[Operators]:
 
     deployment = deployment_of(os.environ)
     return operate(home) if deployment is None else operate_on(deployment)
+
+
+def _validators(home: Home, seconds_max: float) -> Seen:
+    from nocturne.cli.asking_validators import look
+
+    return look(home, os.environ, seconds_max)
 
 
 def _lag(home: Home) -> Mapping[str, int]:

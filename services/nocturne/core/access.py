@@ -66,6 +66,7 @@ _OPERATE: Final = frozenset({Role.OPERATE})
 _COMMAND: Final = "/nocturne.command.v1.CommandService/"
 _QUERY: Final = "/nocturne.query.v1.QueryService/"
 _CONTROL: Final = "/nocturne.consensus.v1.ControlService/"
+_VALIDATOR: Final = "/nocturne.consensus.v1.ValidatorService/"
 _REFLECTION: Final = "ServerReflection/ServerReflectionInfo"
 
 EXCHANGE: Final = "/nocturne.consensus.v1.PeerService/Exchange"
@@ -91,6 +92,8 @@ METHODS: Final[Mapping[str, frozenset[Role]]] = {
     # An auditor checks what the operators decided, and decides nothing.
     f"{_CONTROL}GetControl": _OPERATE | _AUDIT,
     f"{_CONTROL}SubmitControl": _OPERATE,
+    # How the validators are: who reads the ledger may ask whether it goes on.
+    f"{_VALIDATOR}GetValidator": _READ | _OPERATE,
     f"/grpc.reflection.v1alpha.{_REFLECTION}": _ANY,
     f"/grpc.reflection.v1.{_REFLECTION}": _ANY,
 }

@@ -30,6 +30,7 @@ from tests.ledger_factory import AUTHORITY
 from nocturne.audit.verify import Verdict, verify_export
 from nocturne.cli.line import run
 from nocturne.cli.surroundings import Progress, Surroundings
+from nocturne.cli.validators_view import Asked, Seen
 from nocturne.client.operating import Governance, Governed
 from nocturne.client.results import (
     AppliedThrough,
@@ -429,6 +430,7 @@ class Shell:
     machine: FakeMachine = field(default_factory=FakeMachine)
     operators: MemoryOperators = field(default_factory=MemoryOperators)
     lag: dict[str, int] = field(default_factory=dict)
+    asked_validators: tuple[Asked, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     says: str | None = None
@@ -453,6 +455,7 @@ class Shell:
                 machine=lambda: self.machine,
                 connect=self._connect,
                 lag=self._lag,
+                validators=self._validators,
                 operate=self._operate,
                 answer=self._answer,
             ),
@@ -483,6 +486,9 @@ class Shell:
     def _answer(self, question: str) -> str | None:
         self.questions.append(question)
         return self.says
+
+    def _validators(self, home: Home, seconds_max: float) -> Seen:
+        return Seen(home.root, self.ledger.ledger_id, self.asked_validators)
 
     def _lag(self, home: Home) -> Mapping[str, int]:
         return self.lag

@@ -25,7 +25,7 @@ from nocturne.core.access import (
 )
 from nocturne.core.errors import Malformed
 from nocturne.wire.command.v1 import command_pb2
-from nocturne.wire.consensus.v1 import consensus_pb2, exchange_pb2
+from nocturne.wire.consensus.v1 import consensus_pb2, exchange_pb2, validator_pb2
 from nocturne.wire.query.v1 import query_pb2
 
 TOKEN = "a-token-of-the-shop"
@@ -253,7 +253,7 @@ def test_a_method_that_is_not_listed_is_nobodys(role: Role) -> None:
 def test_every_method_of_every_service_is_listed_and_no_other_of_ours() -> None:
     served = {
         f"/{service.full_name}/{method.name}"
-        for module in (command_pb2, query_pb2, consensus_pb2, exchange_pb2)
+        for module in (command_pb2, query_pb2, consensus_pb2, exchange_pb2, validator_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
