@@ -41,7 +41,7 @@ COLOURS = {
     "#D55E00",
     "#CC79A7",
 }
-SERVICES = services_of(1)
+SERVICES = services_of(4)
 SERIES = all_series()
 REASONS = {one.name.lower() for one in Reason}
 VALUES = {

@@ -51,6 +51,7 @@ CASES: Final = {
         (), ("monitoring.enabled=true", "tracing.otlpEndpoint=http://collector:4317")
     ),
     "adaptive": Case((), ("adaptive=true",)),
+    "one validator": Case((), ("consensus.validators=1",)),
     "without network policies": Case((), ("networkPolicy.enabled=false",)),
     "another name and more labels": Case(
         (), ("fullnameOverride=books", "commonLabels.team=audit", "image.tag=1.2.3")

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 SERVICES: Final = {
     "command": "command",
-    "consensus-0": "consensus",
+    **{f"consensus-{ordinal}": "consensus" for ordinal in range(4)},
     "projection": "projection",
     "query": "query",
     "signing": "signing",

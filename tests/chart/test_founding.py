@@ -10,12 +10,13 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.chart.api_server import ApiServer, Refusal, serving
+from tests.chart.cases import rendered
 from tests.helm import Object
 
 from nocturne.core.errors import NocturneError, Unavailable
@@ -80,7 +81,7 @@ class Cluster:
         }
         return {f"NOCTURNE_{name}": str(value) for name, value in found.items()}
 
-    def member(self, account: str, volume: str | None = None) -> dict[str, str]:
+    def member(self, account: str, volume: str | None = None, ordinal: int = 0) -> dict[str, str]:
         home = self.volume(volume or account)
         home.mkdir(exist_ok=True)
         role, key = {
@@ -90,7 +91,7 @@ class Cluster:
         return self.settings(
             account,
             ROLE=role,
-            ORDINAL=0,
+            ORDINAL=ordinal,
             HOME_DIR=home,
             KEY_FILE=home / "keys" / key,
             GENESIS_FILE=home / "genesis.avro",
@@ -108,8 +109,8 @@ class Cluster:
                 patch.setenv(name, value)
             return step()
 
-    def join(self, account: str, volume: str | None = None) -> str:
-        return self.run(kubernetes.join, self.member(account, volume))
+    def join(self, account: str, volume: str | None = None, ordinal: int = 0) -> str:
+        return self.run(kubernetes.join, self.member(account, volume, ordinal))
 
     def compose(self, **more: object) -> str:
         return self.run(kubernetes.compose_genesis, self.job(**more))
@@ -167,14 +168,64 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(
-    trial: list[Object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """For one validator: what a member does, each does."""
+    with cluster_of(rendered("one validator"), tmp_path, monkeypatch) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def cluster_of(
+    objects: Sequence[Object], folder: Path, patch: pytest.MonkeyPatch
 ) -> Iterator[Cluster]:
-    api = ApiServer(NAMESPACE, trial)
-    with serving(api, tmp_path / "tls") as address:
-        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", address.host)
-        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
-        yield Cluster(api, tmp_path, monkeypatch)
+    """A namespace with these objects."""
+    api = ApiServer(NAMESPACE, list(objects))
+    with serving(api, folder / "tls") as address:
+        patch.setenv("KUBERNETES_SERVICE_HOST", address.host)
+        patch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
+        yield Cluster(api, folder, patch)
+
+
+def test_four_validators_found_a_ledger_in_any_order_each_with_its_own_key(
+    trial: list[Object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = [f"consensus-{ordinal}" for ordinal in range(4)]
+    with cluster_of(trial, tmp_path, monkeypatch) as cluster:
+
+        def joined(ordinal: int) -> str:
+            return cluster.join("consensus", volumes[ordinal], ordinal)
+
+        for ordinal in (2, 0):
+            with pytest.raises(Unavailable):
+                joined(ordinal)
+        with pytest.raises(Unavailable):
+            cluster.join("signing")
+        with pytest.raises(Unavailable, match="contribution-validator-1"):
+            cluster.compose(VALIDATORS=4)
+        for ordinal in (3, 1):
+            with pytest.raises(Unavailable):
+                joined(ordinal)
+        cluster.compose(VALIDATORS=4)
+        cluster.join("signing")
+        genesis = decode_genesis(cluster.genesis)
+        assert genesis.validator_set.quorum == 3
+        for ordinal, volume in enumerate(volumes):
+            assert "is a member of sha256-" in joined(ordinal)
+            home = cluster.volume(volume)
+            signer = load_signer(home / "keys" / "validator.key")
+            assert signer.key == genesis.validator_set.keys[ordinal]
+            assert journal.exists(home / journal.FOLDER)
+        with pytest.raises(FoundingFault, match="validators 4, the values say 7"):
+            cluster.compose(VALIDATORS=7)
+        with pytest.raises(FoundingFault):
+            cluster.join("consensus", volumes[1], 2)
+
+
+def test_a_founding_of_more_validators_than_a_certificate_lists_is_refused(
+    cluster: Cluster,
+) -> None:
+    with pytest.raises(FoundingFault, match="with 1 to 31 validators, got 32"):
+        cluster.compose(VALIDATORS=32)
 
 
 def test_members_and_job_found_a_ledger_and_no_key_leaves_its_volume(cluster: Cluster) -> None:

@@ -560,7 +560,7 @@ def test_a_single_writer_is_never_two(case: str) -> None:
     }
     assert stateful.keys() == {"consensus", "signing"}
     assert stateful["signing"]["replicas"] == 1
-    assert stateful["consensus"]["replicas"] == 1
+    assert stateful["consensus"]["replicas"] == (1 if case == "one validator" else 4)
     scaled = {
         one["spec"]["scaleTargetRef"]["name"].rpartition("-")[2]
         for one in of_kind(objects, "HorizontalPodAutoscaler")
@@ -578,6 +578,72 @@ def test_a_node_can_be_drained_and_takes_one_pod_of_a_service_at_a_time(case: st
     for one in budgets:
         assert one["spec"]["maxUnavailable"] == 1
         assert one["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize("validators", [1, 2, 3, 4, 5, 6, 7, 10, 31])
+def test_no_more_validators_are_taken_away_at_once_than_may_lie(validators: int) -> None:
+    done = helm.template(settings=[f"consensus.validators={validators}"])
+    budgets = {
+        one["metadata"]["name"]: one["spec"]
+        for one in of_kind(tuple(helm.objects(done)), "PodDisruptionBudget")
+    }
+    # With fewer than four none may; but no node could ever be drained then.
+    assert budgets[f"{NAME}-consensus"]["maxUnavailable"] == max(1, (validators - 1) // 3)
+
+
+@pytest.mark.parametrize("validators", [1, 4, 31])
+def test_each_validator_is_called_by_the_name_of_its_own_pod(validators: int) -> None:
+    done = helm.template(settings=[f"consensus.validators={validators}"])
+    objects = tuple(helm.objects(done))
+    (consensus,) = (
+        one for one in of_kind(objects, "StatefulSet") if "consensus" in one["metadata"]["name"]
+    )
+    (service,) = (
+        one for one in of_kind(objects, "Service") if one["metadata"]["name"] == f"{NAME}-consensus"
+    )
+    assert consensus["spec"]["replicas"] == validators
+    assert consensus["spec"]["serviceName"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None", "a name for each pod"
+    assert service["spec"]["publishNotReadyAddresses"] is True, "none would ever be ready"
+    (container,) = pods(objects)["consensus"]["containers"]
+    namespace = "audit"
+    assert environment(container)["NOCTURNE_PEERS"]["value"].split(",") == [
+        f"{NAME}-consensus-{ordinal}.{NAME}-consensus.{namespace}.svc.cluster.local:7400"
+        for ordinal in range(validators)
+    ]
+
+
+@every_case
+def test_validators_reach_each_other_and_nobody_else_reaches_them_so(case: str) -> None:
+    objects = rendered(case)
+    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(objects, "NetworkPolicy")}
+    if not policies:
+        pytest.skip("without network policies")
+    (own,) = (spec for name, spec in policies.items() if name.endswith("-consensus"))
+    among = {"podSelector": own["podSelector"]}
+    ports = [{"protocol": "TCP", "port": 7400}]
+    assert {"from": [among], "ports": ports} in own["ingress"]
+    assert {"to": [among], "ports": ports} in own["egress"]
+    for name, spec in policies.items():
+        to = [peer for rule in spec.get("egress") or [] for peer in rule.get("to", [])]
+        assert (among in to) == name.endswith("-consensus"), name
+
+
+def test_the_validators_certificate_has_the_names_that_they_call_each_other_by(
+    production: tuple[Object, ...],
+) -> None:
+    (certificate,) = (
+        one["spec"]
+        for one in of_kind(production, "Certificate")
+        if one["metadata"]["name"] == f"{NAME}-consensus"
+    )
+    assert {"server auth", "client auth"} <= set(certificate["usages"])
+    (container,) = pods(production)["consensus"]["containers"]
+    variables = environment(container)
+    assert variables["NOCTURNE_PEERS_CA_FILE"]["value"] == "/run/secrets/tls/ca.crt"
+    for address in variables["NOCTURNE_PEERS"]["value"].split(","):
+        host = address.removesuffix(":7400")
+        assert f"*.{host.partition('.')[2]}" in certificate["dnsNames"]
 
 
 def test_a_job_that_does_something_else_is_another_job() -> None:

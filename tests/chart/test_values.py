@@ -101,9 +101,13 @@ BY_SCHEMA = {
         "kafka:\n  strimzi:\n    brokers: 3\n",
         "additional properties 'brokers' not allowed",
     ),
-    "more validators than this release runs": (
-        "consensus:\n  validators: 4\n",
-        "at '/consensus/validators': value must be 1",
+    "more validators than a certificate lists": (
+        "consensus:\n  validators: 32\n",
+        "at '/consensus/validators': maximum: got 32, want 31",
+    ),
+    "no validator": (
+        "consensus:\n  validators: 0\n",
+        "at '/consensus/validators': minimum: got 0, want 1",
     ),
     "a number as text": ("command:\n  replicas: many\n", "got string, want integer"),
     "no pod at all": ("query:\n  replicas: 0\n", "at '/query/replicas': minimum: got 0, want 1"),

@@ -31,7 +31,8 @@ from nocturne.core.keys import Ed25519Signer
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
-SERVICES = ("command", "consensus-0", "projection", "query", "signing")
+VALIDATORS = tuple(f"consensus-{ordinal}" for ordinal in range(4))
+SERVICES = ("command", *VALIDATORS, "projection", "query", "signing")
 JOBS = ("secrets", "genesis", "topics", "database", "schemas")
 HEALTHY_SECONDS_MAX = 60.0
 
@@ -78,7 +79,8 @@ def test_a_ledger_that_has_been_used_is_not_shown_again(ledger: Composition) -> 
 
 
 def test_every_job_may_run_again_and_changes_nothing(ledger: Composition) -> None:
-    kept = ("genesis", "secrets", "keys-signing", "keys-consensus-0", "keys-operator")
+    keys = (f"keys-{name}" for name in (*VALIDATORS, "signing", "operator"))
+    kept = ("genesis", "secrets", *keys)
     before = {name: contents(ledger.volume(name)) for name in kept}
     for name in JOBS:
         assert ledger.run_job(name) == 0, ledger.said(name)
@@ -179,11 +181,12 @@ def test_with_certificates_and_roles_only_who_is_let_in_comes_in(
             }
         ]
     }
-    for name in ("command", "query", "consensus-0"):
+    for name in ("command", "query", *VALIDATORS):
         # In a container the host is the service's name; here it is its address.
         address = f"{prefix}.{numbers.index(name) + 1}"
         authority.make(name, name, address, use=SERVER).write(folder / name, "tls")
         (folder / name / "access.json").write_text(json.dumps(access))
+        authority.write(folder / name / "ca.crt")
     authority.write(folder / "demo" / "ca.crt")
     (folder / "demo" / "demo.token").write_text(token)
     instead = {str(ROOT / "certificates"): str(folder), "--commands=1000": "--commands=150"}

@@ -455,6 +455,10 @@ spec:
   {{- if .headless }}
   clusterIP: None
   {{- end }}
+  {{- if .unready }}
+  # Validators find each other before any of them is ready: none would be otherwise.
+  publishNotReadyAddresses: true
+  {{- end }}
   selector:
     {{- include "nocturne.selector" . | nindent 4 }}
   ports:

@@ -53,6 +53,8 @@ PARTITIONS: Final = 4
 """More than one machine's cores ask for; a ledger cannot change it later."""
 EPOCH_LENGTH: Final = 65_536
 """Heights; with one validator an epoch's end changes nothing but numbers."""
+VALIDATORS: Final = 4
+"""The fewest of which one may lie."""
 VALIDATORS_MAX: Final = 31
 """As many as a certificate may list signatures of; the format has no such bound."""
 

@@ -29,6 +29,7 @@ from nocturne.deploy.contributions import (
     EPOCH_LENGTH,
     ORDINAL_MAX,
     PARTITIONS,
+    VALIDATORS,
     Contribution,
     FoundingFault,
     Role,
@@ -54,7 +55,7 @@ Positive = Annotated[int, Field(ge=1)]
 class TermsSettings(ProcessSettings):
     """What the genesis is to say."""
 
-    validators: int = 1
+    validators: int = VALIDATORS
     partitions: Positive = PARTITIONS
     """Of commands, events and receipts; a ledger cannot change it later."""
     epoch_length: Positive = EPOCH_LENGTH

@@ -36,14 +36,15 @@ IMAGES = {
     "prometheus": "prom/prometheus:v3.5.0",
     "grafana": "grafana/grafana:12.1.0",
 }
-SERVICES = ("command", "consensus-0", "projection", "query", "signing")
-EMBEDDED = services_of(1)
+VALIDATORS = tuple(f"consensus-{ordinal}" for ordinal in range(4))
+SERVICES = ("command", *VALIDATORS, "projection", "query", "signing")
+EMBEDDED = services_of(len(VALIDATORS))
 JOBS = ("database", "demo", "genesis", "rebuild", "schemas", "secrets", "topics")
 BY_HAND = ("demo", "rebuild")
 """Jobs that a person starts."""
 SETTINGS: dict[str, type[ProcessSettings]] = {
     "command": CommandSettings,
-    "consensus-0": ConsensusSettings,
+    **dict.fromkeys(VALIDATORS, ConsensusSettings),
     "database": database.Settings,
     "demo": elsewhere.Settings,
     "rebuild": rebuild.Settings,
@@ -57,7 +58,7 @@ SETTINGS: dict[str, type[ProcessSettings]] = {
 HOME = "/var/lib/nocturne"
 HANDED = "/run/nocturne"
 """Where the secrets job has all volumes: not below HOME, which root without rights cannot pass."""
-KEYS = {"consensus-0": "keys-consensus-0", "signing": "keys-signing"}
+KEYS = {name: f"keys-{name}" for name in (*VALIDATORS, "signing")}
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def test_each_process_mounts_its_own_secrets_and_no_other_has_them(
     assert all(len(names) == 1 for names in readers.values()), readers
     assert set(readers) == set(handed_over(services))
     for volume, names in readers.items():
-        assert names <= {volume.removeprefix("secrets-"), "consensus-0"}
+        assert names == {volume.removeprefix("secrets-")}
 
 
 def test_a_process_is_handed_the_secrets_that_its_settings_name_and_no_more(
@@ -197,7 +198,7 @@ def test_a_process_is_handed_the_secrets_that_its_settings_name_and_no_more(
             for setting, value in settings_of(services[name]).items()
             if setting.endswith("PASSWORD_FILE")
         }
-        assert given[f"secrets-{name.removesuffix('-0')}"] == files, name
+        assert given[f"secrets-{name}"] == files, name
 
 
 def test_the_jobs_that_make_users_and_roles_have_the_passwords_of_the_list(
@@ -216,7 +217,7 @@ def test_each_service_is_the_principal_and_the_role_of_its_name(
     listed = list_of_rights()
     principals = {one.name: one for one in listed.principals}
     for name in SERVICES:
-        settings, word = settings_of(services[name]), name.removesuffix("-0")
+        settings, word = settings_of(services[name]), name.partition("-")[0]
         if name != "query":
             assert settings["NOCTURNE_KAFKA_USER"] == word
             file = Path(settings["NOCTURNE_KAFKA_PASSWORD_FILE"])
@@ -277,6 +278,7 @@ def test_the_overlay_with_certificates_gives_each_service_a_folder_of_its_own() 
     overlay = yaml.safe_load(SECURED.read_text())["services"]
     known = {
         *(PREFIX + field.upper() for field in CommandSettings.model_fields),
+        *(PREFIX + field.upper() for field in ConsensusSettings.model_fields),
         *(PREFIX + field.upper() for field in elsewhere.Settings.model_fields),
     }
     for name, one in overlay.items():
@@ -284,21 +286,56 @@ def test_the_overlay_with_certificates_gives_each_service_a_folder_of_its_own() 
         assert mounted == f"${{NOCTURNE_CERTIFICATES:-./certificates}}/{name}:/run/secrets/tls:ro"
         assert set(settings_of(one)) <= known
         assert all(value.startswith("/run/secrets/tls/") for value in settings_of(one).values())
-    assert {"command", "query", "consensus-0"} < set(overlay), "whatever is published"
+    assert {"command", "query", *VALIDATORS} < set(overlay), "whatever is published"
+
+
+# Validators -------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_founded_with_as_many_validators_as_there_are(
+    services: dict[str, Values],
+) -> None:
+    assert settings_of(services["genesis"])["NOCTURNE_VALIDATORS"] == str(len(VALIDATORS))
+    places = {target for target, _ in mounts(services["genesis"]).values()}
+    for name in VALIDATORS:
+        assert {f"{HOME}/{name}", f"{HOME}/keys/{name}"} <= places
+    given = {name for name in services if name.startswith("consensus-")}
+    assert given == set(VALIDATORS)
+
+
+def test_each_validator_is_told_of_all_and_shares_nothing_with_another(
+    services: dict[str, Values],
+) -> None:
+    peers = ",".join(f"{name}:7400" for name in VALIDATORS)
+    owners: dict[str, str] = {}
+    for name in VALIDATORS:
+        assert settings_of(services[name])["NOCTURNE_PEERS"] == peers
+        for volume in set(mounts(services[name])) - {"genesis"}:
+            assert owners.setdefault(volume, name) == name, volume
+        for other in VALIDATORS:
+            assert networks(services[name]) & networks(services[other])
+    published = [services[name]["ports"] for name in VALIDATORS]
+    assert len({str(one) for one in published}) == len(VALIDATORS)
+
+
+def test_a_file_of_certificates_has_whom_the_validators_trust_among_each_other() -> None:
+    overlay = yaml.safe_load(SECURED.read_text())["services"]
+    for name in VALIDATORS:
+        assert settings_of(overlay[name])["NOCTURNE_PEERS_CA_FILE"] == "/run/secrets/tls/ca.crt"
 
 
 # Networks ---------------------------------------------------------------------------------------
 
 
 def test_query_reaches_neither_kafka_nor_command(services: dict[str, Values]) -> None:
-    for other in ("kafka", "command", "consensus-0", "signing", "registry"):
+    for other in ("kafka", "command", *VALIDATORS, "signing", "registry"):
         assert not networks(services["query"]) & networks(services[other]), other
 
 
 def test_command_and_consensus_and_signing_do_not_reach_the_database(
     services: dict[str, Values],
 ) -> None:
-    for name in ("command", "consensus-0", "signing", "kafka"):
+    for name in ("command", *VALIDATORS, "signing", "kafka"):
         assert not networks(services[name]) & networks(services["postgres"]), name
 
 
@@ -313,7 +350,7 @@ def test_log_and_database_are_on_networks_without_a_way_out(
 
 def test_what_is_published_is_published_to_this_machine_alone(services: dict[str, Values]) -> None:
     published = {name: one["ports"] for name, one in services.items() if "ports" in one}
-    assert set(published) == {"command", "query", "consensus-0", "grafana"}
+    assert set(published) == {"command", "query", *VALIDATORS, "grafana"}
     for name, ports in published.items():
         inside = ":3000" if name == "grafana" else ":7400"
         here = ("127.0.0.1:", "${NOCTURNE_PUBLISH:-127.0.0.1}:")

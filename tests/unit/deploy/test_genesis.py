@@ -39,7 +39,7 @@ def test_one_job_founds_the_ledger_and_says_which(
     job: Job, tmp_path: Path, capsys: Captured
 ) -> None:
     file = tmp_path / "genesis" / "genesis.avro"
-    settings = {"home_dir": tmp_path, "genesis_file": file, "partitions": 7}
+    settings = {"home_dir": tmp_path, "genesis_file": file, "partitions": 7, "validators": 2}
     assert job.run(**settings) == 0
     said = capsys.readouterr().out
     assert said.startswith("genesis: the ledger sha256-")
@@ -48,6 +48,7 @@ def test_one_job_founds_the_ledger_and_says_which(
     assert capsys.readouterr().out == said
     assert {path.name for path in (tmp_path / "keys").iterdir()} == {
         "consensus-0",
+        "consensus-1",
         "operator",
         "signing",
     }
@@ -74,9 +75,9 @@ def test_members_that_share_no_folder_found_a_ledger_by_files(job: Job, tmp_path
         file = handed_over / f"{role}.json"
         assert job.run("contribute", contribution_file=file, **member) == 0
     composing = {"contributions_dir": handed_over, "genesis_file": genesis_file}
-    assert job.run("compose", **composing) == 0
+    assert job.run("compose", validators=1, **composing) == 0
     first = genesis_file.read_bytes()
-    assert job.run("compose", **composing) == 0
+    assert job.run("compose", validators=1, **composing) == 0
     assert genesis_file.read_bytes() == first
     for member in members.values():
         assert job.run("complete", genesis_file=genesis_file, **member) == 0
@@ -107,16 +108,23 @@ def test_a_genesis_that_is_there_is_never_composed_anew(
             settings = {"role": role, "key_file": key, "home_dir": folder / "home"}
             assert job.run("contribute", contribution_file=file, **settings) == 0
     file = tmp_path / "genesis.avro"
-    assert job.run("compose", contributions_dir=tmp_path / "one", genesis_file=file) == 0
+    assert (
+        job.run("compose", validators=1, contributions_dir=tmp_path / "one", genesis_file=file) == 0
+    )
     before = file.read_bytes()
-    assert job.run("compose", contributions_dir=tmp_path / "two", genesis_file=file) == 1
+    assert (
+        job.run("compose", validators=1, contributions_dir=tmp_path / "two", genesis_file=file) == 1
+    )
     assert "a genesis is never changed" in capsys.readouterr().err
     assert file.read_bytes() == before
 
 
 def test_a_contribution_that_is_none_is_named(job: Job, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "validator.json").write_text("{}")
-    assert job.run("compose", contributions_dir=tmp_path, genesis_file=tmp_path / "g") == 1
+    assert (
+        job.run("compose", validators=1, contributions_dir=tmp_path, genesis_file=tmp_path / "g")
+        == 1
+    )
     assert "validator.json: contribution: expected a member key" in capsys.readouterr().err
 
 
@@ -127,6 +135,14 @@ def test_more_validators_than_a_ledger_has_are_refused_before_anything_is_made(
     assert job.run(home_dir=tmp_path / "home", genesis_file=file, validators=32) == 1
     assert "founded with 1 to 31 validators, got 32" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_of_which_nobody_says_how_many_has_four_validators(
+    job: Job, tmp_path: Path
+) -> None:
+    file = tmp_path / "genesis.avro"
+    assert job.run(home_dir=tmp_path / "home", genesis_file=file) == 0
+    assert len(decode_genesis(file.read_bytes()).validators) == 4
 
 
 @pytest.mark.parametrize("asked", [1, 5])
