@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from nocturne.consensus.validator_metrics import ValidatorMeasures
 from nocturne.core.blocks import Block, RecordDisposition
 from nocturne.core.receipts import reason_of
 from nocturne.runtime.telemetry import BATCH_BUCKETS, Metrics
@@ -53,6 +54,7 @@ class Measures:
         self.evidence = metrics.counter(
             "evidence", "Pairs that one validator signed and no correct one signs both"
         )
+        self.validator = ValidatorMeasures(metrics)
         self.journal_bytes = metrics.gauge(
             "journal_bytes_since_snapshot", "What a start would execute again"
         )

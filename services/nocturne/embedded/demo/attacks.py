@@ -192,7 +192,7 @@ def _verdict_of_command(stage: Stage, receipt: Receipt | None) -> Verdict:
         "A forged command",
         "A payment in the treasury's name, written to Kafka past the command service.",
         caught,
-        "the validator",
+        "the validators",
         "no receipt was found" if receipt is None else f"signed receipt: {refusal(receipt.header)}",
     )
 
@@ -309,14 +309,14 @@ async def wrong_key(stage: Stage, session: SessionId) -> Verdict:
         "A payment in the treasury's name signed with another key, and an export signed by "
         "another authority.",
         refused and stage.verify(export).holds and fault is not None,
-        f"the validator, and {_OFFLINE}",
+        f"the validators, and {_OFFLINE}",
         f"signed receipt: {said}; export: {fault or 'verified'}",
     )
 
 
 async def self_made_ledger(stage: Stage, session: SessionId) -> Verdict:
     """A whole ledger of the forger's own, with the same order and another account in it; then the
-    same under the trusted ledger's own genesis, with his votes for its validator's.
+    same under the trusted ledger's own genesis, with his votes for its validators'.
     """
     forger = stage.forger()
     export = await stage.export(session)

@@ -190,10 +190,11 @@ def _header(
 def _commit_proof(
     forger: Forger, ledger_id: LedgerId, validators: ValidatorSet, header_bytes: bytes, view: int
 ) -> CommitProof:
-    """The forger's vote as that of validator 0, whoever that is in `validators`."""
+    """The forger's votes as those of a quorum, whoever `validators` are."""
     digest = hash_block(header_bytes)
     ballot = Ballot(VoteKind.FINALIZE, ledger_id, _EPOCH, validators.hash, view, digest)
-    votes = ((0, sign_vote(forger.validator, ballot)),)
+    vote = sign_vote(forger.validator, ballot)
+    votes = tuple((index, vote) for index in range(validators.quorum))
     return CommitProof(
         Certificate(VoteKind.FINALIZE, _EPOCH, validators.hash, view, digest, votes), ()
     )

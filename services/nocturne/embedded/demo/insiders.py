@@ -66,7 +66,7 @@ async def overdraft(stage: Stage) -> Verdict:
         and header.violated_invariant == "accounts.non_negative"
         and audited.holds
         and (audited.events, audited.receipts) == (4, 1),
-        "the validator",
+        "the validators",
         "it was paid out" if header is None else f"signed receipt: {refusal(header)}",
     )
 
@@ -94,7 +94,7 @@ async def revoked_key(stage: Stage) -> Verdict:
         isinstance(before, Committed)
         and isinstance(revoked, Committed)
         and reason is Reason.UNKNOWN_AUTHOR,
-        "the validator",
+        "the validators",
         f"signed receipt: {said}" if said else "it still counts",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.vectors.synthetic import example_ledger, signer_of
+from tests.vectors.synthetic import SyntheticLedger, example_ledger, signer_of
 
 from nocturne.audit.verify import verify_export
 from nocturne.core.block_intake import BlockIntake
@@ -23,6 +23,7 @@ from nocturne.embedded.demo.people import command_of
 from nocturne.embedded.demo.steps import patch
 
 LEDGER = example_ledger()
+OF_FOUR = example_ledger("of four", validators=4)
 LEDGER_ID = LEDGER.state.ledger_id
 GOOD = b"".join(LEDGER.export("orders/1"))
 FORGER = Forger(signer_of("forger a"), signer_of("forger b"), signer_of("forger c"))
@@ -85,8 +86,13 @@ def test_a_self_made_ledger_is_consistent_and_refused() -> None:
     assert "not of the trusted" in (_fault(export) or "")
 
 
-def test_a_self_made_ledger_under_the_trusted_genesis_lacks_its_validators_vote() -> None:
-    fault = _fault(_self_made(LEDGER.genesis))
+@pytest.mark.parametrize("ledger", [LEDGER, OF_FOUR], ids=["one validator", "four"])
+def test_a_self_made_ledger_under_the_trusted_genesis_lacks_its_validators_votes(
+    ledger: SyntheticLedger,
+) -> None:
+    """It has as many votes as it takes: only whose they are is wrong."""
+    export = _self_made(ledger.genesis)
+    fault = verify_export(tampering.lines_of(export), ledger.state.ledger_id).fault
     assert fault is not None
     assert "the vote of validator 0 does not verify" in fault
 
