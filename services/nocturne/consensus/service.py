@@ -16,8 +16,10 @@ from nocturne.consensus.control_servicer import ControlDesk, ControlServicer
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes
 from nocturne.consensus.peers import PEER_MESSAGE_BYTES_MAX, Peers
+from nocturne.consensus.reporting import Noticed, report_of
 from nocturne.consensus.store import Store
-from nocturne.consensus.validator import Validator
+from nocturne.consensus.validator import Validator, peer_reports
+from nocturne.consensus.validator_servicer import ValidatorReport, ValidatorServicer
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.runtime import journal, kafka
@@ -65,9 +67,24 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             settings,
             lifecycle.metrics,
         )
+
+        def report() -> ValidatorReport:
+            if validator is not None:
+                return validator.report()
+            validators = founding.genesis.validator_set
+            others = peer_reports(peers.statuses(), validators)
+            cause = "" if store is not None else "its key's journal is not in its folder"
+            return report_of(
+                founding.ledger_id, signer.key, validators, others, Noticed(), None, cause
+            )
+
         server = await serve(
             settings.listen,
-            [ControlServicer(desk).rpc_service(), peers.rpc_service()],
+            [
+                ControlServicer(desk).rpc_service(),
+                ValidatorServicer(report).rpc_service(),
+                peers.rpc_service(),
+            ],
             message_bytes_max=PEER_MESSAGE_BYTES_MAX,
             vitals=lifecycle.vitals,
             security=security_of(settings, lifecycle.metrics),

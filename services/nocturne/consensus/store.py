@@ -225,6 +225,11 @@ class Store:
         """What a start would have to execute again."""
         return self._bytes_since_snapshot
 
+    @property
+    def journal_bytes(self) -> int:
+        """Of the journal on disk."""
+        return self._journal.size_bytes
+
     def begin_snapshot(self) -> None:
         """Count from here on: the state to be written is the one of now."""
         self._bytes_since_snapshot = 0

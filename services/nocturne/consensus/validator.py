@@ -37,7 +37,7 @@ from nocturne.consensus.control_servicer import ControlDesk
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes, VoteCheck
-from nocturne.consensus.peers import Peers
+from nocturne.consensus.peers import Peers, PeerStatus
 from nocturne.consensus.publisher import CONSUMER_GROUP, Publisher, Publishing
 from nocturne.consensus.quorum.leaders import RoundRobin
 from nocturne.consensus.quorum.machine import Machine
@@ -57,15 +57,17 @@ from nocturne.consensus.replica import (
     Say,
     Wake,
 )
+from nocturne.consensus.reporting import Noticed, Standing, place_of, report_of
 from nocturne.consensus.snapshots import Snapshots
 from nocturne.consensus.store import Heard, Kept, Recovered, Store
 from nocturne.consensus.traces import RecordTraces
+from nocturne.consensus.validator_servicer import PeerReport, ValidatorReport
 from nocturne.core import topics
 from nocturne.core.blocks import Block, hash_record, headers_bytes, link_of, link_to
-from nocturne.core.certificates import Certificate, Epoch, check_commit_proof
+from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, check_commit_proof
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
 from nocturne.core.intake import prepare
-from nocturne.core.keys import Key, Signer
+from nocturne.core.keys import Key, Signer, key_id
 from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import BatchConsumer, Start
@@ -131,6 +133,8 @@ class Validator:
         self._tracer = lifecycle.tracer
         self._traces = RecordTraces(lifecycle.tracer)
         self._disk = ThreadPoolExecutor(1, "journal")
+        self._noticed = Noticed()
+        self._started: Replica | None = None
         self._outbox: deque[Keep | Say | Report | Publishing] = deque()
         self._outbox_filled = asyncio.Event()
         self._outbox_emptied = asyncio.Event()
@@ -171,6 +175,7 @@ class Validator:
         self._publisher = Publisher(
             self._cluster, self._founding, ids[topics.BLOCKS], self._measures, self._on_published
         )
+        self._started = self._replica
         consumer: BatchConsumer | None = None
         try:
             await self._publisher.begin(
@@ -198,6 +203,40 @@ class Validator:
             )
         finally:
             await self._close(consumer)
+
+    def report(self) -> ValidatorReport:
+        """What this one says of itself now."""
+        return report_of(
+            self._founding.ledger_id,
+            self._signer.key,
+            self._founding.genesis.validator_set,
+            self._peer_reports(),
+            self._noticed,
+            self._standing(),
+            "",
+        )
+
+    def _standing(self) -> Standing | None:
+        replica = self._started
+        if replica is None:
+            return None
+        newest = self._publisher.topic.newest
+        return Standing(
+            replica.machine,
+            RoundRobin(),
+            None if self._votes_checked else "asks the others for the newest votes of its own",
+            replica.height,
+            0 if newest is None else newest.block.header.height,
+            self._store.journal_bytes,
+        )
+
+    def _peer_reports(self) -> list[PeerReport]:
+        validators = (
+            self._started.machine.validators
+            if self._started
+            else self._founding.genesis.validator_set
+        )
+        return peer_reports(self._peers.statuses(), validators)
 
     # Starting -----------------------------------------------------------------------------
 
@@ -352,7 +391,10 @@ class Validator:
         loop = asyncio.get_running_loop()
         for action in actions:
             match action:
-                case Keep() | Say() | Report():
+                case Keep(record):
+                    self._noticed.kept(record)
+                    self._outbox.append(action)
+                case Say() | Report():
                     self._outbox.append(action)
                 case Publish():
                     self._outbox.append(self._taken(action))
@@ -420,6 +462,7 @@ class Validator:
                     self._peers.send(key, message)
             case Report(accusation):
                 self._measures.evidence.inc()
+                self._noticed.accused(accusation)
                 log.warning("equivocation", validator=accusation.validator)
             case Keep():
                 pass
@@ -532,6 +575,7 @@ class Validator:
                 waiting = gathering.waiting_in(partition)
                 self._measures.partition_lag.labels(str(partition)).set(lag + waiting)
             self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
+            self._measures.validator.set(self.report())
             self._snapshots.check()
             await asyncio.sleep(WATCH_SECONDS)
 
@@ -552,6 +596,24 @@ class Validator:
 def _members_of(chain: Chain) -> tuple[Key, ...]:
     known = [found for _, found in chain.sets.known_after(chain.tip.height)]
     return tuple(dict.fromkeys(key for one in (*known, chain.sets.newest) for key in one.keys))
+
+
+def peer_reports(statuses: Sequence[PeerStatus], validators: ValidatorSet) -> list[PeerReport]:
+    """How one stands with the others, by their places in the set."""
+    return [
+        PeerReport(
+            place_of(validators, one.key),
+            None if one.key is None else key_id(one.key),
+            one.address or "",
+            one.connected,
+            one.rtt_ms,
+            one.sent,
+            one.received,
+            one.dropped,
+            one.error or "",
+        )
+        for one in statuses
+    ]
 
 
 def _now() -> int:

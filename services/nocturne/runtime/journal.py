@@ -168,6 +168,11 @@ class Journal:
         """The number of the oldest segment that is kept."""
         return self._segments[0]
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all its segments on disk; one that is dropped meanwhile counts or not."""
+        return sum(map(_size_of, (self._path(one) for one in _segments(self._directory))))
+
     def append(self, records: Sequence[bytes]) -> None:
         """Take records for the next `sync`. `ValueError` for one over RECORD_BYTES_MAX, or when
         more is waiting than one frame holds.
@@ -322,6 +327,13 @@ class Journal:
 
 def _name(number: int) -> str:
     return f"{number:012d}{_SUFFIX}"
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _segments(directory: Path) -> list[int]:
