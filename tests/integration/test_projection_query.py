@@ -22,7 +22,7 @@ from tests.read_side import (
     exported,
     make_stack,
 )
-from tests.unit.projection.chains import every_outcome
+from tests.unit.projection.chains import Chain, changed_validators, every_outcome
 from tests.unit.projection.published import publish
 
 from nocturne.audit.verify import verify_disposition_proof, verify_export
@@ -108,7 +108,9 @@ def test_every_disposition_is_found_and_proved(stack: Stack) -> None:
                 continue
             found = stub.GetDisposition(request)
             verdict = verify_disposition_proof(
-                found.block_line + found.disposition_line, found.genesis, ledger.ledger_id
+                found.validators_lines + found.block_line + found.disposition_line,
+                found.genesis,
+                ledger.ledger_id,
             )
             assert verdict.holds, verdict.sentence
             assert verdict.signed
@@ -128,6 +130,32 @@ def test_every_disposition_is_found_and_proved(stack: Stack) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.GetDisposition(pb.GetDispositionRequest(position=past))
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_changed_validators_are_followed_over_restarts_and_shown_in_every_proof(
+    stack: Stack,
+) -> None:
+    made = stack.chain = changed_validators()
+    ledger = made.ledger
+    # The projection stops between each decision, its epoch's end and the epoch that it is for.
+    for height in range(1, 9):
+        stack.chain = Chain(ledger, made.published[:height])
+        stack.publish(*made.published[height - 1])
+        assert stack.producer.flush(SECONDS_MAX) == 0
+        if height % 2 == 0 or height == 5:
+            with stack.projection():
+                stack.wait_applied()
+    assert stack.refused() == {}
+    with stack.query(), stack.stub() as stub:
+        verdict = verify_export(exported(stub, "orders/1"), ledger.ledger_id)
+        assert verdict.holds, verdict.sentence
+        assert verdict.events == 8
+        for event in all_events(stub, "orders/1"):
+            found = stub.GetDisposition(pb.GetDispositionRequest(event_id=event.header.event_id))
+            proof = found.validators_lines + found.block_line + found.disposition_line
+            assert verify_disposition_proof(proof, found.genesis, ledger.ledger_id).holds
+            changes = len(found.validators_lines.splitlines())
+            assert changes == (event.height > 4) + (event.height > 6)
 
 
 def test_receipts_and_sessions_come_in_pages(stack: Stack) -> None:

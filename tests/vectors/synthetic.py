@@ -334,12 +334,9 @@ class SyntheticLedger:
         """The lines of the changes of the validators before a block."""
         lines = []
         sets = self.state.view.validator_sets
-        for one in sets.decided[1:]:
-            last = one.first_epoch * self.epoch_length
-            if last < height:
-                block = self.blocks[last - 1]
-                keys = one.validators.keys
-                lines.append(exports.validators_line(block.header_bytes, block.proof, keys))
+        for last, keys in sets.changes_before(height):
+            block = self.blocks[last - 1]
+            lines.append(exports.validators_line(block.header_bytes, block.proof, keys))
         return lines
 
     def signatures_of(self, block: MadeBlock, record: RecordDisposition) -> list[Signatures]:

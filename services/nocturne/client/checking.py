@@ -32,7 +32,6 @@ from nocturne.core.exports import (
     BlockLine,
     EventsLine,
     ReceiptLine,
-    disposition_proof,
     parse_line,
     split_proof,
 )
@@ -182,13 +181,10 @@ def check_proof(ledger: Ledger, proof: bytes) -> Verdict:
     return verdict
 
 
-def result_of_proof(
-    ledger: Ledger, signed: SignedCommand, block: bytes, disposition: bytes, repeated: bool
-) -> Result:
+def result_of_proof(ledger: Ledger, signed: SignedCommand, proof: bytes, repeated: bool) -> Result:
     """What became of `signed`, from a disposition proof alone: checked down to the validators'
     signatures.
     """
-    proof = disposition_proof(block, disposition)
     verdict = check_proof(ledger, proof)
     level = Level.SIGNED if verdict.signed else Level.CERTIFIED
     block_line, line = (parse_line(one) for one in split_proof(proof))

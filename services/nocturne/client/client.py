@@ -313,9 +313,7 @@ class Client:
         found = await self._disposition(by, deadline)
         if found is None:
             return result
-        first_result = checking.result_of_proof(
-            ledger, signed, found.block_line, found.disposition_line, repeated=True
-        )
+        first_result = checking.result_of_proof(ledger, signed, _proof_of(found), repeated=True)
         # An id too old of a command that never was in the log is its own first outcome.
         if isinstance(first_result, Refused) and first_result.header == result.header:
             return result
@@ -343,9 +341,7 @@ class Client:
         found = await self._disposition(by, deadline)
         if found is None:
             raise Unavailable("query: the proof is not there yet: ask again")
-        return checking.result_of_proof(
-            ledger, signed, found.block_line, found.disposition_line, result.repeated
-        )
+        return checking.result_of_proof(ledger, signed, _proof_of(found), result.repeated)
 
     # Reading -----------------------------------------------------------------------------------
 
@@ -445,7 +441,7 @@ class Client:
         found = await self._ask("GetDisposition", by)
         if found is None:
             return None
-        proof = bytes(found.block_line + found.disposition_line)
+        proof = _proof_of(found)
         checking.check_proof(await self.ledger(), proof)
         return proof
 
@@ -477,7 +473,7 @@ class Client:
         if found is None:
             return None
         return checking.result_of_proof(
-            await self.ledger(), signed, found.block_line, found.disposition_line, repeated=True
+            await self.ledger(), signed, _proof_of(found), repeated=True
         )
 
     async def export(self, session: str, path: Path) -> Verdict:
@@ -607,6 +603,10 @@ class Client:
     async def _fetch_genesis(self) -> bytes:
         answer = await self._asked("GetGenesis", query_pb2.GetGenesisRequest())
         return bytes(answer.genesis)
+
+
+def _proof_of(found: query_pb2.GetDispositionResponse) -> bytes:
+    return bytes(found.validators_lines + found.block_line + found.disposition_line)
 
 
 def _session_of(message: query_pb2.Session) -> Session:

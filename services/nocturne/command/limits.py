@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Final
 
 from nocturne.core.block_intake import CheckedBlock
-from nocturne.core.encoding import domain, sha256, u32, u64
+from nocturne.core.encoding import domain, sha256, u32, u64, variable
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.receipts import Reason, decode_receipt_header
@@ -131,12 +131,15 @@ def is_punished(receipt: bytes | None) -> bool:
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Sessions opened, by author, in all blocks up to `height`; the blocks topic is read on from
-    `offset`.
+    `offset`. `sets` and `changes` are the validators as of then (`ValidatorSets.encode`) and their
+    lines for proofs (`Changes.encode`).
     """
 
     height: int
     offset: int
     opened: Mapping[bytes, int]
+    sets: bytes = b""
+    changes: bytes = b""
 
 
 class SessionCounts:
@@ -213,14 +216,19 @@ _POSITION_LONGS: Final = 4
 
 # What is kept of it ----------------------------------------------------------------------------
 #
-# domain ‖ ledger id ‖ u64 height ‖ u64 offset ‖ for each author: 32 bytes, u32 ‖ SHA-256 of these.
+# domain ‖ ledger id ‖ u64 height ‖ u64 offset ‖ variable sets ‖ variable changes ‖ for each author:
+# 32 bytes, u32 ‖ SHA-256 of these.
 
 _AUTHOR_BYTES: Final = 32
 _ENTRY_BYTES: Final = _AUTHOR_BYTES + 4
-_COUNTS: Final = domain("nocturne/opened-sessions/v1")
+_COUNTS: Final = domain("nocturne/opened-sessions/v2")
 _HEAD_BYTES: Final = len(_COUNTS) + 32 + 8 + 8
 _DIGEST_BYTES: Final = 32
-COUNTS_BYTES_MAX: Final = _HEAD_BYTES + AUTHORS_MAX * _ENTRY_BYTES + _DIGEST_BYTES
+VALIDATORS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of `sets` and `changes`: thousands of changes of the largest sets."""
+COUNTS_BYTES_MAX: Final = (
+    _HEAD_BYTES + 8 + VALIDATORS_BYTES_MAX + AUTHORS_MAX * _ENTRY_BYTES + _DIGEST_BYTES
+)
 
 
 def encode_counts(ledger_id: LedgerId, counted: Counted) -> bytes:
@@ -231,6 +239,8 @@ def encode_counts(ledger_id: LedgerId, counted: Counted) -> bytes:
             ledger_id,
             u64(counted.height),
             u64(counted.offset),
+            variable(counted.sets),
+            variable(counted.changes),
             *(author + u32(count) for author, count in sorted(counted.opened.items())),
         )
     )
@@ -242,15 +252,25 @@ def decode_counts(data: bytes, ledger_id: LedgerId) -> Counted:
     if len(data) > COUNTS_BYTES_MAX:
         raise Malformed(f"counts: expected at most {COUNTS_BYTES_MAX} bytes, got {len(data)}")
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    if len(body) < _HEAD_BYTES or (len(body) - _HEAD_BYTES) % _ENTRY_BYTES:
-        raise Malformed("counts: cut short")
     if sha256(body) != digest or body[: len(_COUNTS) + 32] != _COUNTS + ledger_id:
         raise Malformed("counts: altered, or of another ledger")
     height, offset = (
         int.from_bytes(body[at : at + 8], "big") for at in (_HEAD_BYTES - 16, _HEAD_BYTES - 8)
     )
-    entries = [body[at : at + _ENTRY_BYTES] for at in range(_HEAD_BYTES, len(body), _ENTRY_BYTES)]
-    return Counted(height, offset, _opened_of(entries))
+    sets, at = _variable_at(body, _HEAD_BYTES)
+    changes, first = _variable_at(body, at)
+    if (len(body) - first) % _ENTRY_BYTES:
+        raise Malformed("counts: cut short")
+    entries = [body[at : at + _ENTRY_BYTES] for at in range(first, len(body), _ENTRY_BYTES)]
+    return Counted(height, offset, _opened_of(entries), sets, changes)
+
+
+def _variable_at(body: bytes, at: int) -> tuple[bytes, int]:
+    """The variable field at `at`, and where it ends."""
+    end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+    if end > len(body):
+        raise Malformed("counts: cut short")
+    return body[at + 4 : end], end
 
 
 def _opened_of(entries: Sequence[bytes]) -> Mapping[bytes, int]:

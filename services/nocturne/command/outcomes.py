@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
 
+from nocturne.command.changes import Changes
 from nocturne.core import exports, merkle
 from nocturne.core.block_intake import CheckedBlock
 from nocturne.core.blocks import Range, Seal, seal_signed
@@ -162,6 +163,8 @@ class OutcomeTable:
     def __init__(self, ledger_id: LedgerId, authority: Key) -> None:
         self._ledger_id = ledger_id
         self._authority = authority
+        self.changes = Changes()
+        """Of the validators, for the proofs."""
         self._epochs: dict[int, int] = {}
         self._pending = 0
         self._ticks: dict[int, dict[Pending, None]] = {}
@@ -373,7 +376,8 @@ class OutcomeTable:
         """The disposition proof while the block is at hand; else none, and query has it."""
         for checked in self._fresh:
             if checked.block.digest == decision.block.digest:
-                return _proof(checked, decision, self._authority)
+                validators = self.changes.before(checked.block.header.height)
+                return _proof(checked, decision, self._authority, validators)
         return b""
 
     def _finish(self, pending: Pending) -> bool:
@@ -529,8 +533,10 @@ def _position(ranges: tuple[Range, ...], index: int) -> Position:
     raise AssertionError("a record outside of its block's ranges")
 
 
-def _proof(checked: CheckedBlock, decision: Decision, authority: Key) -> bytes:
-    """The block's line and the disposition's, as yet without the authority's signatures."""
+def _proof(checked: CheckedBlock, decision: Decision, authority: Key, validators: bytes) -> bytes:
+    """The block's line and the disposition's, as yet without the authority's signatures, after the
+    lines of the `validators`' changes.
+    """
     block = checked.block
     index = next(
         index
@@ -547,4 +553,5 @@ def _proof(checked: CheckedBlock, decision: Decision, authority: Key) -> bytes:
     return exports.disposition_proof(
         exports.block_line(block.header_bytes, checked.proof),
         exports.disposition_line(placement, block.records[index], authority, ()),
+        validators,
     )

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from nocturne.command import replies, store
 from nocturne.command.admission import Admitted, admit
+from nocturne.command.changes import Changes
 from nocturne.command.limits import (
     REFUSAL_TOKENS,
     Counted,
@@ -460,7 +461,11 @@ class Follower:
         self._ledger_id = founding.ledger_id
         self._cluster = settings.cluster
         self._counted = counted
-        self._intake = BlockIntake(founding.ledger_id, founding.genesis.founding_sets, None)
+        sets = founding.genesis.founding_sets
+        if counted is not None:
+            sets = sets.decoded(counted.sets)
+            commands.table.changes = Changes.decoded(counted.changes)
+        self._intake = BlockIntake(founding.ledger_id, sets, None)
         self._partitions = founding.genesis.partitions
         self._blocks: BatchConsumer | None = None
         self._first_end = 0
@@ -512,7 +517,11 @@ class Follower:
         sessions = self._commands.sessions
         if sessions.height > self._kept_to:
             self._kept_to = sessions.height
-            counted = sessions.counted(self._intake.low_water(self._taken_to))
+            counted = replace(
+                sessions.counted(self._intake.low_water(self._taken_to)),
+                sets=self._intake.sets.encode(),
+                changes=self._commands.table.changes.encode(),
+            )
             await asyncio.to_thread(store.save, self._home, self._ledger_id, counted)
 
     async def follow_seals(self) -> None:
@@ -573,6 +582,7 @@ class Follower:
         self._taken_to = offset + 1
         answered: list[Pending] = []
         for checked in self._intake.offer(message.value(), offset):
+            self._commands.table.changes.take(checked, self._intake.sets)
             answered += self._commands.take_block(checked)
         return answered
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from nocturne.core.blocks import BlockHeader
@@ -116,8 +117,11 @@ class ValidatorSets:
                 "the one that was decided"
             )
 
-    def after(self, height: int, control: Iterable[bytes]) -> ValidatorSets:
-        """The sets once the block of `height` is committed, with its control records in order.
+    def after(
+        self, height: int, control: Iterable[bytes], kept_max: int = SETS_KEPT_MAX
+    ) -> ValidatorSets:
+        """The sets once the block of `height` is committed, with its control records in order; the
+        newest `kept_max` of them.
 
         Of two changes in one epoch the later one counts. Taking the same blocks again changes
         nothing in the end. `Malformed` when a record is none, or decides what no set can be.
@@ -128,7 +132,7 @@ class ValidatorSets:
             if decided.action == ACTION:
                 first = self.epoch_at(height) + EPOCHS_UNTIL
                 sets = sets._with(Decided(first, set_of(decided), record))
-        return replace(sets, decided=sets.decided[-SETS_KEPT_MAX:])
+        return replace(sets, decided=sets.decided[-kept_max:])
 
     def proved(self, first_epoch: int, validators: ValidatorSet) -> ValidatorSets:
         """The sets with one whose hash the last block before `first_epoch` names."""
@@ -150,6 +154,17 @@ class ValidatorSets:
             return None
         number = self.epoch_at(height) + EPOCHS_UNTIL
         return Epoch(0, number), self.of(number)
+
+    def changes_before(self, height: int) -> list[tuple[int, tuple[Key, ...]]]:
+        """The epochs' ends below `height` at which the validators change: the height of the epoch's
+        last block, which names those of the next epoch, and their keys.
+        """
+        return [
+            (one.first_epoch * self.epoch_length, one.validators.keys)
+            for before, one in pairwise(self.decided)
+            if one.validators.hash != before.validators.hash
+            and one.first_epoch * self.epoch_length < height
+        ]
 
     def members(self, founding: Sequence[Member]) -> tuple[Member, ...]:
         """The validators of the newest set with their proofs of possession; `founding` are those of

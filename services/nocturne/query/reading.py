@@ -19,10 +19,12 @@ from nocturne.core.certificates import decode_commit_proof
 from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.exports import (
     RECEIPTS_PER_LINE,
+    VALIDATORS_LINES_MAX,
     block_line,
     export_line,
     receipts_line,
     state_line,
+    validators_line,
 )
 from nocturne.core.identifiers import Hash, SessionId, session_key
 from nocturne.core.kinds import Kind, KindFault, KindRegistry
@@ -244,6 +246,24 @@ def block_line_of(block: BlockRow) -> bytes:
     return block_line(block.header, decode_commit_proof(block.proof))
 
 
+async def validators_lines(snapshot: Snapshot, founding: Founding, height: int) -> list[bytes]:
+    """The lines of the changes of the validators before a block. DATA_LOSS when a block that shows
+    one is missing.
+    """
+    sets = founding.genesis.founding_sets
+    for changed_at, record in await snapshot.validator_changes():
+        sets = sets.after(changed_at, (record,), VALIDATORS_LINES_MAX)
+    lines = []
+    for last, keys in sets.changes_before(height):
+        block = await snapshot.block(last)
+        if block is None:
+            raise failed(
+                grpc.StatusCode.DATA_LOSS, "ROWS_ALTERED", f"block {last} is not in the read model"
+            )
+        lines.append(validators_line(block.header, decode_commit_proof(block.proof), keys))
+    return lines
+
+
 class Exporter:
     """Prints a session's export, as of one height."""
 
@@ -260,6 +280,10 @@ class Exporter:
             raise not_found("session", row.session, "no block is applied yet")
         key = session_key(self._founding.ledger_id, session)
         yield export_line(self._founding.data, session, height)
+        for line in await self._store.ask(
+            lambda snapshot: validators_lines(snapshot, self._founding, height)
+        ):
+            yield line
         hashes: list[Hash] = []
         last = 0
         async for block, lines, receipts in self._blocks(session, height):

@@ -27,6 +27,7 @@ from nocturne.query.reading import (
     States,
     block_line_of,
     session_row,
+    validators_lines,
 )
 from nocturne.query.records import EventRecords, LeafTree, RecordRow, line_of, receipt_record
 from nocturne.query.refusals import Refused, failed, invalid, not_found, try_again
@@ -282,18 +283,20 @@ class Query(query_pb2_grpc.QueryServiceServicer):
 
         async def question(
             snapshot: Snapshot,
-        ) -> tuple[tuple[RecordRow, BlockRow] | None, Applied]:
+        ) -> tuple[tuple[RecordRow, BlockRow, list[bytes]] | None, Applied]:
             place = await find(snapshot)
             if place is None:
                 return None, snapshot.applied
             record, block = await snapshot.record(*place), await snapshot.block(place[0])
-            found = None if record is None or block is None else (record, block)
-            return found, snapshot.applied
+            if record is None or block is None:
+                return None, snapshot.applied
+            changes = await validators_lines(snapshot, self._founding, block.height)
+            return (record, block, changes), snapshot.applied
 
         found, applied = await self._store.ask(question)
         if found is None:
             raise not_found("disposition", name)
-        record, block = found
+        record, block, changes = found
         if not record.events and record.receipt is None:
             raise not_found("disposition", name, f"{name} is a gap: no record stands there")
         authority = self._founding.genesis.authority
@@ -302,6 +305,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
             block_line=block_line_of(block),
             applied_through=_applied(applied),
             genesis=self._founding.data,
+            validators_lines=b"".join(changes),
         )
 
     async def _block(self, request: pb.GetBlockRequest) -> pb.GetBlockResponse:

@@ -273,6 +273,15 @@ class Snapshot:
         )
         return BlockRow(*rows[0]) if rows else None
 
+    async def validator_changes(self) -> list[tuple[int, bytes]]:
+        """(height, control record) of every change of the validators, in their order."""
+        return [
+            (height, record)
+            for height, record in await self._rows(
+                "SELECT height, record FROM nocturne_v1.validator_changes ORDER BY height, number"
+            )
+        ]
+
     async def leaves(self) -> list[tuple[bytes, bytes]]:
         """Every leaf of the state tree: key and value."""
         return [

@@ -207,7 +207,7 @@ opened = st.dictionaries(shapes.hashes.map(bytes), st.integers(0, 2**32 - 1), ma
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), opened)
 def test_counts_are_read_back(height: int, offset: int, known: Mapping[bytes, int]) -> None:
-    counted = Counted(height, offset, known)
+    counted = Counted(height, offset, known, b"sets" * (height % 9), b"changes" * (offset % 9))
     assert decode_counts(encode_counts(LEDGER_ID, counted), LEDGER_ID) == counted
 
 
@@ -215,7 +215,7 @@ def test_counts_are_read_back(height: int, offset: int, known: Mapping[bytes, in
 def test_changed_cut_or_foreign_counts_are_malformed(
     known: Mapping[bytes, int], data: st.DataObject
 ) -> None:
-    good = encode_counts(LEDGER_ID, Counted(3, 4, known))
+    good = encode_counts(LEDGER_ID, Counted(3, 4, known, b"sets", b"changes"))
     at = data.draw(st.integers(0, len(good) - 1))
     for bad in (good[:at], good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :], good + b"\0"):
         with pytest.raises(Malformed):

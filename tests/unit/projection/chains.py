@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from tests.ledger_factory import BOB, Draft, Ledger
+from tests.ledger_factory import BOB, VALIDATORS, Draft, Ledger, make_genesis
 from tests.unit.projection.published import Published, publish
 
 from nocturne.core.blocks import Block, LogRecord
@@ -27,8 +27,8 @@ class Chain:
         self.numbers += 1
         return self.numbers
 
-    def commit(self) -> tuple[Block, Published]:
-        block = self.ledger.commit()
+    def commit(self, *control: bytes) -> tuple[Block, Published]:
+        block = self.ledger.commit(control=control)
         self.published.append((block, publish(block)))
         return self.published[-1]
 
@@ -52,6 +52,26 @@ class Chain:
         ]
         expected = dice.choice((None, None, known.sequence, 0))
         ledger.append(ledger.command(session, *drafts, number=number, expected=expected))
+
+
+def changed_validators() -> Chain:
+    """Four epochs of two blocks, each with an event of `orders/1`: for epoch 2 a validator's key is
+    rotated, for epoch 3 one is added.
+    """
+    first = VALIDATORS[:4]
+    ledger = Ledger(make_genesis(validators=first, epoch_length=2), first)
+    chain = Chain(ledger)
+    rotated = (*first[:3], VALIDATORS[5])
+    control = {
+        1: ledger.change_of(rotated, 1),
+        4: ledger.change_of((*rotated, VALIDATORS[6]), 2),
+    }
+    for height in range(1, 9):
+        number = chain.number()
+        one = ledger.opening if height == 1 else ledger.command
+        ledger.append(one("orders/1", number=number))
+        chain.commit(*[record for at, record in control.items() if at == height])
+    return chain
 
 
 def every_outcome() -> Chain:

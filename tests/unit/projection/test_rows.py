@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from tests.ledger_factory import record_value
-from tests.unit.projection.chains import Chain, every_outcome
+from tests.unit.projection.chains import Chain, changed_validators, every_outcome
 from tests.unit.projection.topics_in_memory import Message, Reader, with_offsets
 
 from nocturne.core import topics
@@ -53,7 +53,10 @@ def number(data: bytes | None) -> int:
 
 @cache
 def made_batch() -> tuple[Chain, Batch]:
-    made = every_outcome()
+    return batch_from(every_outcome())
+
+
+def batch_from(made: Chain) -> tuple[Chain, Batch]:
     reader = Reader(made)
     messages = [
         message
@@ -69,11 +72,26 @@ def made_batch() -> tuple[Chain, Batch]:
 
 
 def rows_of(table: str) -> list[dict[str, bytes | None]]:
-    _, batch = made_batch()
+    return rows_in(made_batch()[1], table)
+
+
+def rows_in(batch: Batch, table: str) -> list[dict[str, bytes | None]]:
     names = [name.strip() for name in COLUMNS[table].split(",")]
     return [
         dict(zip(names, row, strict=True)) for row in parse_copy(copy_data(batch.copied[table]))
     ]
+
+
+def test_changes_of_the_validators_are_rows_that_lead_to_the_same_sets() -> None:
+    made, batch = batch_from(changed_validators())
+    rows = rows_in(batch, "validator_changes")
+    assert [(number(row["height"]), number(row["number"])) for row in rows] == [(1, 0), (4, 0)]
+    sets = made.ledger.genesis.founding_sets
+    for row in rows:
+        assert row["record"] is not None
+        sets = sets.after(number(row["height"]), (row["record"],))
+    assert sets == made.ledger.state.view.validator_sets
+    assert rows_in(made_batch()[1], "validator_changes") == []
 
 
 def test_a_batch_counts_what_it_holds() -> None:

@@ -17,6 +17,7 @@ from nocturne.core.events import decode_event_header, hash_event
 from nocturne.core.identifiers import Hash, SessionId
 from nocturne.core.keys import signatures_bytes
 from nocturne.core.receipts import decode_receipt_header, hash_receipt
+from nocturne.core.validator_sets import changes_validators
 from nocturne.projection.fold import home_of
 from nocturne.query.records import EventRow, ReceiptRow, RecordRow
 from nocturne.query.store import Applied, BlockRow, SessionRow, Snapshot, Store
@@ -35,6 +36,7 @@ class ReadModel:
     records: dict[tuple[int, int], RecordRow] = field(default_factory=dict)
     blocks: dict[int, BlockRow] = field(default_factory=dict)
     changes: list[tuple[int, bytes]] = field(default_factory=list)
+    validators: list[tuple[int, bytes]] = field(default_factory=list)
     states: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
     reads: int = 0
     number: int = 1
@@ -61,6 +63,9 @@ class ReadModel:
                 if change.value is not None
             )
             self.changes.append((header.height, packed))
+            self.validators += [
+                (header.height, one) for one in block.control if changes_validators(one)
+            ]
             signed = iter(map(signatures_bytes, published.signatures))
             for leaf, (position, record) in enumerate(
                 zip(positions_of(header), block.records, strict=True)
@@ -179,6 +184,9 @@ class _Snapshot:
 
     async def block(self, height: int) -> BlockRow | None:
         return self._model.blocks.get(height)
+
+    async def validator_changes(self) -> list[tuple[int, bytes]]:
+        return [one for one in self._model.validators if one[0] <= self._model.height]
 
     async def leaves(self) -> list[tuple[bytes, bytes]]:
         return self._model.leaves_now()

@@ -12,10 +12,11 @@ from typing import Any
 import grpc
 import pytest
 from tests.ledger_factory import Draft
-from tests.unit.projection.chains import Chain, every_outcome
+from tests.unit.projection.chains import Chain, changed_validators, every_outcome
 from tests.unit.query.read_model import ReadModel
 
 from nocturne.audit.verify import verify_export
+from nocturne.core.exports import ValidatorsLine, parse_line
 from nocturne.core.identifiers import LEDGER_SESSION, SessionId, session_key
 from nocturne.core.kinds import NO_CHANGES, KindChanges, KindRegistry, builtin_kinds
 from nocturne.core.kinds.facts import FACTS
@@ -69,6 +70,22 @@ def test_an_export_verifies_whatever_the_pages_are(
     state = ledger.state.session(SessionId(session))
     assert state is not None
     assert (verdict.events, verdict.receipts) == (state.sequence, state.receipts.size)
+
+
+def test_an_export_shows_the_changes_of_the_validators_before_its_blocks() -> None:
+    of = model(changed_validators())
+    ledger = of.made.ledger
+    exported = asyncio.run(lines(of, "orders/1"))
+    verdict = verify_export(exported, ledger.ledger_id)
+    assert verdict.holds, verdict.sentence
+    assert verdict.events == 8
+    shown = [parse_line(line) for line in exported]
+    assert [one.first_epoch for one in shown if isinstance(one, ValidatorsLine)] == [2, 3]
+    # A block that shows one is taken out of the read model.
+    del of.blocks[4]
+    with pytest.raises(Refused) as refused:
+        asyncio.run(lines(of, "orders/1"))
+    assert refused.value.code is grpc.StatusCode.DATA_LOSS
 
 
 def test_there_is_no_export_of_what_was_never_opened() -> None:

@@ -423,6 +423,7 @@ class GetDispositionResponse(_message.Message):
     BLOCK_LINE_FIELD_NUMBER: _builtins.int
     APPLIED_THROUGH_FIELD_NUMBER: _builtins.int
     GENESIS_FIELD_NUMBER: _builtins.int
+    VALIDATORS_LINES_FIELD_NUMBER: _builtins.int
     disposition_line: _builtins.bytes
     """The disposition's line of an export (docs/spec/exports.md): command, events or receipt with the
     authority's signatures, and the path to the block's header.
@@ -430,6 +431,10 @@ class GetDispositionResponse(_message.Message):
     block_line: _builtins.bytes
     """The block's line: header and commit proof."""
     genesis: _builtins.bytes
+    validators_lines: _builtins.bytes
+    """The lines of the changes of the validators before the block, in their order; before the block's
+    line and the disposition's they make the whole proof.
+    """
     @_builtins.property
     def applied_through(self) -> Global___AppliedThrough: ...
     def __init__(
@@ -439,10 +444,11 @@ class GetDispositionResponse(_message.Message):
         block_line: _builtins.bytes = ...,
         applied_through: Global___AppliedThrough | None = ...,
         genesis: _builtins.bytes = ...,
+        validators_lines: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["applied_through", b"applied_through"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_through", b"applied_through", "block_line", b"block_line", "disposition_line", b"disposition_line", "genesis", b"genesis"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_through", b"applied_through", "block_line", b"block_line", "disposition_line", b"disposition_line", "genesis", b"genesis", "validators_lines", b"validators_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
