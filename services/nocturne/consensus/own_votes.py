@@ -14,7 +14,7 @@ from typing import Final
 from nocturne.consensus.quorum.messages import Vote
 from nocturne.core.certificates import Ballot, Certificate, Epoch, ValidatorSet, vote_signed
 from nocturne.core.errors import Halt, Malformed
-from nocturne.core.identifiers import LedgerId
+from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
 from nocturne.core.validator_sets import ValidatorSets
 
@@ -86,12 +86,15 @@ class VoteCheck:
         own_key: Key,
         settled: tuple[Epoch, int],
         own_votes: Iterable[Vote],
+        later: Sequence[ValidatorSet] = (),
     ) -> None:
         """`settled`: the epoch and view up to which the log says that all is committed: nothing is
-        voted on there again. `own_votes` are those that the log has above it.
+        voted on there again. `own_votes` are those that the log has above it; `later` the sets of
+        the epochs to come, for votes that an older copy of the log knows nothing of.
         """
         self._ledger_id = ledger_id
         self._validators = validators
+        self._hashes = {one.hash for one in (validators, *later)}
         self._own_key = own_key
         epoch, view = settled
         self._settled = (epoch.recovery, epoch.number, view)
@@ -117,19 +120,19 @@ class VoteCheck:
                 continue
             if (vote.kind, place_of(vote), vote.digest) in self._own:
                 continue
-            ballot = Ballot(
-                vote.kind,
-                self._ledger_id,
-                vote.epoch,
-                self._validators.hash,
-                vote.view,
-                vote.digest,
-            )
             # What is not signed by this validator shows nothing.
-            if vote_signed(self._own_key, ballot, vote.signatures):
+            if any(
+                vote_signed(self._own_key, self._ballot(vote, one), vote.signatures)
+                for one in self._hashes
+            ):
                 raise Halt(
                     f"this validator cast a vote to {vote.kind.name.lower()} in view {vote.view} "
                     f"of epoch {vote.epoch.number} that its journal lacks: the journal is an older "
                     "copy, and with it this key would vote a second time"
                 )
         self._answered.add(sender)
+
+    def _ballot(self, vote: Vote, validator_set_hash: Hash) -> Ballot:
+        return Ballot(
+            vote.kind, self._ledger_id, vote.epoch, validator_set_hash, vote.view, vote.digest
+        )

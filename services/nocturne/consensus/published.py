@@ -121,6 +121,16 @@ def committed_block(value: bytes | None, ledger_id: LedgerId, sets: ValidatorSet
     return block
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A block that the topic has and the own chain lacks, with the control records beside it:
+    neither its proof nor that these are its own is checked.
+    """
+
+    committed: Committed
+    control: tuple[bytes, ...]
+
+
 @dataclass(slots=True)
 class _Unpublished:
     made: Made
@@ -219,7 +229,7 @@ class Topic:
             one.offset = offset
         self._advance()
 
-    def offer(self, offset: int, value: bytes | None) -> Committed | None:
+    def offer(self, offset: int, value: bytes | None) -> Found | None:
         """The topic's next record. A block above the chain's tip, whose proof is not checked yet.
         `Halt`: a committed block that the own chain contradicts.
         """
@@ -243,7 +253,7 @@ class Topic:
             self.ignored += 1
         return None
 
-    def _take_early(self, offset: int, data: bytes, height: int) -> Committed:
+    def _take_early(self, offset: int, data: bytes, height: int) -> Found:
         block = decode_block(data)
         if not isinstance(block.proof, CommitProof):
             raise Malformed("block: its proof stands elsewhere")
@@ -255,7 +265,7 @@ class Topic:
                 _, (_, dropped) = self._early.popitem()
                 self._early_bytes -= len(dropped)
         proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
-        return Committed(proposal, block.proof)
+        return Found(Committed(proposal, block.proof), block.control)
 
     def _see(self, offset: int, data: bytes, height: int) -> None:
         """A record with the header of an own block: whether consumers take it for the block."""

@@ -15,8 +15,7 @@ import structlog
 
 from nocturne.consensus.commands_log import offset_of
 from nocturne.consensus.measures import Measures
-from nocturne.consensus.published import UNPUBLISHED_MAX, Published, Topic, TopicCheck
-from nocturne.consensus.quorum.messages import Committed
+from nocturne.consensus.published import UNPUBLISHED_MAX, Found, Published, Topic, TopicCheck
 from nocturne.consensus.replica import Publish
 from nocturne.consensus.store import Recovered
 from nocturne.consensus.traces import BlockTraces
@@ -155,7 +154,7 @@ class Publisher:
             self._topic.acknowledged(sent.height, delivery[1])
             self.look()
 
-    async def follow(self, take: Callable[[Committed], Awaitable[None]]) -> None:
+    async def follow(self, take: Callable[[Found], Awaitable[None]]) -> None:
         """Read the topic for ever: what others publish; and `take` what they committed and this
         validator has not.
         """

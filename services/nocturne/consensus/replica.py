@@ -131,6 +131,7 @@ class Replica:
         self._proposals: OrderedDict[Hash, Proposal] = OrderedDict()
         self._proposals_bytes = 0
         self._controls: OrderedDict[Hash, bytes] = OrderedDict()
+        self._brought: dict[Hash, tuple[int, tuple[bytes, ...]]] = {}
         self._kept: dict[Hash, int] = {}
         self._live: list[Record] = []
         self._said: tuple[Hash, bool] | None = None
@@ -248,13 +249,29 @@ class Replica:
             self._controls.setdefault(hash_control((record,)), record)
         return self._run(now)
 
+    def bring_control(
+        self, committed: Committed, control: tuple[bytes, ...], now: int
+    ) -> list[Action]:
+        """The control records that a published block has beside it: whoever was away when they were
+        brought has them from there. Those of a block that waits for them are taken, if they are
+        the block's own.
+        """
+        header = committed.proposal.header
+        waits = any(one.proposal.digest == committed.proposal.digest for one in self._unfinished)
+        if waits and hash_control(control) == header.control_hash:
+            self._brought[header.control_hash] = (header.height, control)
+        return self._run(now)
+
     # One step -------------------------------------------------------------------------------------
 
     def _run(self, now: int) -> list[Action]:
         while True:
+            # An epoch's end is executed, and the set that it decided told, before the machine hears
+            # anything more.
+            self._finish(now)
             while self._events:
                 self._step(self._events.popleft(), now)
-            self._finish(now)
+                self._finish(now)
             self._check(now)
             self._build(now)
             self._tell()
@@ -378,10 +395,15 @@ class Replica:
             header = made.block.header
             decided = self._chain.sets.decided_at(header.height)
             if decided is not None:
-                self._events.append(quorum.SetDecided(*decided))
+                self._events.appendleft(quorum.SetDecided(*decided))
             self._gathering.taken(header.ranges)
             for record in made.block.control:
                 self._controls.pop(hash_control((record,)), None)
+            self._brought = {
+                one: (at, control)
+                for one, (at, control) in self._brought.items()
+                if at > header.height
+            }
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             self._unchecked = {
                 digest: one
@@ -420,7 +442,10 @@ class Replica:
         if wanted == bytes(32):
             return ()
         found = self._controls.get(wanted)
-        return None if found is None else (found,)
+        if found is not None:
+            return (found,)
+        brought = self._brought.get(wanted)
+        return None if brought is None else brought[1]
 
     def _build(self, now: int) -> None:
         """Answer the newest Build once there is what it asks for, and the last block is some time

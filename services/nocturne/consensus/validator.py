@@ -38,6 +38,7 @@ from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes, VoteCheck
 from nocturne.consensus.peers import Peers, PeerStatus
+from nocturne.consensus.published import Found
 from nocturne.consensus.publisher import CONSUMER_GROUP, Publisher, Publishing
 from nocturne.consensus.quorum.leaders import RoundRobin
 from nocturne.consensus.quorum.machine import Machine
@@ -141,7 +142,7 @@ class Validator:
         self._heard_more: list[Kept] = []
         self._finished = asyncio.Event()
         self._changed = asyncio.Event()
-        self._ahead: dict[int, Committed] = {}
+        self._ahead: dict[int, Found] = {}
         self._room = asyncio.Event()
         self._first_arrival: float | None = None
         self._wake: asyncio.TimerHandle | None = None
@@ -274,7 +275,12 @@ class Validator:
             settled = (header.epoch, header.view)
         own = [one for one in recovered.records if isinstance(one, Vote)]
         return VoteCheck(
-            self._founding.ledger_id, self._replica.validators, self._signer.key, settled, own
+            self._founding.ledger_id,
+            self._replica.validators,
+            self._signer.key,
+            settled,
+            own,
+            tuple(one.validators for one in recovered.chain.sets.decided),
         )
 
     async def _certify(
@@ -487,14 +493,17 @@ class Validator:
         self._room.set()
         self._snapshots.look(topic.newest, topic.published)
 
-    async def _take_published(self, committed: Committed) -> None:
+    async def _take_published(self, found: Found) -> None:
         """A block that the topic has and the chain lacks, in its turn."""
+        committed = found.committed
         height = committed.proposal.header.height
+        if height <= self._replica.height:
+            self._bring_control_of(found)
         if height > self._replica.height + 1 and not self._is_proved(committed):
             # Held until those below it came; strangers would fill the place.
             self._measures.ignored.inc()
             return
-        self._ahead[height] = committed
+        self._ahead[height] = found
         for below in [one for one in self._ahead if one <= self._replica.height]:
             del self._ahead[below]
         if len(self._ahead) > AHEAD_MAX:
@@ -506,7 +515,13 @@ class Validator:
             while self._replica.unfinished >= UNFINISHED_MAX or self._replica.is_behind:
                 self._finished.clear()
                 await self._finished.wait()
-            self._do(self._hear(None, following, _now()))
+            self._do(self._hear(None, following.committed, _now()))
+            self._bring_control_of(following)
+
+    def _bring_control_of(self, found: Found) -> None:
+        """Who was away when the operators brought a record takes it from the block that has it."""
+        if found.control:
+            self._do(self._replica.bring_control(found.committed, found.control, _now()))
 
     def _is_proved(self, committed: Committed) -> bool:
         link = link_to(committed.proposal.header, committed.proposal.digest)

@@ -175,6 +175,7 @@ class Committee:
         assert isinstance(block.proof, CommitProof)
         committed = Committed(proposal, block.proof)
         self.do(member, member.replica.hear(None, committed, self.clock))
+        self.do(member, member.replica.bring_control(committed, block.control, self.clock))
 
     def kill(self, member: Member) -> None:
         """Nothing that it was told from here on is heard."""

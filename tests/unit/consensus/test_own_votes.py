@@ -7,7 +7,7 @@ from tests.unit.consensus.ledgers import Ledger, genesis, signer
 
 from nocturne.consensus.own_votes import KEYS_MAX, HeardVotes, VoteCheck
 from nocturne.consensus.quorum.messages import Vote
-from nocturne.core.certificates import Ballot, Certificate, Epoch, VoteKind, sign_vote
+from nocturne.core.certificates import Ballot, Certificate, Epoch, ValidatorSet, VoteKind, sign_vote
 from nocturne.core.errors import Halt
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Ed25519Signer
@@ -63,6 +63,18 @@ def test_a_vote_that_the_log_has_or_that_is_settled_is_no_reason_to_refuse() -> 
     subject.answered(OTHERS[0].key, (vote(7), vote(5, VoteKind.FINALIZE), vote(3)))
     later = check(settled=(Epoch(0, 1), 1))
     later.answered(OTHERS[0].key, (vote(900),))
+
+
+def test_a_vote_of_an_epoch_with_other_validators_shows_an_older_copy_too() -> None:
+    changed = ValidatorSet.of(tuple(one.key for one in (OWN, *OTHERS[:2], signer(60))))
+    ballot = Ballot(VoteKind.NOTARIZE, LEDGER.ledger_id, Epoch(0, 2), changed.hash, 1, BLOCK)
+    held = Vote(0, VoteKind.NOTARIZE, Epoch(0, 2), 1, BLOCK, sign_vote(OWN, ballot))
+    check().answered(OTHERS[0].key, (held,))
+    knows = VoteCheck(
+        LEDGER.ledger_id, LEDGER.validators, OWN.key, (Epoch(0, 0), 0), (), (changed,)
+    )
+    with pytest.raises(Halt, match="epoch 2 that its journal lacks"):
+        knows.answered(OTHERS[0].key, (held,))
 
 
 @pytest.mark.parametrize(

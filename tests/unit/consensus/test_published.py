@@ -174,7 +174,7 @@ def test_a_block_is_published_that_stood_in_the_topic_before_it_was_committed_he
     subject = topic(ledger)
     found = subject.offer(3, framed(made[0]))
     assert found is not None
-    assert found.proposal.digest == made[0].block.digest
+    assert found.committed.proposal.digest == made[0].block.digest
     subject.committed(made[0], 1, NOW)
     assert subject.published == Published(1, 3)
 
