@@ -24,6 +24,7 @@ FUZZ_ONLY ?=
 SEEDS ?= 200
 FIRST ?= 1
 SEED ?=
+ED25519 ?= 0
 
 say_and_fail = { echo "$(1)" >&2; exit 1; }
 
@@ -142,8 +143,8 @@ proofs: $(READY) ## Check formal/: Coq's proofs and TLC's models (needs Coq: apt
 	@$(BIN)/python -m formal
 
 .PHONY: sim
-sim: $(READY) ## Simulate $(SEEDS) worlds of validators from seed $(FIRST); SEED=7 replays one
-	@$(BIN)/python -m tests.simulation.run --first $(FIRST) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+sim: $(READY) ## Simulate $(SEEDS) worlds of validators, $(ED25519) again with real keys; SEED=7 replays one
+	@$(BIN)/python -m tests.simulation.run --first $(FIRST) --seeds $(SEEDS) --ed25519 $(ED25519) $(if $(SEED),--seed $(SEED))
 
 .PHONY: planted
 planted: $(READY) ## Plant bugs in the validators, one by one: the simulator catches each

@@ -110,8 +110,8 @@ BUGS: Final = (
     _machine(
         "finalizes what it nullified",
         "K3",
-        "if view == 0 or view in voted[VoteKind.FINALIZE] or view in voted[VoteKind.NULLIFY]:",
-        "if view == 0 or view in voted[VoteKind.FINALIZE]:",
+        "if view in voted[VoteKind.FINALIZE] or view in voted[VoteKind.NULLIFY]:",
+        "if view in voted[VoteKind.FINALIZE]:",
     ),
     _machine(
         "nullifies what it finalized",
@@ -131,7 +131,7 @@ BUGS: Final = (
     Bug(
         "the tally's quorum is one short",
         "quorum",
-        (Edit(TALLY, "== self._validators.quorum", "== self._validators.quorum - 1"),),
+        (Edit(TALLY, "== self._quorum", "== self._validators.quorum - 1"),),
     ),
     Bug(
         "everyone's quorum is one short",
@@ -369,7 +369,7 @@ BUGS: Final = (
     _machine(
         "who is behind is not told where the chain is",
         "catching up",
-        "        elif epoch < self._epoch and asks is not None and self._final is not None:\n"
+        "        elif asks is not None and self._final is not None:\n"
         "            self._send((asks,), self._final)\n",
         "",
         expected="offers and votes of the later epoch let it ask by itself (CatchUp)",

@@ -159,7 +159,7 @@ class Liar(Node):
         self.world.counted[f"lie: {way.value}"] += 1
         for to in self.members():
             if to != self.number and self.world.dice.random() < 0.6:
-                self.world.network.send(self, to, message)
+                self.world.network.send(self, (to,), message)
 
     # Votes ------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class Chains:
         start = self._ends.get(header.parent_digest)
         if start is None:
             return None
-        if HostBug.TAKES_ANY_RANGE_START in bugs and header.ranges:
+        if bugs and HostBug.TAKES_ANY_RANGE_START in bugs and header.ranges:
             start = header.ranges[0].start
         end = header.ranges[0].end if header.ranges else start
         if not 0 <= start <= end < len(copy):
@@ -88,7 +88,7 @@ class Chains:
         if end - start > RECORDS_PER_BLOCK_MAX and HostBug.TAKES_ANY_COUNT not in bugs:
             return False
         found, expected = Contents.of(header), contents(copy, start, end)
-        if HostBug.TAKES_ANY_ROOT in bugs:
+        if bugs and HostBug.TAKES_ANY_ROOT in bugs:
             return found.ranges == expected.ranges
         return found == expected
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from nocturne.consensus.quorum.messages import (
@@ -34,39 +36,39 @@ class Network:
         self._cut: set[tuple[int, int]] = set()
         self.sent: Counter[str] = Counter()
 
-    def send(self, sender: Node, to: int, message: Message) -> None:
-        """On its way, or lost."""
-        world, plan, dice = self._world, self._world.plan, self._world.dice
-        if sender.half is not None and to not in sender.half:
-            return
-        world.watch.sent(sender, message)
-        self.sent[type(message).__name__] += 1
-        if isinstance(message, Offer):
-            world.chains.know(message.proposal)
-        times = 1
-        if not world.healed:
-            if (sender.number, to) in self._cut:
-                world.counted["cut off"] += 1
-                return
-            if dice.random() < plan.loss:
-                world.counted["lost"] += 1
-                return
-            if dice.random() < plan.duplication:
-                world.counted["duplicated"] += 1
-                times = 2
-        for _ in range(times):
-            late = 1 if world.healed else dice.choice(plan.slow_messages)
-            world.counted["late"] += late > 1
-            delay = dice.randint(1, DELAY_MS * late) + world.nodes[to].slow_ms
-            world.after(delay, lambda: self._deliver(sender, to, message))
-
-    def _deliver(self, sender: Node, to: int, message: Message) -> None:
-        node = self._world.reached(sender, to)
-        if node.alive:
-            self._world.note(f"{sender.name} -> {node.name}: {describe(message)}")
-            members = list(node.members())
-            index = members.index(sender.number) if sender.number in members else None
-            node.hear(Received(index, message))
+    def send(self, sender: Node, to: Iterable[int], message: Message) -> None:
+        """On its way to each of these nodes, or lost."""
+        if sender.half is not None:
+            to = [one for one in to if one in sender.half]
+        world = self._world
+        parcel = Parcel(world, sender, message)
+        sent = 0
+        counted, healed = world.counted, world.healed
+        plan, dice, nodes = world.plan, world.dice, world.nodes
+        for one in to:
+            sent += 1
+            times = late = 1
+            if not healed:
+                if (sender.number, one) in self._cut:
+                    counted["cut off"] += 1
+                    continue
+                if plan.loss and dice.random() < plan.loss:
+                    counted["lost"] += 1
+                    continue
+                if plan.duplication and dice.random() < plan.duplication:
+                    counted["duplicated"] += 1
+                    times = 2
+            for _ in range(times):
+                if not healed:
+                    late = dice.choice(plan.slow_messages)
+                counted["late"] += late > 1
+                delay = 1 + dice.below(DELAY_MS * late) + nodes[one].slow_ms
+                world.after(delay, partial(parcel.deliver, one))
+        if sent:
+            world.watch.sent(sender, message)
+            self.sent[type(message).__name__] += sent
+            if isinstance(message, Offer):
+                world.chains.know(message.proposal)
 
     def fetch(self, node: Node, digest: Hash) -> None:
         """A block from any peer that has it."""
@@ -74,6 +76,7 @@ class Network:
         world.counted["fetch"] += 1
         others = [one for one in world.nodes if one.alive and digest in one.blocks]
         if others and (world.healed or world.dice.random() >= world.plan.loss):
+            world.counted["fetched"] += 1
             found = world.dice.choice(others).blocks[digest]
             node.after(world.dice.randint(1, DELAY_MS), Fetched(found))
 
@@ -91,7 +94,7 @@ class Network:
         """Draw a new partition, and again after a while."""
         self._cut.clear()
         world, dice = self._world, self._world.dice
-        if world.healed:
+        if world.calm:
             return
         numbers = range(len(world.nodes))
         one_side = {number for number in numbers if dice.random() < 0.5}
@@ -117,6 +120,32 @@ class Network:
     def heal(self) -> None:
         """Everything arrives from now on."""
         self._cut.clear()
+
+
+class Parcel:
+    """One message on its way to some nodes."""
+
+    __slots__ = ("_described", "_event", "_message", "_sender", "_world")
+
+    def __init__(self, world: World, sender: Node, message: Message) -> None:
+        self._world = world
+        self._sender = sender
+        self._message = message
+        self._described = ""
+        self._event: Received | None = None
+
+    def deliver(self, to: int) -> None:
+        """One of them hears it, if it lives."""
+        sender, node = self._sender, self._world.reached(self._sender, to)
+        if not node.alive:
+            return
+        self._described = self._described or describe(self._message)
+        self._world.note(f"{sender.name} -> {node.name}: {self._described}")
+        index = node.indexes().get(sender.number)
+        if self._event is None or self._event.sender != index:
+            # The nodes that hear it are mostly in one epoch.
+            self._event = Received(index, self._message)
+        node.hear(self._event)
 
 
 def describe(message: Message) -> str:

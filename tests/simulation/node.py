@@ -5,13 +5,15 @@ It does what the host's contract asks (docs/spec/quorum.md §3), and crashes whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.disk import Disk, DiskFull
 from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, contents
 from tests.simulation.plan import UNBOUND, Fault
-from tests.simulation.signing import Keyed, digest_of, key_of
+from tests.simulation.rows import rows
+from tests.simulation.signing import digest_of
 from tests.simulation.store import height_of, missing, newest
 from tests.simulation.variant import HostBug
 
@@ -52,6 +54,8 @@ RULES = Rules(LEDGER, epoch_length=7, clock_bound_ms=5_000)
 VIEW_MS = 200
 START_MS = 1_000_000
 SYNC_LATE_MS = 20
+NUMBERS: Final = re.compile(r"\d+|\[.*\]|'.*'")
+"""What differs in the message of one refusal."""
 
 
 class Node:
@@ -61,8 +65,13 @@ class Node:
         self.world = world
         self.number = number
         self.fault = fault
-        self.key = key_of(number)
-        self.scheme = Keyed(self.key, world.variant.certificates.sign_vote)
+        self.name = f"{number}{f' ({fault.value})' if fault else ''}"
+        """For people: the number, and what is wrong with it."""
+        self.unbound = fault in UNBOUND
+        self._sends_early = HostBug.SENDS_BEFORE_SYNC in world.variant.host
+        self._commits_early = HostBug.COMMITS_BEFORE_SYNC in world.variant.host
+        self.key = world.signing.key_of(number)
+        self.scheme = world.signing.scheme_of(number)
         self.disk = Disk()
         self.half: frozenset[int] | None = None
         """Of a twin: the only ones that it talks with."""
@@ -75,6 +84,9 @@ class Node:
         self.halted = False
         self.reading = False
         self.machine: Machine
+        self._epoch: Epoch | None = None
+        self._members: Sequence[int] = ()
+        self._indexes: Mapping[int, int] = {}
         self.addressed: Sequence[int] = ()
         """The nodes of the set that a step began in: what it says is to them."""
         self.copy = world.log.hashes[:1]
@@ -87,11 +99,6 @@ class Node:
         self.said: tuple[Hash, bool] | None = None
         self.later: list[Event] = []
         """What the machine is told as soon as it has said all that it was about to say."""
-
-    @property
-    def name(self) -> str:
-        """For people: the number, and what is wrong with it."""
-        return f"{self.number}{f' ({self.fault.value})' if self.fault else ''}"
 
     @property
     def delivered(self) -> int:
@@ -199,24 +206,26 @@ class Node:
         if not self.alive:
             return
         self.addressed = self.members()
+        before = self.machine.epoch
         try:
             effects = self.machine.step(event, self.now())
-        except PeerFault:
-            self.world.counted["refused"] += 1
+        except PeerFault as fault:
+            self.world.counted[f"refused: {NUMBERS.sub('…', str(fault))}"] += 1
             return
         except Halt as halt:
             self.halt(str(halt))
             return
         except (AssertionError, LookupError, TypeError, ValueError) as fault:
-            if self.fault in UNBOUND:
+            if self.unbound:
                 self.halt(repr(fault))
                 return
             self.world.watch.violated(f"breaks: node {self.name} by {event!r:.200}: {fault!r}")
-        self.do(effects)
-        self.hear_later()
-
-    def hear_later(self) -> None:
-        """What the effects of the step before led to, if they left the node alive."""
+        if effects:
+            after, n = self.machine.epoch, len(self.addressed)
+            for row in rows(event, effects, before, after, self.machine.view, n):
+                self.world.counted[row] += 1
+            self.do(effects)
+        # What the effects led to, if they left the node alive.
         if self.alive and self.later:
             self.hear(self.later.pop(0))
         if self.alive:
@@ -245,12 +254,12 @@ class Node:
             case Persist(record):
                 self.persist(record)
             case Send(to, message):
-                if HostBug.SENDS_BEFORE_SYNC in world.variant.host:
+                if self._sends_early:
                     world.soon(self, self.disk.sync, SYNC_LATE_MS)
                 else:
                     self.disk.sync()
-                for index in to:
-                    world.network.send(self, self.addressed[index], message)
+                addressed = self.addressed
+                world.network.send(self, [addressed[index] for index in to], message)
             case SetTimer(timer, delay):
                 self.after(delay, Fired(timer))
             case Build():
@@ -264,7 +273,7 @@ class Node:
             case CatchUp(height):
                 world.network.catch_up(self, height)
             case Commit(blocks):
-                if HostBug.COMMITS_BEFORE_SYNC not in world.variant.host:
+                if not self._commits_early:
                     self.disk.sync()
                 for block in blocks:
                     self.commit(block)
@@ -285,7 +294,20 @@ class Node:
 
     def members(self) -> Sequence[int]:
         """The nodes of the set that its machine is in."""
-        return self.world.members(self.machine.epoch.number)
+        if self.machine.epoch is not self._epoch:
+            self._look_at_epoch()
+        return self._members
+
+    def indexes(self) -> Mapping[int, int]:
+        """The index in that set of each of its nodes."""
+        if self.machine.epoch is not self._epoch:
+            self._look_at_epoch()
+        return self._indexes
+
+    def _look_at_epoch(self) -> None:
+        self._epoch = self.machine.epoch
+        self._members = self.world.members(self._epoch.number)
+        self._indexes = {node: index for index, node in enumerate(self._members)}
 
     def after(self, delay: int, event: Event) -> None:
         """Bring an event to this life of the node."""
@@ -306,13 +328,14 @@ class Node:
         height = block.proposal.header.height
         if height % RULES.epoch_length == 0:
             number = height // RULES.epoch_length + 1
+            self.world.counted["set decided"] += 1
             self.later.append(SetDecided(Epoch(0, number), self.world.set_of(number)))
 
     # The log ----------------------------------------------------------------------------------
 
     def look_at_log(self) -> None:
         """Its consumer brings what has arrived."""
-        if self.withheld and not self.world.healed:
+        if self.withheld and not self.world.calm:
             return
         hashes = self.world.log.hashes
         for end in range(len(self.copy), len(hashes)):
@@ -341,7 +364,7 @@ class Node:
         """Tell the machine whether there is something past its parent, if that is news."""
         parent = self.machine.parent
         end = self.world.chains.end_of(parent)
-        said = (parent, end is not None and self.delivered > end)
+        said = (parent, end is not None and len(self.copy) - 1 > end)
         if said != self.said:
             self.said = said
             self.hear(LogStands(*said))

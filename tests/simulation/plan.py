@@ -12,6 +12,7 @@ SMALL: Final = (4, 4, 4, 4, 4, 5, 6, 7, 7, 1, 2, 3)
 """So many validators in at least nine worlds of ten."""
 LARGE: Final = (8, 10, 13, 16, 17, 17, 20, 25, 31)
 LARGE_SHARE: Final = 0.05
+CALM_LOSS: Final = 0.02
 
 
 class Fault(Enum):
@@ -37,7 +38,8 @@ UNBOUND: Final = frozenset((Fault.LIAR, Fault.TWIN, Fault.ROLLBACK))
 class Plan:
     """Chances are for each occasion, times in ms. `faulty` are at most f = ⌊(n-1)/3⌋.
 
-    Faults are active until `heights` blocks are committed, and no longer than `faults_max_ms`.
+    Faults are active until `heights` blocks are committed; those that may keep anything from being
+    committed no longer than `faults_max_ms`.
     """
 
     seed: int
@@ -85,7 +87,7 @@ class Plan:
             faults_max_ms=dice.choice((20_000, 40_000, 60_000)),
             loss=dice.choice((0.0, 0.02, 0.05, 0.2)),
             duplication=dice.choice((0.0, 0.05, 0.2)),
-            slow_messages=dice.choice(((1,), (1, 1, 1, 10), (1, 1, 1, 1, 1, 10, 60))),
+            slow_messages=dice.choice(((1,), (1, 1, 1, 10), (1, 1, 10, 1, 1, 1, 60))),
             crash=dice.choice((0.0, 0.0, 0.0003, 0.002)) * min(1.0, 7 / n),
             torn=dice.choice((0.0, 0.5)),
             full=dice.choice((0.0, 0.0, 0.0, 0.003)),
@@ -126,6 +128,23 @@ class Plan:
             withheld=False,
             truncation=False,
             append_gap_ms=20,
+        )
+
+    @property
+    def calm(self) -> Plan:
+        """What is left of the faults when no block may be kept from being committed any more: the f
+        faulty, and messages that are lost, doubled and late.
+        """
+        return replace(
+            self,
+            loss=CALM_LOSS,
+            slow_messages=self.slow_messages[:4],
+            crash=0.0,
+            full=0.0,
+            partitions=False,
+            clock_jumps=False,
+            withheld=False,
+            truncation=False,
         )
 
     @property

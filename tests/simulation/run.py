@@ -1,20 +1,26 @@
-"""Run worlds: make sim SEEDS=2000 FIRST=1. Replay one and see its trace: make sim SEED=7."""
+"""Run worlds: make sim SEEDS=2000 FIRST=1 ED25519=50. The first 50 are run once more with Ed25519
+in place of keyed hashes. Replay one and see its trace: make sim SEED=7, or with ED25519=1.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tests.simulation.liars import Way
 from tests.simulation.network import PARTITIONS
 from tests.simulation.plan import Fault, Plan
+from tests.simulation.rows import ROWS
+from tests.simulation.signing import Ed25519Keys, Signing
 from tests.simulation.variant import PRODUCTION, Variant
 from tests.simulation.watch import Violation
 from tests.simulation.world import World
@@ -23,14 +29,40 @@ from nocturne.core.errors import NocturneError
 
 FAILURES_MAX: Final = 10
 ENOUGH_SEEDS: Final = 1_000
-"""So many meet every fault; one that none of them met is no fault of this simulator any more."""
-FAULTS: Final = (
+"""So many meet every fault, every row of the transition table and every refusal; what none of them
+met is not simulated any more, and the run fails.
+"""
+GARBAGE_OBJECTS: Final = 100_000
+"""Python's collector looks after so many new objects instead of 700: little of a world is garbage
+before its end.
+"""
+REFUSALS: Final = (
+    "certificate: expected … votes, got …",
+    "certificate: of another validator set",
+    "certificate: the vote of validator … does not verify",
+    "certificate: validator … after …",
+    "commit proof: of another block",
+    "commit proof: only a finalization commits",
+    "committed block: expected a finalization of its own epoch",
+    "committed block: expected a ledger block, got a tail block",
+    "proposal of view …: not signed by its leader …",
+    "proposal: expected at most … certificates",
+    "proposal: expected no leader proof, for leaders take turns",
+    "vote of validator …: its signature does not verify",
+    "vote: a nullification, and it alone, is of no block",
+    "vote: expected one of … validators, got …",
+)
+"""What the machine refuses; numbers are left out."""
+MET: Final = (
     *(f"faulty: {fault.value}" for fault in Fault),
     *(f"lie: {way.value}" for way in Way),
     *(f"partition: {kind}" for kind in PARTITIONS),
     *("lost", "duplicated", "late", "cut off", "slow node", "clock jump", "crash"),
     *("unsynced tail lost", "disk full", "bit rot", "rollback", "twins", "halted"),
-    *("log withheld", "log truncated", "set change", "accused", "fetch", "catch up", "refused"),
+    *("log withheld", "log truncated", "set change", "set decided", "accused"),
+    *("fetch", "fetched", "catch up"),
+    *ROWS,
+    *(f"refused: {why}" for why in REFUSALS),
 )
 BROKEN: Final = (Violation, NocturneError, AssertionError, LookupError, TypeError, ValueError)
 
@@ -51,18 +83,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--ed25519", type=int, default=0, help="so many with Ed25519 besides")
     parser.add_argument("--seed", type=int, help="replay this one and print its trace")
     parser.add_argument("--traces", action="store_true", help="print the SHA-256 of each trace")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.seed is not None:
-        sys.exit(replay(options.seed))
-    sys.exit(run(options.first, options.seeds, options.workers, options.traces))
+        sys.exit(replay(options.seed, options.ed25519 > 0))
+    jobs = [(seed, False) for seed in range(options.first, options.first + options.seeds)]
+    jobs += [(seed, True) for seed, _ in jobs[: options.ed25519]]
+    sys.exit(run(jobs, options.workers, options.traces))
 
 
-def outcome(plan: Plan, variant: Variant = PRODUCTION, events_max: int | None = None) -> Outcome:
+def outcome(
+    plan: Plan,
+    variant: Variant = PRODUCTION,
+    events_max: int | None = None,
+    signing: Signing | None = None,
+) -> Outcome:
     """Run one world to its end."""
-    world = World(plan, variant, events_max=events_max)
+    world = World(plan, variant, events_max=events_max, signing=signing)
     violation = None
     try:
         world.run()
@@ -74,9 +114,9 @@ def outcome(plan: Plan, variant: Variant = PRODUCTION, events_max: int | None = 
     return Outcome(plan, violation, world.trace, len(world.truth), world.counted)
 
 
-def replay(seed: int) -> int:
+def replay(seed: int, ed25519: bool) -> int:
     """One world, told line by line."""
-    world = World(Plan.of(seed), tell=print)
+    world = World(Plan.of(seed), tell=print, signing=Ed25519Keys() if ed25519 else None)
     print(world.plan)
     try:
         world.run()
@@ -87,30 +127,36 @@ def replay(seed: int) -> int:
     return 0
 
 
-def of_seed(seed: int) -> Outcome:
+def of_seed(seed: int, ed25519: bool = False) -> Outcome:
     """The world of a seed."""
-    return outcome(Plan.of(seed))
+    return outcome(Plan.of(seed), signing=Ed25519Keys() if ed25519 else None)
 
 
-def run(first: int, seeds: int, workers: int, traces: bool) -> int:
-    """All of them, by as many processes; the figures at the end."""
+def _of(job: tuple[int, bool]) -> Outcome:
+    return of_seed(*job)
+
+
+def run(jobs: Sequence[tuple[int, bool]], workers: int, traces: bool) -> int:
+    """Each seed with keyed hashes or with Ed25519, by as many processes; the figures at the end."""
     started = time.monotonic()
     total: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     done, failed, blocks, reached = 0, 0, 0, 0
-    with multiprocessing.Pool(workers) as pool:
-        for one in pool.imap(of_seed, range(first, first + seeds), chunksize=1):
+    with multiprocessing.Pool(workers, gc.set_threshold, (GARBAGE_OBJECTS,)) as pool:
+        for (_, ed25519), one in zip(jobs, pool.imap(_of, jobs, chunksize=1), strict=False):
             done += 1
             blocks += one.blocks
             reached += one.counted["heights with faults"] >= one.plan.heights
             total += one.counted
             sizes["n ≤ 7" if one.plan.n <= 7 else "n ≤ 16" if one.plan.n <= 16 else "n ≤ 31"] += 1
+            sizes["with Ed25519"] += ed25519
             total.update(f"faulty: {fault.value}" for fault in one.plan.faulty)
             if traces:
                 print(f"{one.plan.seed} {one.trace}")
             if one.violation is not None:
                 failed += 1
-                print(f"seed {one.plan.seed}: {one.violation}\n  {one.plan}", flush=True)
+                how = f"make sim SEED={one.plan.seed}{' ED25519=1' if ed25519 else ''}"
+                print(f"{how}: {one.violation}\n  {one.plan}", flush=True)
                 if failed >= FAILURES_MAX:
                     pool.terminate()
                     break
@@ -119,13 +165,13 @@ def run(first: int, seeds: int, workers: int, traces: bool) -> int:
         return 0
     for name, count in sorted((total | sizes).items()):
         print(f"{count:>10}  {name}")
-    never = [name for name in FAULTS if not total[name]] if done >= ENOUGH_SEEDS else []
+    never = [name for name in MET if not total[name]] if done >= ENOUGH_SEEDS else []
     for name in never:
         print(f"NEVER MET: {name}")
     print(
-        f"{done} seeds from {first}, {failed} failed, {blocks} blocks, {reached} seeds with their "
-        f"heights reached under faults; {seconds:.1f} s, {done / seconds:.1f} seeds/s by {workers} "
-        f"processes"
+        f"{done} worlds from seed {jobs[0][0]}, {failed} failed, {blocks} blocks, {reached} with "
+        f"their heights reached under faults; {seconds:.1f} s, {done / seconds:.1f} worlds/s by "
+        f"{workers} processes"
     )
     return 1 if failed or never else 0
 

@@ -1,18 +1,21 @@
-"""Signatures by keyed hashes, behind the production encoders: forty times as fast as Ed25519.
+"""What the nodes of a world sign with: keyed hashes, forty times as fast as Ed25519, or Ed25519.
 
-Whoever has the public key could make them, as no liar of this world does for another's. What is
-signed is what production signs: domain and ballot, from `core.certificates` and `core.blocks`.
+What is signed is what production signs: domain and ballot, from `core.certificates` and
+`core.blocks`. Whoever has the public key could make a keyed hash, as no liar of a world does for
+another's.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Protocol
 
+from nocturne.consensus.quorum.messages import Scheme, Suites
 from nocturne.core.blocks import sign_proposal
 from nocturne.core.certificates import Ballot
 from nocturne.core.identifiers import Hash, KeyId
-from nocturne.core.keys import Key, PublicKey, Signature, Signatures, Signer
+from nocturne.core.keys import Ed25519Signer, Key, PublicKey, Signature, Signatures, Signer
 
 SignVote = Callable[[Signer, Ballot], Signatures]
 
@@ -22,9 +25,14 @@ def digest_of(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"".join(parts), digest_size=32).digest()
 
 
-def key_of(number: int) -> Key:
-    """The key of the node `number`."""
-    return (PublicKey(1, digest_of(b"key", number.to_bytes(4, "big"))),)
+class Signing(Protocol):
+    """The keys of a world's nodes, and how they sign."""
+
+    def key_of(self, number: int) -> Key:
+        """The public key of the node `number`."""
+
+    def scheme_of(self, number: int) -> Scheme:
+        """What its machine signs and checks with."""
 
 
 class KeyedSigner:
@@ -45,35 +53,71 @@ class KeyedSigner:
         return (Signature(1, self._id, digest_of(self._secret, domain_tag, message)),)
 
 
-class Keyed:
-    """The machine's `Scheme`."""
+class KeyedHashes:
+    """A signature is made once: it follows from what is signed, and a vote is checked by everyone,
+    alone and in each certificate.
+    """
 
-    def __init__(self, key: Key, sign_vote: SignVote) -> None:
-        self._signer = KeyedSigner(key)
+    def __init__(self, sign_vote: SignVote) -> None:
+        """`sign_vote` is `core.certificates`' encoder, or one with a bug."""
         self._sign_vote = sign_vote
+        self._votes: dict[tuple[bytes, Ballot], Signatures] = {}
+
+    def key_of(self, number: int) -> Key:
+        """As `Signing` says."""
+        return (PublicKey(1, digest_of(b"key", number.to_bytes(4, "big"))),)
+
+    def scheme_of(self, number: int) -> Scheme:
+        """As `Signing` says."""
+        return Keyed(self.key_of(number), self)
+
+    def vote(self, key: Key, ballot: Ballot) -> Signatures:
+        """Of `ballot`, by the holder of `key`."""
+        place = (key[0].data, ballot)
+        found = self._votes.get(place)
+        if found is None:
+            found = self._votes[place] = self._sign_vote(KeyedSigner(key), ballot)
+        return found
+
+    def vote_signed(self, key: Key, ballot: Ballot, signatures: Signatures) -> bool:
+        """Whether the holder of `key` cast it: sign again and compare."""
+        return signatures == self.vote(key, ballot)
+
+    def proposal_signed(self, key: Key, digest: Hash, signatures: Signatures) -> bool:
+        """Whether the leader with `key` proposed the block."""
+        return signatures == sign_proposal(KeyedSigner(key), digest)
+
+
+class Keyed:
+    """The machine's `Scheme`, of one node."""
+
+    def __init__(self, key: Key, hashes: KeyedHashes) -> None:
+        self._key = key
+        self._signer = KeyedSigner(key)
+        self._hashes = hashes
+        self.vote_signed = hashes.vote_signed
+        self.proposal_signed = hashes.proposal_signed
 
     def sign_vote(self, ballot: Ballot) -> Signatures:
         """By this node."""
-        return self._sign_vote(self._signer, ballot)
+        return self._hashes.vote(self._key, ballot)
 
     def sign_proposal(self, digest: Hash) -> Signatures:
         """By this node."""
         return sign_proposal(self._signer, digest)
 
-    @property
-    def vote_signed(self) -> Callable[[Key, Ballot, Signatures], bool]:
-        """Sign again and compare."""
-        return self._vote_signed
 
-    @property
-    def proposal_signed(self) -> Callable[[Key, Hash, Signatures], bool]:
-        """Sign again and compare."""
-        return proposal_signed
+class Ed25519Keys:
+    """What production runs: every signature is made and checked."""
 
-    def _vote_signed(self, key: Key, ballot: Ballot, signatures: Signatures) -> bool:
-        return signatures == self._sign_vote(KeyedSigner(key), ballot)
+    def key_of(self, number: int) -> Key:
+        """As `Signing` says."""
+        return _ed25519(number).key
+
+    def scheme_of(self, number: int) -> Scheme:
+        """As `Signing` says."""
+        return Suites(_ed25519(number))
 
 
-def proposal_signed(key: Key, digest: Hash, signatures: Signatures) -> bool:
-    """Whether the leader with `key` proposed the block."""
-    return signatures == sign_proposal(KeyedSigner(key), digest)
+def _ed25519(number: int) -> Ed25519Signer:
+    return Ed25519Signer(digest_of(b"seed", number.to_bytes(4, "big")))

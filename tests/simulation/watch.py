@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NoReturn
 from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX
 from tests.simulation.node import RULES
 from tests.simulation.plan import UNBOUND
-from tests.simulation.signing import key_of, proposal_signed
 
 from nocturne.consensus.quorum.messages import Cast as CastVote
 from nocturne.consensus.quorum.messages import Committed, Contents, Message, Offer, Proposal, Vote
@@ -54,7 +53,7 @@ class Watch:
         """K1 and K3 over all lives of a node. A vote that was neither durable nor sent does not
         bind: what is sent counts.
         """
-        if node.fault in UNBOUND:
+        if node.unbound:
             return
         match message:
             case CastVote(vote) if vote.validator == node.machine.index:
@@ -80,7 +79,7 @@ class Watch:
     def voted(self, node: Node, vote: Vote) -> None:
         """A node is about to make its vote durable: is it one that the rules allow?"""
         place = (vote.kind, vote.epoch, vote.view, vote.digest)
-        if node.fault not in UNBOUND:
+        if not node.unbound:
             match vote.kind:
                 case VoteKind.NOTARIZE:
                     # Its own copy: two liars may sign one block, and not both lead its view.
@@ -96,18 +95,17 @@ class Watch:
             self._notarized[vote.epoch] = max(newest, vote.view)
 
     def _certified(self, kind: VoteKind, epoch: Epoch, view: int, digest: Hash) -> bool:
-        members = self._world.members(epoch.number)
-        may_lie = {one for one in members if self._world.faults.get(one) in UNBOUND}
+        members, may_lie = self._world.members(epoch.number), self._world.liars(epoch.number)
         cast = self._cast[kind, epoch, view, digest]
-        return len(may_lie | (cast & set(members))) >= quorum(len(members))
+        return len(may_lie | cast.intersection(members)) >= quorum(len(members))
 
     def _notarizes(self, node: Node, proposal: Proposal) -> None:
         header = proposal.header
         epoch, view = header.epoch, header.view
         where = f"node {node.name} notarizes {proposal.digest.hex()[:8]} in view {view}"
         members = self._world.members(epoch.number)
-        leader = key_of(members[(view - 1) % len(members)])
-        if not proposal_signed(leader, proposal.digest, proposal.signatures):
+        leader = self._world.signing.key_of(members[(view - 1) % len(members)])
+        if not node.scheme.proposal_signed(leader, proposal.digest, proposal.signatures):
             self.violated(f"leader: {where}, which its leader did not sign")
         parent = self._parent(header)
         if parent is None:
@@ -214,7 +212,7 @@ class Watch:
         self._world.counted["accused"] += 1
         number = node.addressed[validator]
         self._world.note(f"{node.name} accuses {number}")
-        if node.fault in UNBOUND:
+        if node.unbound:
             return
         if self._world.faults.get(number) not in UNBOUND:
             self.violated(f"evidence: node {node.name} accuses correct node {number}")

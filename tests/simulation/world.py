@@ -14,23 +14,27 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
 
+from tests.simulation.dice import Dice
 from tests.simulation.liars import Liar
 from tests.simulation.log import Chains, Log
 from tests.simulation.network import Network
 from tests.simulation.node import VIEW_MS, Node
-from tests.simulation.plan import Fault, Plan
-from tests.simulation.signing import key_of
+from tests.simulation.plan import UNBOUND, Fault, Plan
+from tests.simulation.signing import KeyedHashes, Signing
 from tests.simulation.store import height_of, newest
 from tests.simulation.variant import PRODUCTION, Variant
 from tests.simulation.watch import Watch
 
 from nocturne.consensus.quorum.messages import Committed
 from nocturne.core.certificates import ValidatorSet
+from nocturne.core.keys import Key
 
 HEAL_VIEWS_MAX = 60
 """After the world is healed everything appended is committed within so many full views of each
 validator in turn, and all is silent.
 """
+CALM_MS_MAX = 90_000
+"""Within so long, with mild faults, the wanted heights are committed."""
 LYING_MS = 3_000
 """So long after the healing liars go on."""
 EVENTS_MAX = 200_000
@@ -38,6 +42,9 @@ EVENTS_MAX = 200_000
 something that never ends.
 """
 BACKLOG_MAX = 40
+NEVER_MS = 1 << 62
+LINES_AT_ONCE = 500
+"""Lines of the trace that are hashed together."""
 
 
 class World:
@@ -49,13 +56,18 @@ class World:
         variant: Variant = PRODUCTION,
         tell: Callable[[str], None] | None = None,
         events_max: int | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self.plan = plan
         self.variant = variant
-        self.dice = Random(f"world/{plan.seed}")
+        self.dice = Dice(f"world/{plan.seed}")
         self.counted: Counter[str] = Counter()
         self.now = 0
-        self.healed_at: int | None = None
+        self.calm = False
+        """Faults that may keep blocks from being committed are over."""
+        self.healed = False
+        """No fault is active any more."""
+        self._healed_at = NEVER_MS
         self.log = Log()
         self.chains = Chains()
         self.claimed = 0
@@ -64,10 +76,12 @@ class World:
         """What is committed, by whoever was first."""
         self.watch = Watch(self)
         self.network = Network(self)
+        self.signing = signing or KeyedHashes(variant.certificates.sign_vote)
         everyone = range(plan.n + plan.spares)
         chosen = self.dice.sample(everyone[: plan.n], len(plan.faulty))
         self.faults = dict(zip(chosen, plan.faulty, strict=True))
         self.members = cache(self._members)
+        self.liars = cache(self._liars)
         self.set_of = cache(self._set_of)
         self.true_set_of = cache(self._true_set_of)
         self.nodes = [self._node(number) for number in everyone]
@@ -79,6 +93,7 @@ class World:
         self._tell = tell
         self._events_max = events_max or EVENTS_MAX * max(49, plan.n**2) // 49
         self._trace = hashlib.sha256()
+        self._lines: list[str] = []
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
 
@@ -101,12 +116,19 @@ class World:
                     members[members.index(out)] = spare
         return tuple(members)
 
+    def _liars(self, number: int) -> frozenset[int]:
+        """The nodes of an epoch's set that may break K1 to K3."""
+        return frozenset(one for one in self.members(number) if self.faults.get(one) in UNBOUND)
+
     def _set_of(self, number: int) -> ValidatorSet:
         kind: type[ValidatorSet] = self.variant.certificates.ValidatorSet
-        return kind.of(tuple(key_of(one) for one in self.members(number)))
+        return kind.of(self._keys_of(number))
 
     def _true_set_of(self, number: int) -> ValidatorSet:
-        return ValidatorSet.of(tuple(key_of(one) for one in self.members(number)))
+        return ValidatorSet.of(self._keys_of(number))
+
+    def _keys_of(self, number: int) -> tuple[Key, ...]:
+        return tuple(self.signing.key_of(one) for one in self.members(number))
 
     def correct(self) -> list[Node]:
         """Everyone who is not one of the f."""
@@ -122,14 +144,9 @@ class World:
     # Time --------------------------------------------------------------------------------------
 
     @property
-    def healed(self) -> bool:
-        """No fault is active any more."""
-        return self.healed_at is not None
-
-    @property
     def lying(self) -> bool:
         """Liars still lie."""
-        return self.healed_at is None or self.now < self.healed_at + LYING_MS
+        return self.now < self._healed_at + LYING_MS
 
     def after(self, delay: int, what: Callable[[], None]) -> None:
         """Let it happen `delay` ms from now."""
@@ -144,24 +161,31 @@ class World:
     def note(self, line: str) -> None:
         """One line of the trace."""
         text = f"{self.now:>7} {line}"
-        self._trace.update(text.encode() + b"\n")
+        self._lines.append(text)
+        if len(self._lines) == LINES_AT_ONCE:
+            self._hash_lines()
         if self._tell is not None:
             self._tell(text)
+
+    def _hash_lines(self) -> None:
+        self._trace.update("".join([f"{line}\n" for line in self._lines]).encode())
+        self._lines.clear()
 
     @property
     def trace(self) -> str:
         """SHA-256 of every line, for people: `sha256-` and hex."""
+        self._hash_lines()
         return f"sha256-{self._trace.hexdigest()}"
 
     def may_crash(self, node: Node) -> bool:
         """Before an effect."""
-        if self.healed or node.fault is Fault.LIAR:
+        if not self.plan.crash or node.fault is Fault.LIAR:
             return False
         return self.dice.random() < self.plan.crash
 
     def may_be_full(self, node: Node) -> bool:
         """At an append to a disk."""
-        if self.healed or node.fault is Fault.LIAR or not self.plan.full:
+        if not self.plan.full or node.fault is Fault.LIAR:
             return False
         return self.dice.random() < self.plan.full
 
@@ -186,7 +210,7 @@ class World:
             self.counted["slow node"] += 1
             node.slow_ms = plan.slow_ms
         self.after(0, self._append)
-        self.after(plan.faults_max_ms, self._heal)
+        self.after(plan.faults_max_ms, self._calm)
         if plan.partitions:
             self.after(dice.randint(0, 300), self.network.part)
         for what, wanted in (
@@ -201,15 +225,17 @@ class World:
         self.note(repr(sorted(self.counted.items())))
 
     def _go(self) -> None:
+        heap, pop, events_max = self._heap, heapq.heappop, self._events_max
+        # Faults end within `faults_max_ms`.
+        settling_ms = LYING_MS + HEAL_VIEWS_MAX * (self.plan.n + 2) * VIEW_MS
+        end_ms = self.plan.faults_max_ms + CALM_MS_MAX + settling_ms
         events = 0
-        while self._heap:
-            self.now, _, what = heapq.heappop(self._heap)
+        while heap:
+            self.now, _, what = pop(heap)
             events += 1
-            views = HEAL_VIEWS_MAX * (self.plan.n + 2)
-            begun = max(self.healed_at or 0, self.plan.faults_max_ms)
-            if self.healed and self.now > begun + LYING_MS + views * VIEW_MS:
+            if self.now > end_ms:
                 self.watch.violated(f"progress or silence: {self.standing()}")
-            if events > self._events_max:
+            if events > events_max:
                 self.watch.violated(f"silence: {events} events, {self.standing()}")
             what()
 
@@ -275,7 +301,7 @@ class World:
 
     def _truncate(self) -> None:
         """Lose records that no block has, and tell every consumer."""
-        if self.healed:
+        if self.calm:
             return
         end = self.dice.randint(self.claimed, max(self.claimed, len(self.log)))
         if end < len(self.log):
@@ -294,14 +320,14 @@ class World:
             node.withheld = False
             if node.alive:
                 self._show(node, 0)
-        if not self.healed:
+        if not self.calm:
             self.counted["log withheld"] += 1
             self.dice.choice(self.nodes).withheld = True
             self.after(self.dice.randint(100, 3_000), self._withhold)
 
     def _jump(self) -> None:
         """A clock is set, by up to twice what the time rule bears."""
-        if not self.healed:
+        if not self.calm:
             self.counted["clock jump"] += 1
             self.dice.choice(self.nodes).clock = self.dice.randint(-10_000, 10_000)
             self.after(self.dice.randint(100, 3_000), self._jump)
@@ -313,12 +339,28 @@ class World:
         for node in self._running():
             node.read_soon()
 
+    def _calm(self) -> None:
+        if self.calm:
+            return
+        self.note("calm")
+        self.calm = True
+        self.plan = self.plan.calm
+        self.network.heal()
+        for node in self.nodes:
+            node.slow_ms = 0
+            node.clock = self.dice.randint(-self.plan.clock_ms, self.plan.clock_ms)
+        self.after(CALM_MS_MAX, self._heal)
+
     def _heal(self) -> None:
         if self.healed:
             return
         self.note("healed")
+        if len(self.truth) < self.plan.heights:
+            self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
         self.counted["heights with faults"] += len(self.truth)
-        self.healed_at = self.now
+        self.calm = self.healed = True
+        self.plan = self.plan.calm
+        self._healed_at = self.now
         self.network.heal()
         for node in self.nodes:
             node.slow_ms = 0

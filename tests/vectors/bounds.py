@@ -285,7 +285,7 @@ def _finalized(
         header.view,
         digest,
     )
-    ballot = replace(ballot, **certified)  # type: ignore[arg-type]
+    ballot = ballot._replace(**certified)
     votes = tuple((index, sign_vote(signer_of(f"of four validator {index}"), ballot))
                   for index in range(3))  # fmt: skip
     return Certificate(

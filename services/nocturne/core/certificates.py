@@ -43,9 +43,8 @@ class VoteKind(IntEnum):
     FINALIZE = 3
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Epoch:
-    """Recovery number, then number within it."""
+class Epoch(NamedTuple):
+    """Recovery number, then number within it; in this order."""
 
     recovery: int
     number: int
@@ -75,8 +74,7 @@ def quorum(n: int) -> int:
     return (n + (n - 1) // 3) // 2 + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
+class Ballot(NamedTuple):
     """What a vote signs. A nullification has no digest (32 zero bytes)."""
 
     kind: VoteKind

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.simulation.dice import Dice
 from tests.simulation.plan import Plan
 from tests.simulation.run import of_seed, outcome
 
@@ -25,6 +27,7 @@ def traces(hash_seed: int) -> str:
             "--traces",
             "--workers=1",
             f"--seeds={SEEDS}",
+            "--ed25519=1",
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
@@ -37,17 +40,38 @@ def traces(hash_seed: int) -> str:
 def test_a_seed_has_one_trace_whatever_the_hash_seed() -> None:
     first, second = traces(1), traces(2)
     assert first == second
-    assert len(set(first.split())) == 2 * SEEDS
+    lines = first.splitlines()
+    assert len(set(lines)) == len(lines) == SEEDS + 1
+
+
+def test_dice_draw_what_python_draws() -> None:
+    ours, python = Dice("seed"), random.Random("seed")
+    for bound in (1, 2, 3, 7, 8, 20, 1200, 2**40):
+        for _ in range(200):
+            assert ours.randint(-3, bound) == python.randint(-3, bound)
+            assert ours.choice(range(bound)) == python.choice(range(bound))
+            assert ours.below(bound) == python.randrange(bound)
+            assert ours.random() == python.random()
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_every_rule_holds_in_a_world(seed: int) -> None:
-    assert of_seed(seed).violation is None
+    found = of_seed(seed)
+    assert found.violation is None
+    assert found.counted["heights with faults"] >= 30
+
+
+@pytest.mark.parametrize("seed", [15, 24, 25])
+def test_every_rule_holds_in_a_world_that_signs_with_ed25519(seed: int) -> None:
+    found = of_seed(seed, ed25519=True)
+    assert found.violation is None
+    assert found.counted["refused: vote of validator …: its signature does not verify"] > 0
 
 
 def test_no_plan_is_without_faults_and_nine_of_ten_are_small() -> None:
     plans = [Plan.of(seed) for seed in range(1, 2001)]
-    assert all(plan.is_faulty for plan in plans)
+    assert all(plan.is_faulty and plan.calm.is_faulty for plan in plans)
+    assert all(plan.heights >= 30 for plan in plans)
     assert sum(plan.n <= 7 for plan in plans) >= 1800
     assert max(plan.n for plan in plans) == 31
     assert all(len(plan.faulty) <= (plan.n - 1) // 3 for plan in plans)

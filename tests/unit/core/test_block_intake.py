@@ -41,7 +41,7 @@ from nocturne.core.blocks import (
     link_to,
     sign_proposal,
 )
-from nocturne.core.certificates import CommitProof, VoteKind, check_commit_proof
+from nocturne.core.certificates import CommitProof, Epoch, VoteKind, check_commit_proof
 from nocturne.core.commands import Payload, encode_signed_command
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.genesis import Limits
@@ -360,7 +360,7 @@ def test_a_certificate_with_an_impossible_epoch_is_malformed_not_an_error(
     block = chain.blocks[0]
     assert isinstance(block.proof, CommitProof)
     final = block.proof.finalization
-    epoch = replace(final.epoch, recovery=recovery, number=number)
+    epoch = Epoch(recovery, number)
     proof = CommitProof(replace(final, epoch=epoch), ())
     refuses(intake_of(chain), record_value(replace(block, proof=proof)))
 

@@ -37,7 +37,7 @@ epoch before is over and this one has no final block. A machine that is not busy
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar, assert_never
 
 from nocturne.consensus.quorum.leaders import LeaderSchedule, recipients
@@ -185,6 +185,7 @@ class Machine:
         self._sets = {one: known for one, known in self._sets.items() if one >= epoch}
         keys = found.keys
         self._index = keys.index(self._own_key) if self._own_key in keys else None
+        self._everyone = tuple(range(len(keys)))
         self._tally = Tally(epoch, found)
         self._base_view = self._base.view if self._base.epoch == epoch else 0
         self._view = self._base_view + 1
@@ -337,14 +338,14 @@ class Machine:
 
     def _receive(self, sender: int | None, message: Message) -> None:
         match message:
-            case Offer():
-                if self._is_of_now(message.proposal.header.epoch, sender):
-                    self._take_offer(message)
             case Cast(vote, again):
                 if self._is_of_now(vote.epoch, sender if again else None):
                     self._take_vote(vote)
                     if again and sender is not None:
                         self._answer(sender, vote.view)
+            case Offer():
+                if self._is_of_now(message.proposal.header.epoch, sender):
+                    self._take_offer(message)
             case Certificate():
                 if self._is_of_now(message.epoch, sender):
                     self._take_certificate(message)
@@ -357,11 +358,13 @@ class Machine:
         """Whether it is of the current epoch. Who is behind is told where the chain is; where
         others are ahead, what lies between is asked for.
         """
+        if epoch == self._epoch:
+            return True
         if epoch > self._epoch:
             self._catch_up()
-        elif epoch < self._epoch and asks is not None and self._final is not None:
+        elif asks is not None and self._final is not None:
             self._send((asks,), self._final)
-        return epoch == self._epoch
+        return False
 
     def _take_offer(self, offer: Offer) -> None:
         proposal = offer.proposal
@@ -471,7 +474,7 @@ class Machine:
             n = len(self._set.keys)
             if len(self._recipients(found.kind, found.view, 0)) < n:
                 # Votes went to leaders alone: who gathered them tells everyone.
-                self._send(tuple(range(n)), found)
+                self._send(self._everyone, found)
 
     def _holds(self, certificate: Certificate) -> bool:
         """Whether it says nothing new. One of another block in its view does: it is a reason to
@@ -525,9 +528,11 @@ class Machine:
 
     def _finalize(self) -> None:
         """K3, for the newest notarized view alone: it commits all before it."""
-        view = max(self._nots, default=0)
+        if not self._nots:
+            return
+        view = max(self._nots)
         voted = self._votes
-        if view == 0 or view in voted[VoteKind.FINALIZE] or view in voted[VoteKind.NULLIFY]:
+        if view in voted[VoteKind.FINALIZE] or view in voted[VoteKind.NULLIFY]:
             return
         if self._fin is None or self._fin.view < view:
             self._cast(VoteKind.FINALIZE, view, self._nots[view].digest)
@@ -540,6 +545,9 @@ class Machine:
         if proposal is None or view in voted[VoteKind.NOTARIZE] or view in voted[VoteKind.NULLIFY]:
             return
         header = proposal.header
+        if self._checks.get(proposal.digest, True) is not True:
+            # All else spoke for it when it was asked for; the answer is not here, or is no.
+            return
         parent = self._justified(header)
         if parent is None or not self._continues(header, parent):
             return
@@ -653,7 +661,7 @@ class Machine:
         self._proposed[view] = self._offered[view] = proposal
         self._checks[proposal.digest] = True
         self._effects.append(Persist(proposal))
-        self._send(self._everyone(), Offer(proposal, self._grounds(header)))
+        self._send(self._everyone, Offer(proposal, self._grounds(header)))
 
     def _grounds(self, header: BlockHeader) -> tuple[Certificate, ...]:
         # Whoever lacks older ones asks for them: what was jumped over is said again in `_fire`.
@@ -823,10 +831,10 @@ class Machine:
         # do anything at all.
         for held in (self._nots.get(max(self._nots, default=0)), self._nuls.get(view - 1)):
             if held is not None:
-                self._send(self._everyone(), held)
+                self._send(self._everyone, held)
         if view in self._proposed:
             proposal = self._proposed[view]
-            self._send(self._everyone(), Offer(proposal, self._grounds(proposal.header)))
+            self._send(self._everyone, Offer(proposal, self._grounds(proposal.header)))
         finalized = max(self._votes[VoteKind.FINALIZE], default=0)
         again = [
             self._votes[VoteKind.FINALIZE].get(finalized),
@@ -873,9 +881,6 @@ class Machine:
         if others:
             self._effects.append(Send(others, message))
 
-    def _everyone(self) -> tuple[int, ...]:
-        return tuple(range(len(self._set.keys)))
-
     def _leader(self, view: int) -> int:
         return self._schedule.leader(self._epoch, view, len(self._set.keys))
 
@@ -894,7 +899,7 @@ def _forget(by_view: dict[int, T], settled: int) -> None:
 
 
 def _next(epoch: Epoch) -> Epoch:
-    return replace(epoch, number=epoch.number + 1)
+    return Epoch(epoch.recovery, epoch.number + 1)
 
 
 def _tail_contents(parent: _Tip) -> Contents:

@@ -40,6 +40,7 @@ class Tally:
     def __init__(self, epoch: Epoch, validators: ValidatorSet) -> None:
         self._epoch = epoch
         self._validators = validators
+        self._quorum = validators.quorum
         self._views: dict[int, _View] = {}
 
     def known(self, vote: Vote) -> bool:
@@ -61,7 +62,7 @@ class Tally:
             view.votes[place] = vote
             key = (vote.kind, vote.digest)
             view.counts[key] = view.counts.get(key, 0) + 1
-            if view.counts[key] == self._validators.quorum:
+            if view.counts[key] == self._quorum:
                 return self._certificate(view, vote)
             return None if other is None else _accused(view, other, vote)
         if found.digest == vote.digest:
