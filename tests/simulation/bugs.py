@@ -280,6 +280,7 @@ BUGS: Final = (
     Bug("`from` need not be the parent's `to`", "range", host=HostBug.TAKES_ANY_RANGE_START),
     Bug("a block may have any number of records", "range", host=HostBug.TAKES_ANY_COUNT),
     Bug("a block may have any roots", "validity", host=HostBug.TAKES_ANY_ROOT),
+    Bug("certified records may change", "intake", host=HostBug.TRUSTS_A_CHANGED_LOG),
     # Epochs
     _machine(
         "a tail block counts as a ledger block",

@@ -7,7 +7,8 @@ over the same in another order, has other roots.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from enum import Enum
+from typing import Final, assert_never
 
 from tests.simulation.signing import digest_of
 from tests.simulation.variant import HostBug
@@ -23,11 +24,34 @@ TOPIC: Final = b"\x22" * 16
 RECORDS_PER_BLOCK_MAX: Final = 5
 
 
+class Showing(Enum):
+    """How a log shows other things than it did."""
+
+    OTHER = "other records"
+    """From a place on that nobody had read yet."""
+    REWRITTEN = "rewritten"
+    """Records that were read, and may be certified, are others now."""
+    TRUNCATED = "truncated"
+    """They are gone."""
+    RECREATED = "recreated"
+    """All are gone: another topic of the same name."""
+    WITHHELD = "withheld"
+    """Nothing new comes."""
+
+
+LOSSES: Final = (Showing.REWRITTEN, Showing.TRUNCATED, Showing.RECREATED)
+"""What may befall certified records."""
+
+
 class Log:
     """What the broker holds. `hashes[end]` is the log hash of all records before `end`."""
 
     def __init__(self) -> None:
         self.hashes = [Hash(digest_of(b"log"))]
+        self.topic = 0
+        """How often it was recreated."""
+        self.before: Sequence[Hash] | None = None
+        """What it held before certified records were lost: the truth about them."""
         self._appended = 0
 
     def __len__(self) -> int:
@@ -41,6 +65,27 @@ class Log:
     def truncate(self, end: int) -> None:
         """Lose every record from `end` on."""
         del self.hashes[end + 1 :]
+
+    def lose(self, how: Showing, end: int) -> None:
+        """Lose certified records from `end` on; the log goes on from there."""
+        self.before = tuple(self.hashes)
+        self.topic, shown = self.shown(how, end)
+        self.hashes = list(shown)
+
+    def shown(self, how: Showing | None, end: int) -> tuple[int, Sequence[Hash]]:
+        """Topic and hashes, as they are or as a broker shows them that misleads from `end` on."""
+        kept, rest = self.hashes[: end + 1], self.hashes[end + 1 :]
+        match how:
+            case None:
+                return self.topic, self.hashes
+            case Showing.OTHER | Showing.REWRITTEN:
+                return self.topic, [*kept, *(Hash(digest_of(b"other", one)) for one in rest)]
+            case Showing.TRUNCATED | Showing.WITHHELD:
+                return self.topic, kept
+            case Showing.RECREATED:
+                return self.topic + 1, [Hash(digest_of(b"recreated"))]
+            case unreachable:
+                assert_never(unreachable)
 
 
 def next_hash(last: Hash, record: int) -> Hash:

@@ -35,6 +35,7 @@ class Network:
         self._world = world
         self._cut: set[tuple[int, int]] = set()
         self.sent: Counter[str] = Counter()
+        self.last_sent_ms = 0
 
     def send(self, sender: Node, to: Iterable[int], message: Message) -> None:
         """On its way to each of these nodes, or lost."""
@@ -67,6 +68,7 @@ class Network:
         if sent:
             world.watch.sent(sender, message)
             self.sent[type(message).__name__] += sent
+            self.last_sent_ms = world.now
             if isinstance(message, Offer):
                 world.chains.know(message.proposal)
 
@@ -116,6 +118,10 @@ class Network:
         world.counted[f"partition: {kind}"] += 1
         world.note(f"partition: {kind}")
         world.after(dice.randint(50, 1_500), self.part)
+
+    def cut(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """What one says the other does not hear."""
+        self._cut = set(pairs)
 
     def heal(self) -> None:
         """Everything arrives from now on."""

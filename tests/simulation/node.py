@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.disk import Disk, DiskFull
-from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, contents
+from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, Showing, contents
 from tests.simulation.plan import UNBOUND, Fault
 from tests.simulation.rows import rows
-from tests.simulation.signing import digest_of
 from tests.simulation.store import height_of, missing, newest
 from tests.simulation.variant import HostBug
 
@@ -54,6 +53,9 @@ RULES = Rules(LEDGER, epoch_length=7, clock_bound_ms=5_000)
 VIEW_MS = 200
 START_MS = 1_000_000
 SYNC_LATE_MS = 20
+CONTRADICTED_MAX = 8
+"""So many certified blocks are compared with the own records."""
+OF_THE_LOG = "the log"
 NUMBERS: Final = re.compile(r"\d+|\[.*\]|'.*'")
 """What differs in the message of one refusal."""
 
@@ -70,6 +72,7 @@ class Node:
         self.unbound = fault in UNBOUND
         self._sends_early = HostBug.SENDS_BEFORE_SYNC in world.variant.host
         self._commits_early = HostBug.COMMITS_BEFORE_SYNC in world.variant.host
+        self._trusts_log = HostBug.TRUSTS_A_CHANGED_LOG in world.variant.host
         self.key = world.signing.key_of(number)
         self.scheme = world.signing.scheme_of(number)
         self.disk = Disk()
@@ -78,7 +81,11 @@ class Node:
         self.clock = 0
         self.slow_ms = 0
         self.withheld = False
+        self.showing: Showing | None = None
+        """How its broker misleads it, from which place on."""
         self.misled_at = 0
+        self.topic = 0
+        """The topic that its copy is of."""
         self.life = 0
         self.alive = False
         self.halted = False
@@ -165,10 +172,11 @@ class Node:
         self.world.after(self.world.dice.randint(1, 800), self.start)
 
     def halt(self, why: str) -> None:
-        """Stop for good. Only who is one of the f faulty may."""
+        """Stop for good. Only one of the f faulty may, or whose log lost certified records."""
         self.world.note(f"{self.name} halts: {why}")
         self.world.counted["halted"] += 1
-        if self.fault is None:
+        lost = self.world.log.before is not None and why.startswith(OF_THE_LOG)
+        if self.fault is None and not lost:
             self.world.watch.violated(f"halt: node {self.name}: {why}")
         self.alive = False
         self.halted = True
@@ -335,30 +343,52 @@ class Node:
 
     def look_at_log(self) -> None:
         """Its consumer brings what has arrived."""
-        if self.withheld and not self.world.calm:
+        topic, shown = self.world.log.shown(self.showing, self.misled_at)
+        if topic != self.topic:
+            self.halt(f"{OF_THE_LOG}: its topic was recreated")
             return
-        hashes = self.world.log.hashes
-        for end in range(len(self.copy), len(hashes)):
-            other = self.fault is Fault.MISLED and end > self.misled_at
-            self.copy.append(Hash(digest_of(b"other", hashes[end])) if other else hashes[end])
-        if self.fault is Fault.MISLED and self.contradicted():
-            self.halt("a committed block is of other records than it was shown")
+        if self.withheld and not self.world.calm:
+            shown = shown[: len(self.copy)]
+        if not self.keep_what_is_shown(shown):
+            self.halt(f"{OF_THE_LOG}: records of a certified block are others now, or gone")
+            return
+        self.copy.extend(shown[len(self.copy) :])
+        if self.contradicted():
             return
         self.try_checks()
         self.try_build()
         self.say_log()
 
-    def contradicted(self) -> bool:
-        """Its own records give other roots than a block that has a commit proof."""
-        return any(
-            one.end < len(self.copy) and self.copy[one.end] != one.log_hash
-            for block in self.committed[-8:]
-            for one in block.proposal.header.ranges
-        )
+    def keep_what_is_shown(self, shown: Sequence[Hash]) -> bool:
+        """Drop a tail that is not there any more; no record of a certified block, though."""
+        copy = self.copy
+        last = min(len(shown), len(copy)) - 1
+        while copy[last] != shown[last]:
+            last -= 1
+        if last + 1 < len(copy):
+            held = self.world.chains.end_of(self.machine.parent) or 0
+            if last < held and not self._trusts_log:
+                return False
+            self.world.counted["log tail dropped"] += 1
+            del copy[last + 1 :]
+        return True
 
-    def lose_log(self, end: int) -> None:
-        """Its consumer sees that the log's tail is gone, and drops it too."""
-        del self.copy[end + 1 :]
+    def contradicted(self) -> bool:
+        """Whether it halts, because its own records give other roots than a certified block has."""
+        world = self.world
+        if (self.showing is None and world.log.before is None) or self._trusts_log:
+            return False
+        digest = self.machine.parent
+        for _ in range(CONTRADICTED_MAX):
+            block = world.chains.proposals.get(digest)
+            if block is None:
+                return False
+            for one in block.header.ranges:
+                if one.end < len(self.copy) and self.copy[one.end] != one.log_hash:
+                    self.halt(f"{OF_THE_LOG}: a certified block is of other records")
+                    return True
+            digest = block.header.parent_digest
+        return False
 
     def say_log(self) -> None:
         """Tell the machine whether there is something past its parent, if that is news."""
@@ -384,6 +414,8 @@ class Node:
 
     def try_checks(self) -> None:
         """Answer every `Check` whose records are here."""
+        if self.contradicted():
+            return
         chains = self.world.chains
         height = len(self.committed)
         self.waiting = [one for one in self.waiting if one.header.height > height]

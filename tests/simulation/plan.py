@@ -8,11 +8,14 @@ from enum import Enum
 from random import Random
 from typing import Final
 
+from tests.simulation.log import LOSSES, Showing
+
 SMALL: Final = (4, 4, 4, 4, 4, 5, 6, 7, 7, 1, 2, 3)
 """So many validators in at least nine worlds of ten."""
 LARGE: Final = (8, 10, 13, 16, 17, 17, 20, 25, 31)
 LARGE_SHARE: Final = 0.05
 CALM_LOSS: Final = 0.02
+LOST_LOG_SHARE: Final = 0.04
 
 
 class Fault(Enum):
@@ -70,6 +73,8 @@ class Plan:
     truncation: bool
     """The log loses uncertified records, and other ones come in their place."""
     append_gap_ms: int
+    loss_of_log: Showing | None
+    """What befalls certified records as soon as the heights are reached: everyone halts then."""
 
     @staticmethod
     def of(seed: int) -> Plan:
@@ -100,6 +105,7 @@ class Plan:
             withheld=dice.random() < 0.2,
             truncation=dice.random() < 0.3,
             append_gap_ms=dice.choice((20, 60, 60, 300)),
+            loss_of_log=dice.choice(LOSSES) if dice.random() < LOST_LOG_SHARE else None,
         )
         return plan if plan.is_faulty else replace(plan, loss=0.05)
 
@@ -128,6 +134,7 @@ class Plan:
             withheld=False,
             truncation=False,
             append_gap_ms=20,
+            loss_of_log=None,
         )
 
     @property

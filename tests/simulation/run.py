@@ -1,5 +1,6 @@
 """Run worlds: make sim SEEDS=2000 FIRST=1 ED25519=50. The first 50 are run once more with Ed25519
-in place of keyed hashes. Replay one and see its trace: make sim SEED=7, or with ED25519=1.
+in place of keyed hashes. Replay one and see its trace: make sim SEED=7, or with ED25519=1. New
+seeds for hours: make nightly HOURS=8.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from typing import Final
 
 from tests.simulation.liars import Way
+from tests.simulation.log import LOSSES, Showing
 from tests.simulation.network import PARTITIONS
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.rows import ROWS
@@ -32,6 +35,7 @@ ENOUGH_SEEDS: Final = 1_000
 """So many meet every fault, every row of the transition table and every refusal; what none of them
 met is not simulated any more, and the run fails.
 """
+BATCH_SEEDS: Final = 400
 GARBAGE_OBJECTS: Final = 100_000
 """Python's collector looks after so many new objects instead of 700: little of a world is garbage
 before its end.
@@ -57,9 +61,11 @@ MET: Final = (
     *(f"faulty: {fault.value}" for fault in Fault),
     *(f"lie: {way.value}" for way in Way),
     *(f"partition: {kind}" for kind in PARTITIONS),
+    *(f"misled: {how.value}" for how in Showing),
+    *(f"log lost: {how.value}" for how in LOSSES),
     *("lost", "duplicated", "late", "cut off", "slow node", "clock jump", "crash"),
     *("unsynced tail lost", "disk full", "bit rot", "rollback", "twins", "halted"),
-    *("log withheld", "log truncated", "set change", "set decided", "accused"),
+    *("log withheld", "log truncated", "log tail dropped", "set change", "set decided", "accused"),
     *("fetch", "fetched", "catch up"),
     *ROWS,
     *(f"refused: {why}" for why in REFUSALS),
@@ -85,14 +91,36 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--ed25519", type=int, default=0, help="so many with Ed25519 besides")
     parser.add_argument("--seed", type=int, help="replay this one and print its trace")
+    parser.add_argument("--hours", type=float, help="new seeds, from the clock, for so long")
     parser.add_argument("--traces", action="store_true", help="print the SHA-256 of each trace")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.seed is not None:
         sys.exit(replay(options.seed, options.ed25519 > 0))
-    jobs = [(seed, False) for seed in range(options.first, options.first + options.seeds)]
-    jobs += [(seed, True) for seed, _ in jobs[: options.ed25519]]
-    sys.exit(run(jobs, options.workers, options.traces))
+    figures = Figures(options.traces)
+    with multiprocessing.Pool(options.workers, gc.set_threshold, (GARBAGE_OBJECTS,)) as pool:
+        if options.hours is None:
+            seeds = range(options.first, options.first + options.seeds)
+            jobs = [(seed, False) for seed in seeds]
+            jobs += [(seed, True) for seed in seeds[: options.ed25519]]
+            figures.take(pool, jobs)
+        else:
+            nightly(pool, figures, options.hours)
+        pool.terminate()
+    if options.traces and not figures.failed:
+        return
+    sys.exit(figures.report())
+
+
+def nightly(pool: Pool, figures: Figures, hours: float) -> None:
+    """Seeds that nobody ran before, the first of each batch with Ed25519 too."""
+    end = time.monotonic() + hours * 3600
+    first = int(time.time()) * 1_000
+    print(f"from seed {first} for {hours} hours", flush=True)
+    while time.monotonic() < end and figures.failed < FAILURES_MAX:
+        jobs = [(seed, False) for seed in range(first, first + BATCH_SEEDS)]
+        figures.take(pool, [*jobs, (first, True)])
+        first += BATCH_SEEDS
 
 
 def outcome(
@@ -136,44 +164,57 @@ def _of(job: tuple[int, bool]) -> Outcome:
     return of_seed(*job)
 
 
-def run(jobs: Sequence[tuple[int, bool]], workers: int, traces: bool) -> int:
-    """Each seed with keyed hashes or with Ed25519, by as many processes; the figures at the end."""
-    started = time.monotonic()
-    total: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    done, failed, blocks, reached = 0, 0, 0, 0
-    with multiprocessing.Pool(workers, gc.set_threshold, (GARBAGE_OBJECTS,)) as pool:
+class Figures:
+    """What came of all of them."""
+
+    def __init__(self, traces: bool) -> None:
+        self._traces = traces
+        self._started = time.monotonic()
+        self._total: Counter[str] = Counter()
+        self._done, self.failed, self._blocks, self._reached = 0, 0, 0, 0
+
+    def take(self, pool: Pool, jobs: Sequence[tuple[int, bool]]) -> None:
+        """Run each seed with keyed hashes or with Ed25519, up to the `FAILURES_MAX`th failure."""
         for (_, ed25519), one in zip(jobs, pool.imap(_of, jobs, chunksize=1), strict=False):
-            done += 1
-            blocks += one.blocks
-            reached += one.counted["heights with faults"] >= one.plan.heights
-            total += one.counted
-            sizes["n ≤ 7" if one.plan.n <= 7 else "n ≤ 16" if one.plan.n <= 16 else "n ≤ 31"] += 1
-            sizes["with Ed25519"] += ed25519
-            total.update(f"faulty: {fault.value}" for fault in one.plan.faulty)
-            if traces:
-                print(f"{one.plan.seed} {one.trace}")
-            if one.violation is not None:
-                failed += 1
-                how = f"make sim SEED={one.plan.seed}{' ED25519=1' if ed25519 else ''}"
-                print(f"{how}: {one.violation}\n  {one.plan}", flush=True)
-                if failed >= FAILURES_MAX:
-                    pool.terminate()
-                    break
-    seconds = time.monotonic() - started
-    if traces and not failed:
-        return 0
-    for name, count in sorted((total | sizes).items()):
-        print(f"{count:>10}  {name}")
-    never = [name for name in MET if not total[name]] if done >= ENOUGH_SEEDS else []
-    for name in never:
-        print(f"NEVER MET: {name}")
-    print(
-        f"{done} worlds from seed {jobs[0][0]}, {failed} failed, {blocks} blocks, {reached} with "
-        f"their heights reached under faults; {seconds:.1f} s, {done / seconds:.1f} worlds/s by "
-        f"{workers} processes"
-    )
-    return 1 if failed or never else 0
+            self._add(one, ed25519)
+            if self.failed >= FAILURES_MAX:
+                return
+
+    def _add(self, one: Outcome, ed25519: bool) -> None:
+        n = one.plan.n
+        self._done += 1
+        self._blocks += one.blocks
+        self._reached += one.counted["heights with faults"] >= one.plan.heights
+        self._total += one.counted
+        self._total["n ≤ 7" if n <= 7 else "n ≤ 16" if n <= 16 else "n ≤ 31"] += 1
+        self._total["with Ed25519"] += ed25519
+        self._total.update(f"faulty: {fault.value}" for fault in one.plan.faulty)
+        if self._traces:
+            print(f"{one.plan.seed} {one.trace}")
+        if one.violation is not None:
+            self.failed += 1
+            how = f"make sim SEED={one.plan.seed}{' ED25519=1' if ed25519 else ''}"
+            print(f"{how}: {one.violation}\n  {one.plan}", flush=True)
+
+    def report(self) -> int:
+        """For people; the exit code."""
+        seconds = time.monotonic() - self._started
+        for name, count in sorted(self._total.items()):
+            print(f"{count:>10}  {name}")
+        never = never_met(self._total) if self._done >= ENOUGH_SEEDS else []
+        for name in never:
+            print(f"NEVER MET: {name}")
+        print(
+            f"{self._done} worlds, {self.failed} failed, {self._blocks} blocks, "
+            f"{self._reached} with their heights reached under faults; {seconds:.1f} s, "
+            f"{self._done / seconds:.1f} worlds/s"
+        )
+        return 1 if self.failed or never else 0
+
+
+def never_met(total: Counter[str]) -> list[str]:
+    """What ought to have been met, and was not."""
+    return [name for name in MET if not total[name]]
 
 
 if __name__ == "__main__":

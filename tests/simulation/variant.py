@@ -25,6 +25,7 @@ class HostBug(Enum):
     TAKES_ANY_RANGE_START = auto()
     TAKES_ANY_COUNT = auto()
     TAKES_ANY_ROOT = auto()
+    TRUSTS_A_CHANGED_LOG = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,8 @@ class Watch:
             self.violated(f"epoch: height {height} in epoch {header.epoch.number}")
         self._check_proof(node, block)
         if height > len(truth):
-            if world.chains.is_right(block.proposal, world.log.hashes) is not True:
+            hashes = world.log.hashes if world.log.before is None else world.log.before
+            if world.chains.is_right(block.proposal, hashes) is not True:
                 self.violated(f"validity: node {node.name}, height {height}")
             assert header.record_count <= RECORDS_PER_BLOCK_MAX
             truth.append(block)
@@ -216,6 +217,29 @@ class Watch:
             return
         if self._world.faults.get(number) not in UNBOUND:
             self.violated(f"evidence: node {node.name} accuses correct node {number}")
+
+    def ended_without_log(self) -> None:
+        """The log lost certified records: whoever knows them as certified halted and says why."""
+        world = self._world
+        for node in world.correct():
+            newest = node.committed[-1].proposal.digest if node.committed else Hash(LEDGER)
+            if (world.chains.end_of(newest) or 0) > world.lost_from and not node.halted:
+                self.violated(f"log: node {node.name} goes on over records that the log lost")
+
+    def only_empty_blocks_lack(self) -> bool:
+        """Whether somebody correct has all records, and lacks empty blocks that come after them.
+
+        A liar may show the vote that finalizes those to others alone. Who has all of the log and
+        nothing to finalize sees no reason to ask: the next record brings them.
+        """
+        world = self._world
+        lacking = [
+            block.proposal.header
+            for node in world.correct()
+            if not node.machine.busy
+            for block in world.truth[len(node.committed) :]
+        ]
+        return bool(lacking) and all(Contents.of(header).empty for header in lacking)
 
     def ended(self) -> None:
         """All is silent: everyone correct has everything."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from random import Random
 
 from tests.simulation.dice import Dice
 from tests.simulation.liars import Liar
-from tests.simulation.log import Chains, Log
+from tests.simulation.log import Chains, Log, Showing
 from tests.simulation.network import Network
 from tests.simulation.node import VIEW_MS, Node
 from tests.simulation.plan import UNBOUND, Fault, Plan
@@ -35,6 +35,8 @@ validator in turn, and all is silent.
 """
 CALM_MS_MAX = 90_000
 """Within so long, with mild faults, the wanted heights are committed."""
+LOST_MS = 5_000
+"""So long after it lost certified records everyone has looked at the log, and halted."""
 LYING_MS = 3_000
 """So long after the healing liars go on."""
 EVENTS_MAX = 200_000
@@ -70,6 +72,8 @@ class World:
         self._healed_at = NEVER_MS
         self.log = Log()
         self.chains = Chains()
+        self.lost_from = 0
+        """Where the records begin that the log lost."""
         self.claimed = 0
         """No block ends later in the log, made or about to be made."""
         self.truth: list[Committed] = []
@@ -78,8 +82,7 @@ class World:
         self.network = Network(self)
         self.signing = signing or KeyedHashes(variant.certificates.sign_vote)
         everyone = range(plan.n + plan.spares)
-        chosen = self.dice.sample(everyone[: plan.n], len(plan.faulty))
-        self.faults = dict(zip(chosen, plan.faulty, strict=True))
+        self.faults = self._faults()
         self.members = cache(self._members)
         self.liars = cache(self._liars)
         self.set_of = cache(self._set_of)
@@ -96,6 +99,11 @@ class World:
         self._lines: list[str] = []
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
+
+    def _faults(self) -> Mapping[int, Fault]:
+        """Which of the first set are faulty, and how."""
+        chosen = self.dice.sample(range(self.plan.n), len(self.plan.faulty))
+        return dict(zip(chosen, self.plan.faulty, strict=True))
 
     def _node(self, number: int) -> Node:
         fault = self.faults.get(number)
@@ -201,6 +209,19 @@ class World:
 
     def run(self) -> None:
         """Until everything is committed and silent; `Violation` when a rule or progress fails."""
+        self._plan_events()
+        self._go()
+        if self.log.before is None:
+            if self.watch.only_empty_blocks_lack():
+                self.counted["one lacks an empty block"] += 1
+                self.append(1)
+                self._go()
+            self.watch.ended()
+        else:
+            self.watch.ended_without_log()
+        self.note(repr(sorted(self.counted.items())))
+
+    def _plan_events(self) -> None:
         plan, dice = self.plan, self.dice
         for node in self.nodes:
             node.clock = dice.randint(-plan.clock_ms, plan.clock_ms)
@@ -209,7 +230,7 @@ class World:
         for node in dice.sample(self.nodes, min(plan.slow_nodes, len(self.nodes))):
             self.counted["slow node"] += 1
             node.slow_ms = plan.slow_ms
-        self.after(0, self._append)
+        self.after(0, self._append_some)
         self.after(plan.faults_max_ms, self._calm)
         if plan.partitions:
             self.after(dice.randint(0, 300), self.network.part)
@@ -220,9 +241,6 @@ class World:
         ):
             if wanted:
                 self.after(dice.randint(100, 3_000), what)
-        self._go()
-        self.watch.ended()
-        self.note(repr(sorted(self.counted.items())))
 
     def _go(self) -> None:
         heap, pop, events_max = self._heap, heapq.heappop, self._events_max
@@ -243,28 +261,50 @@ class World:
         """What will befall a faulty node."""
         dice = self.dice
         within = self.plan.heights * self.plan.append_gap_ms
-        node.misled_at = dice.randint(0, self.plan.heights)
         match node.fault:
             case Fault.TWIN:
                 self.after(dice.randint(30, within), lambda: self._divide(node))
             case Fault.ROT:
-                self.after(dice.randint(30, within), lambda: self._rot(node))
+                self.after(dice.randint(30, within), lambda: self.rot(node))
             case Fault.ROLLBACK:
                 first = dice.randint(30, within)
                 self.after(first, lambda: self._copy(node))
                 for _ in range(4):
                     self.after(first + dice.randint(20, within), node.crash)
+            case Fault.MISLED:
+                how = dice.choice(tuple(Showing))
+                first = 0 if how is Showing.OTHER else dice.randint(30, within)
+                self.after(first, lambda: self.mislead(node, how))
             case _:
                 pass
+
+    def mislead(self, node: Node, how: Showing) -> None:
+        """From now on its broker shows it something else than the others."""
+        self.counted[f"misled: {how.value}"] += 1
+        self.note(f"{node.name} is misled: {how.value}")
+        match how:
+            case Showing.OTHER:
+                node.misled_at = self.dice.randint(0, self.plan.heights)
+            case Showing.WITHHELD:
+                node.misled_at = node.delivered
+            case _:
+                node.misled_at = self.dice.randint(0, node.delivered)
+        node.showing = how
 
     def _divide(self, node: Node) -> None:
         """From now on the identity runs twice, from one disk; each talks with its half."""
         if self.healed:
             return
-        twin = self.twins[node.number]
         others = [one.number for one in self.nodes if one.number != node.number]
         half = frozenset(one for one in others if self.dice.random() < 0.5)
-        node.half, twin.half = frozenset(others) - half, half
+        self.divide(node, half)
+        self.after(self.dice.randint(200, 3_000), lambda: self._divide(node))
+
+    def divide(self, node: Node, half: frozenset[int]) -> None:
+        """Of two twins one talks with `half`, the other with the rest."""
+        twin = self.twins[node.number]
+        node.half = frozenset(range(len(self.nodes))) - half - {node.number}
+        twin.half = half
         if not twin.life:
             self.counted["twins"] += 1
             twin.disk = node.disk.copy()
@@ -272,9 +312,9 @@ class World:
             twin.copy = list(node.copy)
             twin.clock = node.clock
             twin.start()
-        self.after(self.dice.randint(200, 3_000), lambda: self._divide(node))
 
-    def _rot(self, node: Node) -> None:
+    def rot(self, node: Node) -> None:
+        """Its disk loses bits, and it starts from it."""
         self.counted["bit rot"] += 1
         node.disk.rotten = True
         node.crash()
@@ -282,16 +322,20 @@ class World:
     def _copy(self, node: Node) -> None:
         node.disk.old = list(node.disk.synced)
 
-    def _append(self) -> None:
+    def _append_some(self) -> None:
         if self.healed:
             return
-        if len(self.log) < self.claimed + BACKLOG_MAX:
-            for _ in range(self.dice.choice((1, 1, 1, 2, 7))):
-                self.log.append()
+        full = len(self.log) >= self.claimed + BACKLOG_MAX
+        self.append(0 if full else self.dice.choice((1, 1, 1, 2, 7)))
+        gap = self.plan.append_gap_ms
+        self.after(self.dice.choice((1, gap, gap, 3 * gap)), self._append_some)
+
+    def append(self, records: int) -> None:
+        """New records in the log; everyone's consumer looks at it."""
+        for _ in range(records):
+            self.log.append()
         for node in self._running():
             self._show(node, self.dice.randint(0, self.plan.lag_ms))
-        gap = self.plan.append_gap_ms
-        self.after(self.dice.choice((1, gap, gap, 3 * gap)), self._append)
 
     def _running(self) -> list[Node]:
         return [one for one in (*self.nodes, *self.twins.values()) if one.alive]
@@ -308,10 +352,8 @@ class World:
             self.counted["log truncated"] += 1
             self.note(f"the log is truncated to {end}")
             self.log.truncate(end)
-            for node in (*self.nodes, *self.twins.values()):
-                node.lose_log(end)
             for node in self._running():
-                node.say_log()
+                node.look_at_log()
         self.after(self.dice.randint(100, 3_000), self._truncate)
 
     def _withhold(self) -> None:
@@ -335,7 +377,10 @@ class World:
     def grown(self) -> None:
         """A block more is committed."""
         if len(self.truth) >= self.plan.heights:
-            self._heal()
+            if self.plan.loss_of_log is None:
+                self._heal()
+            elif self.log.before is None:
+                self.lose_log(self.plan.loss_of_log)
         for node in self._running():
             node.read_soon()
 
@@ -349,14 +394,26 @@ class World:
         for node in self.nodes:
             node.slow_ms = 0
             node.clock = self.dice.randint(-self.plan.clock_ms, self.plan.clock_ms)
-        self.after(CALM_MS_MAX, self._heal)
+        self.after(CALM_MS_MAX, self._be_late)
+
+    def _be_late(self) -> None:
+        if not self.healed and self.log.before is None:
+            self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
+
+    def lose_log(self, how: Showing) -> None:
+        """The broker loses certified records, and goes on as if nothing had been."""
+        certified = self.chains.end_of(self.truth[-1].proposal.digest) or 1
+        self.lost_from = self.dice.randint(0, certified - 1) if how is not Showing.RECREATED else 0
+        self.counted[f"log lost: {how.value}"] += 1
+        self.counted["heights with faults"] += len(self.truth)
+        self.note(f"the log is {how.value} from {self.lost_from} on")
+        self.log.lose(how, self.lost_from)
+        self.after(LOST_MS, self._heap.clear)
 
     def _heal(self) -> None:
-        if self.healed:
+        if self.healed or self.log.before is not None:
             return
         self.note("healed")
-        if len(self.truth) < self.plan.heights:
-            self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
         self.counted["heights with faults"] += len(self.truth)
         self.calm = self.healed = True
         self.plan = self.plan.calm

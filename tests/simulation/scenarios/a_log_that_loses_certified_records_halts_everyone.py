@@ -1,0 +1,12 @@
+"""The broker lost certified records; others come in their place. Nobody goes on, nobody forks."""
+
+from __future__ import annotations
+
+from tests.simulation.log import Showing
+from tests.simulation.scenario import Scenario, blocks_at_least, halted, load, log_lost
+
+SCENARIO = Scenario(
+    n=4,
+    timeline=(*load(50, 4_000), (2_000, log_lost(Showing.TRUNCATED))),
+    expected=(blocks_at_least(10), halted(0, 1, 2, 3)),
+)
