@@ -73,6 +73,8 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
     block_on_close = False
     # A taken port is an error; one in TIME_WAIT is not.
     allow_reuse_address = True
+    # A burst waits in the kernel; beyond its queue a connection has to come again a second later.
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, vitals: Vitals) -> None:
         self.registry = registry

@@ -16,6 +16,7 @@ from tests.machines import until
 
 from nocturne.core import access
 from nocturne.core.access import Role
+from nocturne.runtime import security
 from nocturne.runtime.guard import Guard
 from nocturne.runtime.rpc import RpcService, serve
 from nocturne.runtime.security import Security, ServerTls
@@ -96,6 +97,7 @@ def test_who_is_taken_out_of_the_file_loses_quiet_streams_and_those_it_does_not_
 ) -> None:
     methods = {f"/{SERVICE}/{name}": frozenset({Role.READ}) for name in ("Quiet", "Both", "Deaf")}
     monkeypatch.setattr(access, "METHODS", methods)
+    monkeypatch.setattr(security, "LOOK_SECONDS", 0.1)
     file = tmp_path / "access.json"
     grant(file, "shop")
     guard = Guard(file, Metrics("a"))
