@@ -45,6 +45,7 @@ from nocturne.core import (
     certificates,
     commands,
     events,
+    evidence,
     exports,
     genesis,
     identifiers,
@@ -453,6 +454,13 @@ _avro = (
         shapes.commit_proofs.map(certificates.encode_commit_proof),
         print=certificates.encode_commit_proof,
         bytes_max=certificates.COMMIT_PROOF_BYTES_MAX,
+    ),
+    Parser(
+        "core.evidence.decode_evidence",
+        evidence.decode_evidence,
+        st.sampled_from(samples.LIES).map(evidence.encode_evidence),
+        print=evidence.encode_evidence,
+        bytes_max=evidence.EVIDENCE_BYTES_MAX,
     ),
     Parser(
         "core.control.decode_control",

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests import ledger_factory
+from tests.liars import Place, lies_of
 from tests.unit.client.fakes import FakeLedger
 from tests.unit.consensus.test_codec import SAID
 from tests.unit.core import shapes
@@ -31,6 +32,7 @@ from nocturne.core.commands import encode_signed_command
 from nocturne.core.control import sign_control
 from nocturne.core.encoding import sha256
 from nocturne.core.events import Position, encode_event, encode_event_header, header_of
+from nocturne.core.evidence import Evidence
 from nocturne.core.identifiers import Hash
 from nocturne.core.receipts import (
     Reason,
@@ -59,6 +61,15 @@ AUTHORITY_HEADER: Final = encode_receipt_header(
     )
 )
 """Of a receipt whose signatures are read beside it."""
+
+
+def _lies() -> tuple[Evidence, ...]:
+    made = ledger_factory.Ledger()
+    made.answer(made.opening("s"))
+    return lies_of(Place.of(made), ledger_factory.VALIDATORS[0])
+
+
+LIES: Final = _lies()
 
 
 def drawn(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:

@@ -31,6 +31,7 @@ from tests.unit.core import shapes
 from nocturne.core import topics
 from nocturne.core.blocks import encode_seal
 from nocturne.core.commands import Opening, encode_signed_command
+from nocturne.core.evidence import encode_evidence
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import format_id
 from nocturne.core.receipts import decode_receipt, hash_receipt, receipt_signed
@@ -444,6 +445,7 @@ def _valid_records(wrongs: Wrongs) -> dict[str, list[bytes]]:
         topics.EVENTS: [framed(one) for one in samples.drawn(samples.signed_events(), 50)],
         topics.RECEIPTS: [framed(one) for one in samples.drawn(samples.signed_receipts(), 50)],
         topics.SEALS: [framed(one) for one in samples.drawn(shapes.seals.map(encode_seal), 50)],
+        topics.EVIDENCE: [framed(encode_evidence(one)) for one in samples.LIES],
     }
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests import liars
 from tests.vectors.attacks import bad_exports
 from tests.vectors.bounds import bounds, claims
 from tests.vectors.changes import bad_changes
@@ -30,7 +31,17 @@ from tests.vectors.synthetic import (
 )
 
 from nocturne.audit.verify import Verdict, verify_disposition_proof, verify_export
-from nocturne.core import blocks, certificates, control, encoding, events, merkle, receipts, sealing
+from nocturne.core import (
+    blocks,
+    certificates,
+    control,
+    encoding,
+    events,
+    evidence,
+    merkle,
+    receipts,
+    sealing,
+)
 from nocturne.core.blocks import Disposition
 from nocturne.core.certificates import Ballot, CommitProof, Epoch, VoteKind
 from nocturne.core.commands import encode_signed_command, payload_hash
@@ -82,6 +93,7 @@ def vectors() -> dict[str, Callable[[], Json]]:
         "receipts.json": receipt_vectors,
         "blocks.json": block_vectors,
         "certificates.json": certificate_vectors,
+        "evidence.json": evidence_vectors,
         "control.json": control_vectors,
         "merkle.json": merkle_vectors,
         "sparse_tree.json": sparse_tree_vectors,
@@ -476,6 +488,32 @@ def certificate_vectors() -> Json:
             }
             for one in claims()
         ],
+    }
+
+
+def evidence_vectors() -> Json:
+    """One piece of each offence, and what is none."""
+    ledger = example_ledger("of four", validators=4)
+    validators = ledger.genesis.validator_set
+    place = liars.Place(ledger.state.ledger_id, validators, ledger.blocks[0].header)
+    liar = signer_of("of four validator 2")
+    lies = liars.lies_of(place, liar, validator=2)
+    _, _, notarized, _, nullified, finalized, _ = liars.said_in(place, liar, 7)
+    return {
+        "genesis": ledger.genesis_bytes.hex(),
+        "lies": [
+            {
+                "name": evidence.name_of(lie),
+                "offence": evidence.check_evidence(lie, place.ledger_id, validators).name,
+                "evidence": evidence.encode_evidence(lie).hex(),
+            }
+            for lie in lies
+        ],
+        "noLies": [
+            evidence.encode_evidence(liars.evidence_about(place, 7, *pair, 2)).hex()
+            for pair in ((notarized, nullified), (notarized, finalized))
+        ],
+        "notSigned": [evidence.encode_evidence(replace(lie, validator=1)).hex() for lie in lies],
     }
 
 

@@ -19,9 +19,12 @@ from nocturne.core.blocks import (
     ProofPointer,
     Seal,
     decode_block,
+    decode_block_header,
     decode_seal,
+    hash_block,
     seal_signed,
 )
+from nocturne.core.certificates import VoteKind
 from nocturne.core.commands import (
     author_signed,
     author_signed_hash,
@@ -31,6 +34,15 @@ from nocturne.core.commands import (
 )
 from nocturne.core.errors import Malformed
 from nocturne.core.events import decode_event, event_signed
+from nocturne.core.evidence import (
+    Evidence,
+    Offence,
+    SignedProposal,
+    SignedVote,
+    check_evidence,
+    decode_evidence,
+    offence_of,
+)
 from nocturne.core.genesis import Genesis
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.json_fields import JsonObject, format_time
@@ -299,6 +311,61 @@ def _certified(
     return Check.VERIFIED, "a quorum of the validators certified it"
 
 
+def _evidence(avro: bytes, _: bytes, trust: Trust | None) -> Told:
+    evidence = decode_evidence(avro)
+    offence = offence_of(evidence.first, evidence.second)
+    content: JsonObject = {
+        "ledgerId": format_hash(evidence.ledger_id),
+        "epoch": {"recovery": evidence.epoch.recovery, "number": evidence.epoch.number},
+        "validatorSetHash": format_hash(evidence.validator_set_hash),
+        "view": evidence.view,
+        "validator": evidence.validator,
+        "offence": None if offence is None else offence.name,
+        "first": _statement_json(evidence.first),
+        "second": _statement_json(evidence.second),
+    }
+    check, says = _accused(evidence, trust)
+    summary = f"validator {evidence.validator} view {evidence.view}"
+    return Told(check, says, content, summary)
+
+
+def _accused(evidence: Evidence, trust: Trust | None) -> tuple[Check, str]:
+    if trust is None:
+        return Check.UNCHECKED, "not checked: no genesis"
+    if evidence.ledger_id != trust.ledger_id:
+        return Check.REFUSED, _of_another(evidence.ledger_id)
+    validators = trust.genesis.validator_set
+    if evidence.validator_set_hash != validators.hash:
+        # What changed the validators stands in blocks.
+        return Check.UNCHECKED, "not checked: its validators are not those of the genesis"
+    try:
+        offence = check_evidence(evidence, trust.ledger_id, validators)
+    except Malformed as fault:
+        return Check.REFUSED, f"it proves nothing: {fault}"
+    did = f"validator {evidence.validator} {_DID[offence]} in view {evidence.view}"
+    return Check.VERIFIED, f"{did}, and no correct one does"
+
+
+_DID: Final = {
+    Offence.TWO_PROPOSALS: "proposed two blocks",
+    Offence.TWO_NOTARIZATIONS: "voted to notarize two blocks",
+    Offence.TWO_FINALIZATIONS: "voted to finalize two blocks",
+    Offence.FINALIZED_AND_NULLIFIED: "voted both to finalize and to nullify",
+}
+
+
+def _statement_json(statement: SignedVote | SignedProposal) -> JsonObject:
+    if isinstance(statement, SignedProposal):
+        header = decode_block_header(statement.header_bytes)
+        return {
+            "proposal": format_hash(hash_block(statement.header_bytes)),
+            "height": header.height,
+            "parentDigest": format_hash(header.parent_digest),
+        }
+    of = None if statement.kind is VoteKind.NULLIFY else format_hash(statement.digest)
+    return {"vote": statement.kind.name.lower(), "digest": of}
+
+
 def _seal_json(seal: Seal) -> JsonObject:
     return {
         "ledgerId": format_hash(seal.ledger_id),
@@ -338,4 +405,5 @@ _READERS: Final[dict[str, Callable[[bytes, bytes, Trust | None], Told]]] = {
     topics.SEALS: _seal,
     topics.EVENTS: _event,
     topics.RECEIPTS: _receipt,
+    topics.EVIDENCE: _evidence,
 }

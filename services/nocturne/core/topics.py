@@ -16,9 +16,10 @@ BLOCKS: Final = "nocturne.blocks.v1"
 SEALS: Final = "nocturne.seals.v1"
 EVENTS: Final = "nocturne.events.v1"
 RECEIPTS: Final = "nocturne.receipts.v1"
-TOPICS: Final = (COMMANDS, BLOCKS, SEALS, EVENTS, RECEIPTS)
+EVIDENCE: Final = "nocturne.evidence.v1"
+TOPICS: Final = (COMMANDS, BLOCKS, SEALS, EVENTS, RECEIPTS, EVIDENCE)
 
-FIXED_SCHEMA_IDS: Final = {COMMANDS: 1, BLOCKS: 2, SEALS: 3, EVENTS: 4, RECEIPTS: 5}
+FIXED_SCHEMA_IDS: Final = {COMMANDS: 1, BLOCKS: 2, SEALS: 3, EVENTS: 4, RECEIPTS: 5, EVIDENCE: 6}
 """The ids in the prefix where no registry is configured."""
 
 SCHEMA_NAMES: Final = {
@@ -27,6 +28,7 @@ SCHEMA_NAMES: Final = {
     SEALS: "seal",
     EVENTS: "event",
     RECEIPTS: "receipt",
+    EVIDENCE: "evidence",
 }
 
 CLOUD_EVENT_TYPES: Final = {
@@ -35,6 +37,7 @@ CLOUD_EVENT_TYPES: Final = {
     SEALS: "nocturne.seal.v1",
     EVENTS: "nocturne.event.v1",
     RECEIPTS: "nocturne.receipt.v1",
+    EVIDENCE: "nocturne.evidence.v1",
 }
 
 PREFIX_BYTES: Final = 5
@@ -63,7 +66,7 @@ def cloud_event_headers(
 ) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 attributes in Kafka's binary mode, and the W3C trace context if there is one.
 
-    `source` is `nocturne:` and the ledger id; `subject` the session id or the height.
+    `source` is `nocturne:` and the ledger id; `subject` the session id, the height or the view.
     """
     headers = [
         ("ce_specversion", b"1.0"),

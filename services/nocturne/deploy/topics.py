@@ -163,6 +163,7 @@ def plan(partitions: int, replicas: int = 1, min_insync: int | None = None) -> t
         Topic(topics.SEALS, 1, replicas, kept),
         Topic(topics.EVENTS, partitions, replicas, signed),
         Topic(topics.RECEIPTS, partitions, replicas, signed),
+        Topic(topics.EVIDENCE, 1, replicas, {**kept, "max.message.bytes": str(4 * MIB)}),
     )
 
 

@@ -31,6 +31,7 @@ from nocturne.core.topics import (
     BLOCKS,
     COMMANDS,
     EVENTS,
+    EVIDENCE,
     FIXED_SCHEMA_IDS,
     RECEIPTS,
     SCHEMA_NAMES,
@@ -74,6 +75,7 @@ COMPATIBILITY: Final = {
     SEALS: Compatibility.FULL_TRANSITIVE,
     EVENTS: Compatibility.FULL_TRANSITIVE,
     RECEIPTS: Compatibility.FULL_TRANSITIVE,
+    EVIDENCE: Compatibility.FULL_TRANSITIVE,
 }
 
 

@@ -40,7 +40,7 @@ def test_the_environment_names_the_registry(shell: Shell) -> None:
     with registry(Fake.complete()) as url:
         shell.environment = {"NOCTURNE_REGISTRY_URL": url}
         listed = shell.json_lines("schemas", "list")
-        assert [one["id"] for one in listed] == [100, 101, 102, 103, 104]
+        assert [one["id"] for one in listed] == [100, 101, 102, 103, 104, 105]
         assert shell.run("schemas", "check") == 0
 
 

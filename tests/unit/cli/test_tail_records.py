@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ledger_factory import ALICE, BOB, Ledger, Opening, log_record, pointing, record_value
+from tests.ledger_factory import (
+    ALICE,
+    BOB,
+    VALIDATORS,
+    Ledger,
+    Opening,
+    log_record,
+    pointing,
+    record_value,
+)
+from tests.liars import Place, lies_of
 from tests.unit.projection.published import publish
 
 from nocturne.cli.screen import json_text
@@ -24,6 +34,7 @@ from nocturne.cli.tail_records import (
 from nocturne.core import topics
 from nocturne.core.commands import Payload, encode_signed_command
 from nocturne.core.events import decode_event
+from nocturne.core.evidence import encode_evidence
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.strict_json import JsonValue
 
@@ -52,6 +63,7 @@ VALUES = {
     topics.BLOCKS: record_value(BLOCK),
     topics.SEALS: PUBLISHED.seal_value,
     **{one.topic: one.value for one in PUBLISHED.records},
+    topics.EVIDENCE: topics.frame(6, encode_evidence(lies_of(Place.of(LEDGER), VALIDATORS[0])[1])),
 }
 RECORDS = [record(topic, value) for topic, value in VALUES.items()]
 BY_TOPIC = pytest.mark.parametrize("one", RECORDS, ids=lambda one: one.topic)
@@ -65,6 +77,30 @@ def test_there_is_a_record_of_every_topic() -> None:
 def test_what_its_writer_wrote_is_verified(one: Record) -> None:
     told = told_of(one, TRUST)
     assert (told.check, told.content is not None) == (Check.VERIFIED, True), told.says
+
+
+def test_evidence_says_who_did_what() -> None:
+    said = [
+        told_of(record(topics.EVIDENCE, topics.frame(6, encode_evidence(lie))), TRUST).says
+        for lie in lies_of(Place.of(LEDGER), VALIDATORS[0], view=9)
+    ]
+    assert said == [
+        f"validator 0 {did} in view 9, and no correct one does"
+        for did in (
+            "proposed two blocks",
+            "voted to notarize two blocks",
+            "voted to finalize two blocks",
+            "voted both to finalize and to nullify",
+        )
+    ]
+
+
+def test_evidence_that_another_key_signed_proves_nothing() -> None:
+    for lie in lies_of(Place.of(LEDGER), BOB):
+        value = topics.frame(6, encode_evidence(lie))
+        told = told_of(record(topics.EVIDENCE, value), TRUST)
+        assert told.check is Check.REFUSED
+        assert "did not sign" in told.says
 
 
 @BY_TOPIC
@@ -191,7 +227,10 @@ def test_any_change_of_a_record_is_told_and_never_verified(
     changed = value[:at] if cut else value[:at] + bytes([value[at] ^ 0xFF]) + value[at + 1 :]
     told = told_of(replace(one, value=changed), TRUST)
     # What is not under a block's commit proof is the leader's own signature, and state changes.
-    if one.topic != topics.BLOCKS:
+    if one.topic == topics.EVIDENCE:
+        # Of another set it may be, of which a genesis says nothing.
+        assert told.check is not Check.VERIFIED
+    elif one.topic != topics.BLOCKS:
         assert told.check in (Check.REFUSED, Check.UNREADABLE)
     json_text(record_json(one, told))
 

@@ -15,7 +15,7 @@ import pytest
 from nocturne.command import service as command
 from nocturne.consensus import publisher as consensus
 from nocturne.core.errors import Malformed
-from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, RECEIPTS, SEALS, TOPICS
+from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, EVIDENCE, RECEIPTS, SEALS, TOPICS
 from nocturne.deploy.rights import (
     CLUSTER_NAME,
     FILE_BYTES_MAX,
@@ -70,6 +70,7 @@ def test_every_topic_has_exactly_the_readers_that_the_architecture_names() -> No
     assert may(Operation.READ, SEALS) == {"command", "projection", "consumer"}
     assert may(Operation.READ, EVENTS) == {"projection", "consumer"}
     assert may(Operation.READ, RECEIPTS) == {"command", "projection", "consumer"}
+    assert may(Operation.READ, EVIDENCE) == {"consumer"}
 
 
 def test_query_has_no_kafka_principal() -> None:

@@ -137,6 +137,7 @@ def test_commands_events_and_receipts_share_the_partition_count() -> None:
         names.RECEIPTS: 7,
         names.BLOCKS: 1,
         names.SEALS: 1,
+        names.EVIDENCE: 1,
     }
 
 

@@ -63,7 +63,7 @@ def test_a_missing_or_other_schema_names_the_command_to_run(missing: bool) -> No
 def test_registering_sets_the_mode_before_the_schema_and_again_changes_nothing() -> None:
     fake = Fake()
     with registry(fake) as url:
-        assert [one.standing for one in Registry(url).look()] == [Standing.NO_SUBJECT] * 5
+        assert [one.standing for one in Registry(url).look()] == [Standing.NO_SUBJECT] * 6
         first = Registry(url).register()
         assert all(one.ready for one in first)
         changes = list(fake.asked)
