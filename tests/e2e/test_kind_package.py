@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ EXAMPLE = ROOT / "examples/kind-inventory"
 MODULE = "nocturne_kind_inventory.py"
 MOVE = '{"from":"ann","to":"shop","amount":6}'
 ORDER = '{"order":"b","side":"buy","price":3,"quantity":2}'
+RIVER, HILLS = (hashlib.sha256(one).hexdigest() for one in (b"river", b"hills"))
 BUILT_IN = {
     """submit bank/1 Opened '{"account":"ann"}' --kind accounts""": 0,
     """submit bank/1 Issued '{"account":"ann","amount":5}'""": 0,
@@ -37,6 +39,11 @@ BUILT_IN = {
     """submit bank/1 Opened '{"account":"shop"}'""": 0,
     f"""submit bank/1 Transferred '{MOVE}'""": 1,
     f"""submit book/1 OrderPlaced '{ORDER}' --kind orderbook""": 0,
+    """submit routes/1 Proposed '{"candidate":"river","utility":4}' --kind proposals""": 0,
+    """submit routes/1 Proposed '{"candidate":"hills","utility":9}'""": 0,
+    f"""submit routes/1 Chosen '{{"candidate":"sha256-{RIVER}"}}'""": 1,
+    f"""submit routes/1 Chosen '{{"candidate":"sha256-{HILLS}"}}'""": 0,
+    """submit routes/1 Proposed '{"candidate":"late","utility":99}'""": 1,
     """submit notes/1 Edited '{"patches":[[0,0,"Night"]]}' --kind text""": 0,
 }
 """Command lines of the built-in kinds, and their exit codes."""
@@ -144,7 +151,9 @@ def _check_the_session(shell: Shell) -> None:
     genesis = decode_genesis((shell.home / "genesis.avro").read_bytes())
     hashes = {(one.name, one.version): one.code_hash for one in genesis.kinds}
     assert hashes["inventory", 1] == code_hash((EXAMPLE / MODULE).read_bytes())
-    assert {"accounts", "document", "facts", "orderbook", "text"} < {name for name, _ in hashes}
+    assert {"accounts", "document", "facts", "orderbook", "proposals", "text"} < {
+        name for name, _ in hashes
+    }
     assert shell.json("nocturne state stock/berlin")["state"] == {"stock": {"bolt-m8": 70}}
     overdrawn = 'nocturne submit stock/berlin Shipped \'{"item":"bolt-m8","quantity":71}\''
     receipt = shell.json(overdrawn, 1)["receipt"]
@@ -152,7 +161,7 @@ def _check_the_session(shell: Shell) -> None:
     assert receipt["context"]["violatedInvariant"] == "inventory.in_stock"
     unknown = shell.run("nocturne submit stock/rome Received '{}' --kind inventry")
     assert unknown.returncode == 2
-    assert "accounts, document, facts, inventory, orderbook, text" in unknown.stderr
+    assert "accounts, document, facts, inventory, orderbook, proposals, text" in unknown.stderr
 
 
 def _check_built_in_kinds(shell: Shell) -> None:
@@ -164,6 +173,8 @@ def _check_built_in_kinds(shell: Shell) -> None:
     bank = shell.json("nocturne state bank/1")["state"]
     assert {name: one["balance"] for name, one in bank["accounts"].items()} == {"ann": 5, "shop": 0}
     assert shell.json("nocturne state book/1")["state"]["bids"][0]["order"] == "b"
+    routes = shell.json("nocturne state routes/1")["state"]
+    assert (routes["choice"], routes["closed"]) == (f"sha256-{HILLS}", True)
     assert shell.json("nocturne state notes/1")["state"] == {"text": "Night", "skipped": 0}
 
 

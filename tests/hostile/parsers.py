@@ -895,6 +895,17 @@ _kinds = (
         st.sampled_from([b'{"order":"o","side":"buy","price":2,"quantity":3}', b'{"order":"o"}']),
         (),
     ),
+    Parser(
+        "core.kinds.proposals",
+        _asked("proposals", "Proposed", "Chosen"),
+        st.sampled_from(
+            [
+                b'{"candidate":"by the r\xc3\xadver","utility":-4}',
+                b'{"candidate":"sha256-%s"}' % (b"0a" * 32),
+            ]
+        ),
+        (),
+    ),
 )
 
 PARSERS: Final[tuple[Parser, ...]] = (

@@ -28,6 +28,7 @@ from nocturne.core.kinds.facts import FACTS
 from nocturne.core.kinds.guard import guarded
 from nocturne.core.kinds.kind import ACT_PREFIX
 from nocturne.core.kinds.orderbook import ORDERBOOK
+from nocturne.core.kinds.proposals import PROPOSALS
 from nocturne.core.kinds.text import TEXT
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.strict_json import JsonValue, canonical_json
@@ -88,11 +89,14 @@ def test_the_built_in_kinds_stand_under_their_names() -> None:
         "document": DOCUMENT,
         "facts": FACTS,
         "orderbook": ORDERBOOK,
+        "proposals": PROPOSALS,
         "text": TEXT,
     }
 
 
-@pytest.mark.parametrize("kind", [ACCOUNTS, DOCUMENT, ORDERBOOK, TEXT], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [ACCOUNTS, DOCUMENT, ORDERBOOK, PROPOSALS, TEXT], ids=lambda kind: kind.name
+)
 def test_an_act_of_the_ledger_changes_no_state(kind: Kind) -> None:
     assert decide.ACT_PREFIX == ACT_PREFIX
     payload = b'{"author":"sha256-00","role":"writer","patches":[[0,0,"x"]]}'

@@ -27,6 +27,7 @@ from nocturne.core.kinds.kind import (
     Violation,
 )
 from nocturne.core.kinds.orderbook import ORDERBOOK
+from nocturne.core.kinds.proposals import PROPOSALS
 from nocturne.core.kinds.text import TEXT
 
 __all__ = [
@@ -47,7 +48,7 @@ ENTRY_POINT_GROUP: Final = "nocturne.kinds"
 """Each entry point of this group names an object that is a `Kind`."""
 
 _BUILTIN: Final[Mapping[str, Kind]] = MappingProxyType(
-    {kind.name: kind for kind in (ACCOUNTS, DOCUMENT, FACTS, ORDERBOOK, TEXT)}
+    {kind.name: kind for kind in (ACCOUNTS, DOCUMENT, FACTS, ORDERBOOK, PROPOSALS, TEXT)}
 )
 
 
