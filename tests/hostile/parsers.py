@@ -429,18 +429,6 @@ _avro = (
         print=lambda block: blocks.encode_around_proof(block)[1],
         bytes_max=blocks.BLOCK_BYTES_MAX,
     ),
-    Parser(
-        "core.blocks.decode_block_header_prefix",
-        blocks.decode_block_header_prefix,
-        shapes.blocks().map(blocks.encode_block),
-    ),
-    Parser(
-        "core.blocks.decode_proof",
-        blocks.decode_proof,
-        shapes.blocks().map(lambda block: blocks.encode_proof(block.proof)),
-        print=blocks.encode_proof,
-        bytes_max=blocks.BLOCK_BYTES_MAX,
-    ),
     Parser("core.block_intake.BlockIntake.offer", _offered, samples.block_records),
     Parser(
         "core.blocks.decode_seal",

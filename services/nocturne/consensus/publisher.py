@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from nocturne.consensus.traces import BlockTraces
 from nocturne.core import topics
 from nocturne.core.blocks import Block
 from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.evidence import Evidence, Pieces, encode_evidence, name_of
 from nocturne.core.identifiers import format_hash
 from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
@@ -37,6 +39,9 @@ from nocturne.runtime.settings import Founding
 
 REPUBLISH_BLOCKS: Final = 64
 FOLLOW_RECORDS_MAX: Final = 16
+EVIDENCE_WAITING_MAX: Final = 1_024
+"""Pieces that the topic has not taken yet; past them the oldest goes."""
+EVIDENCE_AGAIN_SECONDS: Final = 1.0
 FOLLOW_BACK: Final = 64
 """Records before the newest published one that are read again: blocks may stand out of order."""
 CONSUMER_GROUP: Final = "nocturne-consensus"
@@ -68,14 +73,14 @@ class Publisher:
         self,
         cluster: Cluster,
         founding: Founding,
-        schema_id: int,
+        schema_ids: Mapping[str, int],
         measures: Measures,
         on_published: Callable[[Block], None],
     ) -> None:
         """`on_published` is called with each block of this process that the topic has."""
         self._cluster = cluster
         self._founding = founding
-        self._schema_id = schema_id
+        self._schema_ids = schema_ids
         self._measures = measures
         self._on_published = on_published
         self._source = f"nocturne:{format_hash(founding.ledger_id)}"
@@ -83,6 +88,9 @@ class Publisher:
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(UNPUBLISHED_MAX)
         self._publishing: dict[int, Publishing] = {}
         self._later: asyncio.TimerHandle | None = None
+        self._pieces = Pieces()
+        self._evidence: deque[Evidence] = deque(maxlen=EVIDENCE_WAITING_MAX)
+        self._evidence_waits = asyncio.Event()
         self._start: Published | None = None
 
     @property
@@ -153,6 +161,28 @@ class Publisher:
                 raise Unavailable(f"block {sent.height} was not acknowledged: {delivery.cause}")
             self._topic.acknowledged(sent.height, delivery[1])
             self.look()
+
+    def show(self, evidence: Evidence) -> None:
+        """Publish a piece of evidence, unless its place has one already."""
+        if self._pieces.is_new(evidence):
+            self._evidence.append(evidence)
+            self._evidence_waits.set()
+
+    async def publish_evidence(self) -> None:
+        """What `show` was given, for ever. Where the topic does not take it, it is tried again:
+        a liar is no reason to end.
+        """
+        while True:
+            self._evidence_waits.clear()
+            while self._evidence:
+                evidence = self._evidence[0]
+                (delivery,) = await self._producer.deliver([self._evidence_record(evidence)])
+                if isinstance(delivery, Undelivered):
+                    log.warning("evidence_not_published", cause=delivery.cause)
+                    await asyncio.sleep(EVIDENCE_AGAIN_SECONDS)
+                elif self._evidence and self._evidence[0] is evidence:
+                    self._evidence.popleft()
+            await self._evidence_waits.wait()
 
     async def follow(self, take: Callable[[Found], Awaitable[None]]) -> None:
         """Read the topic for ever: what others publish; and `take` what they committed and this
@@ -226,13 +256,24 @@ class Publisher:
             batch_records_max=FOLLOW_RECORDS_MAX,
         )
 
+    def _evidence_record(self, evidence: Evidence) -> ProducedRecord:
+        name = name_of(evidence)
+        topic = topics.EVIDENCE
+        return ProducedRecord(
+            topic,
+            0,
+            name.encode("ascii"),
+            topics.frame(self._schema_ids[topic], encode_evidence(evidence)),
+            topics.cloud_event_headers(topic, name, self._source, str(evidence.view), None),
+        )
+
     def _record_of(self, height: int, encoded: bytes) -> ProducedRecord:
         number = str(height)
         return ProducedRecord(
             topics.BLOCKS,
             0,
             number.encode("ascii"),
-            topics.frame(self._schema_id, encoded),
+            topics.frame(self._schema_ids[topics.BLOCKS], encoded),
             topics.cloud_event_headers(topics.BLOCKS, number, self._source, number, None),
         )
 

@@ -99,9 +99,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one validator signed and no correct one does."""
+    """What one validator of this set signed and no correct one does."""
 
     accusation: quorum.Accuse
+    validators: ValidatorSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ class Replica:
                     self._unchecked[record.digest] = record
             self._note(record)
         for effect in self._machine.restore(records):
-            self._take(effect, self._machine.validators.keys)
+            self._take(effect, self._machine.validators)
         return self._run(now)
 
     def hear(self, sender: Key | None, message: Message, now: int) -> list[Action]:
@@ -281,16 +282,18 @@ class Replica:
         return actions
 
     def _step(self, event: quorum.Event, now: int) -> None:
-        keys = self._machine.validators.keys
+        validators = self._machine.validators
         for effect in self._machine.step(event, now):
-            self._take(effect, keys)
+            self._take(effect, validators)
 
-    def _take(self, effect: quorum.Effect, keys: tuple[Key, ...]) -> None:
+    def _take(self, effect: quorum.Effect, validators: ValidatorSet) -> None:
+        """`validators` are those of the epoch in which the step began."""
         match effect:
             case quorum.Persist(record):
                 self._persist(record)
             case quorum.Send(to, message):
-                self._actions.append(Say(tuple([keys[index] for index in to]), message))
+                keys = tuple([validators.keys[index] for index in to])
+                self._actions.append(Say(keys, message))
             case quorum.SetTimer(timer, delay):
                 self._actions.append(Wake(timer, delay))
             case quorum.Build():
@@ -313,7 +316,7 @@ class Replica:
             case quorum.Commit(blocks):
                 self._unfinished.extend(blocks)
             case quorum.Accuse():
-                self._actions.append(Report(effect))
+                self._actions.append(Report(effect, validators))
             case unreachable:
                 assert_never(unreachable)
 

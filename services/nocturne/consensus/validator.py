@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 import structlog
 
 from nocturne.consensus import codec
+from nocturne.consensus.accusations import evidence_of
 from nocturne.consensus.chain import Chain, Executed
 from nocturne.consensus.commands_log import (
     check_log,
@@ -67,6 +68,7 @@ from nocturne.core import topics
 from nocturne.core.blocks import Block, hash_record, headers_bytes, link_of, link_to
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, check_commit_proof
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
+from nocturne.core.evidence import name_of
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.runtime import kafka
@@ -174,7 +176,7 @@ class Validator:
         self._replica = Replica(self._machine_on(chain), chain, gathering)
         self._members = _members_of(chain)
         self._publisher = Publisher(
-            self._cluster, self._founding, ids[topics.BLOCKS], self._measures, self._on_published
+            self._cluster, self._founding, ids, self._measures, self._on_published
         )
         self._started = self._replica
         consumer: BatchConsumer | None = None
@@ -197,6 +199,7 @@ class Validator:
                 self._certify(recovered, consumer, server),
                 self._write(),
                 self._publisher.confirm(),
+                self._publisher.publish_evidence(),
                 self._watch(consumer),
                 watch_topic(self._cluster, uuid),
                 self._faults(),
@@ -466,10 +469,12 @@ class Validator:
             case Say(to, message):
                 for key in to:
                     self._peers.send(key, message)
-            case Report(accusation):
+            case Report(accusation, validators):
+                evidence = evidence_of(accusation, self._founding.ledger_id, validators)
                 self._measures.evidence.inc()
                 self._noticed.accused(accusation)
-                log.warning("equivocation", validator=accusation.validator)
+                log.warning("equivocation", evidence=name_of(evidence))
+                self._publisher.show(evidence)
             case Keep():
                 pass
             case unreachable:

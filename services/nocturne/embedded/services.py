@@ -16,7 +16,7 @@ from nocturne.embedded.processes import Process, grpc_serves
 from nocturne.runtime.lifecycle import EXIT_HALTED, EXIT_SETTINGS
 
 HOST = "127.0.0.1"
-VALIDATORS_DEFAULT = 1
+VALIDATORS_DEFAULT = 4
 """Of a ledger that is founded here, when nobody says how many."""
 
 

@@ -413,12 +413,11 @@ def test_a_validator_that_stops_says_so_at_once() -> None:
     async def test() -> None:
         async with validators(3) as made:
             await happens(lambda: all_met(made), "all have met")
-            began = asyncio.get_running_loop().time()
             assert made[0].running is not None
             made[0].running.cancel()
             await asyncio.wait({made[0].running})
-            await made[0].server.stop(5)
-            assert asyncio.get_running_loop().time() - began < 3, "nobody keeps its server"
+            # Whoever kept the server would keep it for longer than that.
+            await asyncio.wait_for(made[0].server.stop(10 * SECONDS_MAX), SECONDS_MAX)
             await happens(lambda: made[0].key not in made[1].peers.connected(), "the others see it")
 
     run(test)

@@ -197,4 +197,4 @@ def test_cloud_events_have_their_attributes_in_order() -> None:
         "traceparent",
     ]
     assert len(cloud_event_headers(TOPICS[1], "id", "nocturne:x", "1", None)) == 6
-    assert sorted(FIXED_SCHEMA_IDS.values()) == [1, 2, 3, 4, 5]
+    assert sorted(FIXED_SCHEMA_IDS.values()) == [1, 2, 3, 4, 5, 6]
