@@ -261,6 +261,9 @@ def claims() -> Iterator[Claim]:
     yield by("a header of another validator set", False,
              replace(second, validator_set_hash=Hash(seed_of("set"))),
              validator_set_hash=first.validator_set_hash)  # fmt: skip
+    yield by("a child of the next epoch, of the same validators", False,
+             replace(second, epoch=Epoch(0, 1), view=1))  # fmt: skip
+    yield by("a child of the next recovery", False, replace(second, epoch=Epoch(1, 0)))
     yield by("a child certified in another view", False, second, view=first.view)
     yield by("a child of the same height", False, replace(second, height=1))
     yield by("a child two above", False, replace(second, height=3))

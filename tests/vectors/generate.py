@@ -518,7 +518,9 @@ def evidence_vectors() -> Json:
 
 
 def control_vectors() -> Json:
-    """A signed control record and the hash of a block that carries it."""
+    """A signed control record, the hash of a block that carries it, and what changes of the
+    validators leave in `~ledger`.
+    """
     one = control.Control(LedgerId(seed_of("any ledger")), 1, 100, "EpochEnded", {})
     data = control.sign_control(one, (signer_of("ledger operator"),))
     return {
@@ -526,6 +528,46 @@ def control_vectors() -> Json:
         "signedControl": data.hex(),
         "controlHash": format_hash(blocks.hash_control([data])),
         "controlHashOfNone": format_hash(blocks.hash_control([])),
+        "validatorSets": _sets_json(),
+    }
+
+
+def _sets_json() -> Json:
+    """After each block of the ledger of four epochs: its control records, the roots, the item of
+    `~ledger` (null as long as there is none), and the sets of its epoch and the next.
+    """
+    ledger = changing_ledger()
+    founding = ledger.genesis.founding_sets
+    sets = founding
+    found = []
+    for block in ledger.blocks:
+        header = block.header
+        sets = sets.after(header.height, block.control)
+        assert sets == block.state.view.validator_sets
+        found.append(
+            {
+                "height": header.height,
+                "epoch": header.epoch.number,
+                "control": [record.hex() for record in block.control],
+                "controlHash": format_hash(header.control_hash),
+                "stateRoot": format_hash(header.state_root),
+                "item": sets.encode().hex() or None,
+                "validatorSetHash": format_hash(header.validator_set_hash),
+                "nextValidatorSetHash": format_hash(header.next_validator_set_hash),
+            }
+        )
+    return {
+        "genesis": ledger.genesis_bytes.hex(),
+        "itemKey": encoding.sha256(encoding.domain("nocturne/validator-sets/v1")).hex(),
+        "sets": [
+            {
+                "firstEpoch": one.first_epoch,
+                "hash": format_hash(one.validators.hash),
+                "validators": [format_key(key[0]) for key in one.validators.keys],
+            }
+            for one in sets.decided
+        ],
+        "blocks": found,
     }
 
 

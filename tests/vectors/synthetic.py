@@ -7,7 +7,7 @@ also the fixture of the tests of exports and of the offline verifier.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from nocturne.core import exports, merkle
@@ -135,6 +135,7 @@ class MadeBlock:
     records: tuple[RecordDisposition, ...]
     leaves: tuple[bytes, ...]
     state: LedgerState
+    control: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -269,7 +270,7 @@ class SyntheticLedger:
             done.state_root,
             b"",
         )
-        block = self._certified(header, done.records, done.state)
+        block = replace(self._certified(header, done.records, done.state), control=control)
         self.blocks.append(block)
         return block
 
