@@ -245,6 +245,7 @@ class BlockIntake:
             assert found.proof is not None
             given.append(CheckedBlock(found.block, found.proof, found.dispositions, found.leaves))
             earlier.height, earlier.parent_digest = found.height, found.block.header.parent_digest
+            self._sets = self._sets.after_earlier(found.height, found.block.control)
             self._remember(found)
         return given
 

@@ -134,6 +134,14 @@ class ValidatorSets:
                 sets = sets._with(Decided(first, set_of(decided), record))
         return replace(sets, decided=sets.decided[-kept_max:])
 
+    def after_earlier(self, height: int, control: Iterable[bytes]) -> ValidatorSets:
+        """As `after`, of a block that comes after later ones, the nearest first: what a later one
+        of its epoch decided stays.
+        """
+        first = self.epoch_at(height) + EPOCHS_UNTIL
+        known = any(one.first_epoch == first for one in self.decided)
+        return self if known else self.after(height, control)
+
     def proved(self, first_epoch: int, validators: ValidatorSet) -> ValidatorSets:
         """The sets with one whose hash the last block before `first_epoch` names."""
         return self._with(Decided(first_epoch, validators))

@@ -339,6 +339,19 @@ def test_a_reader_without_a_past_may_know_more_than_it_reads() -> None:
         assert intake.sets == sets
 
 
+def test_a_reader_that_began_too_late_learns_a_change_from_blocks_that_come_after() -> None:
+    ledger = founded()
+    first, second = ledger.change_of(NEW), ledger.change_of(VALIDATORS[:1], number=2)
+    grow(ledger, 3 * E, h1=first, h2=second)
+    for began in (2, 3):
+        intake = BlockIntake(ledger.ledger_id, ledger.genesis.founding_sets, None)
+        order = [began, *range(began - 1, 0, -1), *range(began + 1, 3 * E + 1)]
+        for height in order:
+            (checked,) = intake.offer(record_value(ledger.blocks[height - 1]), height)
+            assert checked.block.header.height == height
+        assert intake.sets == ledger.state.view.validator_sets
+
+
 def test_a_reader_that_missed_the_change_halts_where_it_shows() -> None:
     ledger = changed()
     intake = BlockIntake(ledger.ledger_id, ledger.genesis.founding_sets, None)
