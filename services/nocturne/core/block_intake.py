@@ -47,6 +47,7 @@ from nocturne.core.validator_sets import ValidatorSets
 from nocturne.core.waiting_blocks import (
     HELD_BLOCKS_MAX,
     LET_GO_HEIGHTS_MAX,
+    Standing,
     Waiting,
     WaitingBlocks,
 )
@@ -74,15 +75,14 @@ class BlockIntake:
     """Give it every record of the blocks topic; get each committed block once, in height order.
 
     The chain continues from `next_height`, `parent_digest` (the ledger id before block 1) and
-    `positions`. `next_height` None is for a service that needs no past: it starts at the first
-    block that proves itself, and a block before that one which comes later is given out late, if
-    the chain links it. Where the position of a partition is not known, a record's key, headers and
-    prefix are believed for its first range, and so is all that stands beside a refused command;
-    commands, payloads and signatures of events are not. `sets` are the validators as of the block
-    before `next_height`, or of a later one of the same chain; a block further ahead than the epoch
-    after the next block's is refused, for its validators are not decided. `check` is the caller's
-    own last check of a block whose turn has come: `Malformed` drops that block, and the height
-    stays open for the right one.
+    `positions`; `sets` are the validators as of the block before `next_height`, or of a later one
+    of the same chain. `next_height` None is for a service that needs no past: it starts at the
+    first block that proves itself, and a block before that one which comes later is given out late,
+    if the chain links it. Where the position of a partition is not known, a record's key, headers
+    and prefix are believed for its first range, and so is all that stands beside a refused command;
+    commands, payloads and signatures of events are not. `check` is the caller's own last check of a
+    block whose turn has come: `Malformed` drops that block, and the height stays open for the right
+    one.
 
     Blocks wait for their turn in bounded room. When `read_again_from` names an offset, one that
     found no place is missing: the topic is to be read again from there, after `read_again`.
@@ -160,7 +160,9 @@ class BlockIntake:
         """
         front = decode_block_front(unframe(value))
         _check_header(front.header, self._ledger_id)
-        self._check_decided(front.header.height)
+        if self._next_height is not None and not self._is_decided(front.header.height):
+            self._pass_by(front, offset, self._next_height)
+            return []
         if isinstance(front.proof, CommitProof):
             self._check_proof(front.proof, front)
         elif self._next_height is None:
@@ -187,15 +189,12 @@ class BlockIntake:
             self._waiting = WaitingBlocks()
             raise
 
-    def _check_decided(self, height: int) -> None:
-        following = self._next_height
-        if following is not None:
-            known = self._sets.epoch_at(following) + 1
-            if self._sets.epoch_at(height) > known:
-                raise Malformed(
-                    f"block {height}: expected {following} next, and the validators after epoch "
-                    f"{known} are not decided before it"
-                )
+    def _is_decided(self, height: int) -> bool:
+        """Whether the validators of this height's epoch are decided by the block before the next:
+        those of its epoch and of the one after.
+        """
+        assert self._next_height is not None
+        return self._sets.epoch_at(height) <= self._sets.epoch_at(self._next_height) + 1
 
     def _check_proof(self, proof: CommitProof, block: Block | BlockFront) -> None:
         _check_proof(self._ledger_id, self._sets, proof, block)
@@ -252,12 +251,19 @@ class BlockIntake:
     # Blocks whose turn comes ----------------------------------------------------------------------
 
     def _pass_by(self, front: BlockFront, offset: int, following: int) -> None:
+        """A block that is too far ahead to wait; one whose validators are not decided yet proves
+        nothing either.
+        """
         height = front.header.height
-        if isinstance(front.proof, ProofPointer):
-            if height >= following + LET_GO_HEIGHTS_MAX:
-                raise Malformed(f"block {height}: expected {following} next")
+        standing = Standing.CERTIFIED
+        if not self._is_decided(height):
+            standing = Standing.UNKNOWN
+        elif isinstance(front.proof, ProofPointer):
+            standing = Standing.PROPOSED
             self._check_pointer(front, front.proof)
-        self._waiting.pass_by(height, offset, isinstance(front.proof, CommitProof), following)
+        if standing is not Standing.CERTIFIED and height >= following + LET_GO_HEIGHTS_MAX:
+            raise Malformed(f"block {height}: expected {following} next")
+        self._waiting.pass_by(height, offset, standing, following)
 
     def _hold(self, held: Waiting, next_height: int) -> list[CheckedBlock]:
         if isinstance(held.block.proof, ProofPointer):
@@ -297,8 +303,7 @@ class BlockIntake:
                 else:
                     self.dropped += 1
                 continue
-            sets = self._sets_after(checked.block)
-            self._advance(held, positions, sets)
+            self._advance(held, positions, self._sets_after(checked.block))
             given.append(checked)
         if fault is not None:
             if not given:

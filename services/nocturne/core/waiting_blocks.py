@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, NamedTuple
 
 from nocturne.core.blocks import Block, Disposition
@@ -52,6 +53,15 @@ class Waiting:
         return self.block.header.height
 
 
+class Standing(Enum):
+    """What is known of a block that is passed by."""
+
+    CERTIFIED = "certified"
+    PROPOSED = "proposed"
+    UNKNOWN = "unknown"
+    """Its validators are not decided yet."""
+
+
 class _Certified(NamedTuple):
     """What is committed at a height, said by a commit proof of it or of a block after it."""
 
@@ -69,6 +79,7 @@ class WaitingBlocks:
         self._bytes = 0
         self._certified: dict[int, _Certified] = {}
         self._newest_certified = 0
+        self._newest_unknown = 0
         self._let_go: dict[int, int] = {}
         self._worth_reading = False
         self._offset = 0
@@ -116,12 +127,14 @@ class WaitingBlocks:
             self._remove(copies[-1])
             self._forget(copies[-1])
 
-    def pass_by(self, height: int, offset: int, is_certified: bool, following: int) -> None:
+    def pass_by(self, height: int, offset: int, standing: Standing, following: int) -> None:
         """A record too far ahead to wait."""
         self.let_go += 1
         self._offset = offset
-        if is_certified:
+        if standing is Standing.CERTIFIED:
             self._newest_certified = max(self._newest_certified, height)
+        elif standing is Standing.UNKNOWN:
+            self._newest_unknown = max(self._newest_unknown, height)
         self._remember(min(height, following + LET_GO_HEIGHTS_MAX), offset)
 
     def proved(self, height: int) -> Waiting | None:
@@ -155,7 +168,8 @@ class WaitingBlocks:
         no certified block is waited for in vain, nothing near was let go, or there is no more room
         and no more knowledge than the last time.
         """
-        if not self._let_go or not self._worth_reading or self._newest_certified < following:
+        newest = max(self._newest_certified, self._newest_unknown)
+        if not self._let_go or not self._worth_reading or newest < following:
             return None
         near = range(following, following + HELD_BLOCKS_MAX)
         return min((at for height, at in self._let_go.items() if height in near), default=None)
@@ -163,6 +177,7 @@ class WaitingBlocks:
     def read_again(self, offset: int) -> None:
         """The topic is now read from `offset` on: what was let go there comes again."""
         self._let_go = {height: at for height, at in self._let_go.items() if at < offset}
+        self._newest_unknown = 0
         self._worth_reading = False
 
     def _all(self) -> Iterator[Waiting]:
