@@ -38,6 +38,7 @@ from nocturne.command.limits import COUNTS_BYTES_MAX, Counted, decode_counts, en
 from nocturne.command.replies import Refused, deadline_of, level_of
 from nocturne.command.service import CommandSettings
 from nocturne.consensus import codec
+from nocturne.consensus.handshake import Opener
 from nocturne.consensus.service import Settings as ConsensusSettings
 from nocturne.core import (
     access,
@@ -62,7 +63,7 @@ from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import LogRecord
 from nocturne.core.control import CONTROL_BYTES_MAX, decode_control
 from nocturne.core.encoding import Codec, u32
-from nocturne.core.errors import Halt, Malformed, NocturneError
+from nocturne.core.errors import Halt, Malformed, NocturneError, PeerFault
 from nocturne.core.kinds import KindRegistry, Violation, builtin_kinds
 from nocturne.core.state_leaf import SessionLeaf, decode_positions, encode_positions
 from nocturne.deploy import config_maps, contributions, rights
@@ -408,6 +409,30 @@ _avro = (
         samples.peer_values,
         print=codec.encode,
         bytes_max=codec.VALUE_BYTES_MAX,
+    ),
+    Parser(
+        "consensus.handshake.Called.hear_hello",
+        lambda data: samples.Handshake().called.hear_hello(data),
+        st.just(samples.Handshake().hello),
+        (PeerFault,),
+    ),
+    Parser(
+        "consensus.handshake.Calling.hear_hello",
+        lambda data: samples.Handshake().calling.hear_hello(data),
+        st.just(samples.Handshake().answer),
+        (PeerFault,),
+    ),
+    Parser(
+        "consensus.handshake.Called.hear_proof",
+        lambda data: samples.Handshake().called.hear_proof(data),
+        st.just(samples.Handshake().proof),
+        (PeerFault,),
+    ),
+    Parser(
+        "consensus.handshake.Opener.open",
+        lambda data: Opener(samples.ENVELOPE_KEY).open(data),
+        samples.envelopes,
+        (PeerFault,),
     ),
     Parser(
         "core.blocks.decode_block",

@@ -26,6 +26,7 @@ from tests.vectors.synthetic import changing_ledger, example_ledger
 
 from nocturne.client import checking
 from nocturne.consensus import codec
+from nocturne.consensus.handshake import Called, Calling, Sealer
 from nocturne.core import access, exports, sealing, snapshot, strict_json
 from nocturne.core.blocks import encode_disposition, headers_bytes
 from nocturne.core.commands import encode_signed_command
@@ -34,6 +35,7 @@ from nocturne.core.encoding import sha256
 from nocturne.core.events import Position, encode_event, encode_event_header, header_of
 from nocturne.core.evidence import Evidence
 from nocturne.core.identifiers import Hash
+from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import (
     Reason,
     ReceiptHeader,
@@ -43,6 +45,7 @@ from nocturne.core.receipts import (
 from nocturne.core.state_leaf import encode_positions
 from nocturne.core.topics import frame
 from nocturne.runtime import journal
+from nocturne.wire.consensus.v1.exchange_pb2 import Content
 
 SCHEMA_ID: Final = 1
 JOURNAL_LABEL: Final = b"label"
@@ -216,6 +219,31 @@ command_records = st.sampled_from(
         ledger_factory.log_record(one).value or b""
         for one in (FACTORY.command("a", number=4), FACTORY.opening("c", number=5))
     ]
+)
+ENVELOPE_KEY: Final = b"k" * 32
+
+
+class Handshake:
+    """Two ends before the last word, the same each time, and what they have said."""
+
+    def __init__(self) -> None:
+        one, other = (Ed25519Signer(bytes([number]) * 32) for number in (1, 2))
+        self.calling = Calling(FACTORY.ledger_id, one, b"s" * 32)
+        self.called = Called(FACTORY.ledger_id, other, b"t" * 32)
+        self.hello = self.calling.hello()
+        self.called.hear_hello(self.hello)
+        self.answer = self.called.hello()
+        self.calling.hear_hello(self.answer)
+        self.proof = self.calling.proof()
+
+
+envelopes = st.builds(
+    lambda values, ping, pong: Sealer(ENVELOPE_KEY).seal(
+        Content(values=values, ping=ping, pong=pong)
+    ),
+    st.lists(st.binary(max_size=50), max_size=4),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**64 - 1),
 )
 peer_values = st.sampled_from([codec.encode(one) for one in SAID])
 snapshot_heads = st.just(CHUNKS[0])

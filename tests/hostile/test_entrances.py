@@ -28,12 +28,15 @@ from tests.hostile.inputs import hostile_bytes, hostile_text, oversize
 from tests.hostile.test_parsers import GROWTH_BYTES_MAX, INPUTS, SEED
 from tests.unit.core import shapes
 
+from nocturne.consensus.handshake import Calling
 from nocturne.core import topics
+from nocturne.core.access import EXCHANGE
 from nocturne.core.blocks import encode_seal
 from nocturne.core.commands import Opening, encode_signed_command
 from nocturne.core.evidence import encode_evidence
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import format_id
+from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import decode_receipt, hash_receipt, receipt_signed
 from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
 from nocturne.wire.command.v1 import command_pb2
@@ -62,6 +65,9 @@ REFUSED_CALLS: Final = frozenset(
     }
 )
 """What a hostile call may end with, each with words. UNKNOWN would be an exception of ours."""
+
+STRANGERS_CALLS: Final = REFUSED_CALLS | {grpc.StatusCode.PERMISSION_DENIED}
+"""The same of a stream between validators, for a key that is no validator's."""
 
 
 @dataclass
@@ -340,6 +346,24 @@ def test_a_storm_of_control_records_changes_nothing(running: Running, wrongs: Wr
     assert asyncio.run(number()) == 0
 
 
+def test_a_storm_at_the_validators_streams_lets_nobody_in(running: Running) -> None:
+    dice = Random(f"{SEED}/exchange")
+    stranger = Ed25519Signer(dice.randbytes(32))
+    valid = [
+        Calling(running.ledger_id, stranger, dice.randbytes(32)).hello(),
+        samples.Handshake().proof,
+        *samples.drawn(samples.envelopes, 20),
+    ]
+
+    def calls() -> Iterator[_Call]:
+        while True:
+            yield _Call(EXCHANGE, hostile_bytes(dice, valid), True, STRANGERS_CALLS)
+
+    counted = _storm_of_calls(running, "consensus-0", calls())
+    assert counted["INVALID_ARGUMENT"] > INPUTS // 2
+    assert "OK" not in counted
+
+
 @dataclass(frozen=True)
 class _Call:
     """A call of raw bytes. Of a `streamed` answer one message is taken."""
@@ -347,6 +371,7 @@ class _Call:
     method: str
     data: bytes
     streamed: bool
+    refused: frozenset[grpc.StatusCode] = REFUSED_CALLS
 
 
 def _storm_of_calls(running: Running, service: str, calls: Iterator[_Call]) -> Counter[str]:
@@ -395,7 +420,7 @@ async def _called(channel: grpc.aio.Channel, call: _Call) -> str:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             assert call.streamed, shown
         else:
-            assert code in REFUSED_CALLS, f"{shown}: {code} {said}"
+            assert code in call.refused, f"{shown}: {code} {said}"
             assert said, shown
         return code.name
     return "OK"

@@ -347,6 +347,8 @@ class Peers:
     ) -> _Known | Ended:
         """Of a handshake that has ended, or whose time is over."""
         if not meeting.done():
+            if self._fault is None:
+                return Ended(_CODE.UNAVAILABLE, "the validator stops")
             if pushed:
                 ended = Ended(_CODE.RESOURCE_EXHAUSTED, "too many handshakes at once")
                 return self._refuse("crowd", address, ended)
@@ -405,7 +407,9 @@ class Peers:
             place.error = None
             stream = Stream(call, sealer, opener, place.address)
             log.info("peer_met", address=place.address, key=format_hash(key_id(key)))
-            return await self._talk.run(self._peer(key), stream)
+            ended = await self._talk.run(self._peer(key), stream)
+            log.info("peer_lost", address=place.address, cause=ended.words)
+            return ended
 
     async def _greet(self, call: Pipe, calling: Calling, place: _Place) -> _Known | Ended:
         await call.write(calling.hello())

@@ -16,6 +16,7 @@ from nocturne.core.schemas import SCHEMAS
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = ROOT / "docs" / "spec"
 CORE = ROOT / "services" / "nocturne" / "core"
+CONSENSUS = ROOT / "services" / "nocturne" / "consensus"
 HASHED_OR_SIGNED = {
     "command": "ledger.md",
     "signed_command": "ledger.md",
@@ -37,7 +38,8 @@ def text_of(name: str) -> str:
 
 
 def test_every_domain_is_in_the_table_and_no_other() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in CORE.rglob("*.py"))
+    paths = [*CORE.rglob("*.py"), *CONSENSUS.rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
     tags = set(re.findall(r'domain\("(nocturne/[a-z-]+/v1)"\)', code))
     table = text_of("encoding.md").split("All tags:")[1].split("## 2.")[0]
     assert set(re.findall(r"`(nocturne/[a-z-]+/v1)`", table)) == tags
