@@ -144,10 +144,15 @@ def test_a_control_record_that_may_not_stand_is_refused_in_words(running: Runnin
                     await client.submit(bad)
             # Of two that are brought at once one is the next.
             both = await asyncio.gather(
-                *(client.submit(record(now.number + 1, far)) for _ in range(2)),
+                *(client.submit(record(now.number + 1, far + one)) for one in range(2)),
                 return_exceptions=True,
             )
             assert sorted(isinstance(one, Malformed) for one in both) == [False, True]
+            # The same one, brought twice, is in one block.
+            twice = await asyncio.gather(
+                *(client.submit(record(now.number + 2, far)) for _ in range(2))
+            )
+            assert twice[0] == twice[1]
 
     asyncio.run(scenario())
 

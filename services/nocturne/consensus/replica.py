@@ -289,6 +289,9 @@ class Replica:
     def _take(self, effect: quorum.Effect, validators: ValidatorSet) -> None:
         """`validators` are those of the epoch in which the step began."""
         match effect:
+            case quorum.Persist(Committed()):
+                # Kept with all that is committed with it: the same step's Commit ends with it.
+                pass
             case quorum.Persist(record):
                 self._persist(record)
             case quorum.Send(to, message):
@@ -314,6 +317,10 @@ class Replica:
                 # Published blocks are followed all the time: they bring what is missing.
                 pass
             case quorum.Commit(blocks):
+                for one in blocks:
+                    # The machine needs the last alone; here each one's proof is published.
+                    self._actions.append(Keep(one))
+                    self._note(one)
                 self._unfinished.extend(blocks)
             case quorum.Accuse():
                 self._actions.append(Report(effect, validators))

@@ -13,9 +13,10 @@ from tests.unit.consensus.test_replica import agreed, records_of
 
 from nocturne.consensus import store as stores
 from nocturne.consensus.gathering import Gathering
-from nocturne.consensus.quorum.messages import Committed, Proposal, Vote
-from nocturne.consensus.replica import Replica
+from nocturne.consensus.quorum.messages import Cast, Committed, Proposal, Vote
+from nocturne.consensus.replica import Replica, Say
 from nocturne.consensus.store import Recovered, Store
+from nocturne.core.certificates import VoteKind
 from nocturne.core.errors import Halt
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.runtime import journal
@@ -183,3 +184,30 @@ def test_forgetting_keeps_what_a_later_start_needs(
     committee.run(3_000)
     assert records_of(member) == 9
     agreed(committee)
+
+
+def test_blocks_that_one_finalization_commits_are_all_in_the_journal(tmp_path: Path) -> None:
+    """Finalize votes are lost for a while: the next one that arrives commits more than its own."""
+    committee = Committee(4)
+    member = committee.members[0]
+    disk = Disk(tmp_path, committee, member)
+
+    def loses_finalizations(_: Member, to: Member, say: Say) -> bool:
+        message = say.message
+        return isinstance(message, Cast) and message.vote.kind is VoteKind.FINALIZE
+
+    committee.loses = loses_finalizations
+    for number in range(4):
+        committee.write(f"s{number}")
+        committee.run(60)
+    assert member.published == []
+    committee.loses = lambda sender, to, say: False
+    committee.run(5_000)
+    assert records_of(member) == 4
+    disk.write()
+    found = disk.recovered()
+    assert found.chain.tip == member.replica.chain.tip
+    store = Store(disk.home, disk.label)
+    store.recover(committee.ledger.data, KINDS)
+    assert [at for at, _ in store.blocks_after(0)] == [*range(1, len(member.published) + 1)]
+    assert len(member.published) > 1
