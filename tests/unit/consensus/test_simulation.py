@@ -80,3 +80,10 @@ def test_no_plan_is_without_faults_and_nine_of_ten_are_small() -> None:
 def test_what_is_committed_while_restoring_is_in_the_log_before_it_is_stored() -> None:
     """Seed 177 with a crash for each 250 effects: the block was stored, and its log knew none."""
     assert outcome(replace(Plan.of(177), crash=0.004)).violation is None
+
+
+def test_who_lacks_an_empty_block_in_silence_has_it_with_the_next_record() -> None:
+    """A twin showed the vote that made it final to two others alone."""
+    found = of_seed(3020)
+    assert found.violation is None
+    assert found.counted["one lacks an empty block"] == 1
