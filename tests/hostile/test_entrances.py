@@ -318,6 +318,7 @@ def _value(dice: Random, field: Any) -> Any:
 def test_a_storm_of_control_records_changes_nothing(running: Running, wrongs: Wrongs) -> None:
     dice = Random(f"{SEED}/control")
     service = consensus_pb2.DESCRIPTOR.services_by_name["ControlService"]
+    validator = "/nocturne.consensus.v1.ValidatorService/GetValidator"
     records = samples.drawn(samples.controls, 20)
     valid = [
         consensus_pb2.SubmitControlRequest(signed_control=one).SerializeToString()
@@ -326,6 +327,9 @@ def test_a_storm_of_control_records_changes_nothing(running: Running, wrongs: Wr
 
     def calls() -> Iterator[_Call]:
         while True:
+            if dice.randrange(4) == 0:
+                yield _Call(validator, hostile_bytes(dice, valid), False)
+                continue
             name = dice.choice(("SubmitControl", "SubmitControl", "GetControl"))
             if dice.randrange(2):
                 data = hostile_bytes(dice, valid)
