@@ -79,7 +79,7 @@ class WaitingBlocks:
         self._bytes = 0
         self._certified: dict[int, _Certified] = {}
         self._newest_certified = 0
-        self._newest_unknown = 0
+        self._unknown: set[int] = set()
         self._let_go: dict[int, int] = {}
         self._worth_reading = False
         self._offset = 0
@@ -134,7 +134,7 @@ class WaitingBlocks:
         if standing is Standing.CERTIFIED:
             self._newest_certified = max(self._newest_certified, height)
         elif standing is Standing.UNKNOWN:
-            self._newest_unknown = max(self._newest_unknown, height)
+            self._unknown.add(height)
         self._remember(min(height, following + LET_GO_HEIGHTS_MAX), offset)
 
     def proved(self, height: int) -> Waiting | None:
@@ -153,6 +153,7 @@ class WaitingBlocks:
             self._remove(one)
         self._certified.pop(height, None)
         self._let_go.pop(height, None)
+        self._unknown.discard(height)
         self._worth_reading = True
         return taken
 
@@ -168,8 +169,9 @@ class WaitingBlocks:
         no certified block is waited for in vain, nothing near was let go, or there is no more room
         and no more knowledge than the last time.
         """
-        newest = max(self._newest_certified, self._newest_unknown)
-        if not self._let_go or not self._worth_reading or newest < following:
+        if not self._let_go or not self._worth_reading:
+            return None
+        if max((self._newest_certified, *self._unknown)) < following:
             return None
         near = range(following, following + HELD_BLOCKS_MAX)
         return min((at for height, at in self._let_go.items() if height in near), default=None)
@@ -177,7 +179,7 @@ class WaitingBlocks:
     def read_again(self, offset: int) -> None:
         """The topic is now read from `offset` on: what was let go there comes again."""
         self._let_go = {height: at for height, at in self._let_go.items() if at < offset}
-        self._newest_unknown = 0
+        self._unknown &= self._let_go.keys()
         self._worth_reading = False
 
     def _all(self) -> Iterator[Waiting]:

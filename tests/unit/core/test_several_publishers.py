@@ -145,10 +145,10 @@ class Reader:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    _narrow(monkeypatch)
+    narrow_to_four(monkeypatch)
 
 
-def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow_to_four(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (waiting_blocks, block_intake):
         monkeypatch.setattr(module, "HELD_BLOCKS_MAX", NEAR)
     monkeypatch.setattr(waiting_blocks, "HELD_RECORDS_MAX", NEAR + 1)
@@ -209,7 +209,7 @@ def test_every_height_comes_out_once_in_order_whatever_else_the_topic_holds(
     ledger = _chain()
     topic = a_topic(ledger, Random(seed), disorder, noise)
     with pytest.MonkeyPatch.context() as patch:
-        _narrow(patch)
+        narrow_to_four(patch)
         reader = Reader(intake_of(ledger), topic)
         assert reader.read() == list(range(1, BLOCKS + 1))
         assert reader.intake.positions == ledger.state.positions
@@ -223,7 +223,7 @@ def test_a_restart_from_the_low_water_loses_no_height(seed: int, stop: int) -> N
     ledger = _chain()
     topic = a_topic(ledger, Random(seed), 40, 20)
     with pytest.MonkeyPatch.context() as patch:
-        _narrow(patch)
+        narrow_to_four(patch)
         first = Reader(intake_of(ledger), topic[: stop % len(topic)])
         first.read()
         following = first.intake.next_height

@@ -20,7 +20,7 @@ from tests.ledger_factory import (
     signer,
 )
 from tests.mutation import mutated
-from tests.unit.core.test_several_publishers import Reader
+from tests.unit.core.test_several_publishers import Reader, narrow_to_four
 
 from nocturne.core import snapshot
 from nocturne.core.block_intake import BlockIntake, check_alone
@@ -326,6 +326,21 @@ def test_blocks_of_later_epochs_that_come_first_are_read_again_once_they_can_be_
     assert reader.read() == list(range(1, len(topic) + 1))
     assert reader.intake.sets == ledger.state.view.validator_sets
     assert reader.reads <= 4 * len(topic)
+
+
+def test_with_little_room_no_block_of_a_later_epoch_is_lost_whatever_the_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    narrow_to_four(monkeypatch)
+    ledger = changed()
+    # Reading the fifth again once made it forget that there is more of the last epoch before it.
+    orders = [[9, 8, 5, 2, 3, 1, 7, 6, 4]]
+    orders += [Random(seed).sample(range(1, 10), 9) for seed in range(40)]
+    for order in orders:
+        reader = Reader(
+            intake_of(ledger), [record_value(ledger.blocks[height - 1]) for height in order]
+        )
+        assert reader.read() == list(range(1, 10)), order
 
 
 def test_a_reader_goes_on_from_the_sets_that_it_kept() -> None:
