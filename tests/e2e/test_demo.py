@@ -34,6 +34,8 @@ ATTACKS = (
     "An overdraft",
     "A revoked key",
     "A curious operator",
+    "A killed validator",
+    "A lying validator",
 )
 
 

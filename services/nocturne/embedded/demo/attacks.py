@@ -25,7 +25,7 @@ from nocturne.core.identifiers import SessionId, format_hash
 from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import Head, Reason, Receipt, decode_receipt, receipt_signed
 from nocturne.core.topics import BLOCKS, EVENTS, RECEIPTS, SEALS, unframe
-from nocturne.embedded.demo import forgery, insiders, tampering
+from nocturne.embedded.demo import forgery, insiders, tampering, validators
 from nocturne.embedded.demo.findings import Verdict
 from nocturne.embedded.demo.forgery import ForgedRecord, Forger, Target
 from nocturne.embedded.demo.people import author_of, command_of, in_the_name_of
@@ -38,9 +38,10 @@ from nocturne.embedded.demo.stage import (
     new_causes,
 )
 from nocturne.embedded.demo.steps import Fact, fact, member_added, patch
+from nocturne.embedded.demo.validators import Quorum
 
 COUNT: Final = 11 + insiders.COUNT
-"""Verdicts that `run` gives."""
+"""Verdicts that `run` gives, beside those of `validators` with a quorum of this machine."""
 WRITERS: Final = 64
 FLIPS: Final = 48
 
@@ -48,8 +49,8 @@ _OFFLINE: Final = "offline verification"
 _RACE: Final = SessionId("pallets/the-last-one")
 
 
-async def run(stage: Stage) -> AsyncGenerator[Verdict, None]:
-    """All attacks, one after the other."""
+async def run(stage: Stage, quorum: Quorum | None) -> AsyncGenerator[Verdict, None]:
+    """All attacks, one after the other; those on validators where there is a quorum to attack."""
     paid = _paid_order(stage)
     yield await changed_row(stage, paid)
     for verdict in await forged_records(stage, _open_order(stage)):
@@ -62,6 +63,9 @@ async def run(stage: Stage) -> AsyncGenerator[Verdict, None]:
     yield await insiders.overdraft(stage)
     yield await insiders.revoked_key(stage)
     yield await insiders.curious_operator(stage)
+    if quorum is not None:
+        yield await validators.killed_validator(stage, quorum)
+        yield await validators.lying_validator(stage, quorum)
 
 
 # A changed row -----------------------------------------------------------------------------------

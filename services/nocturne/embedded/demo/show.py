@@ -33,6 +33,7 @@ from nocturne.embedded.demo import (
     report,
     scenario,
     tampering,
+    validators,
 )
 from nocturne.embedded.demo.findings import (
     Audit,
@@ -49,6 +50,7 @@ from nocturne.embedded.demo.purchase import DEPARTMENTS, RELEASED, STRANGER
 from nocturne.embedded.demo.screen import Screen, latency_text, number
 from nocturne.embedded.demo.stage import DEADLINE_SECONDS, Stage
 from nocturne.embedded.demo.steps import Department
+from nocturne.embedded.demo.validators import Quorum
 from nocturne.embedded.home import Home
 from nocturne.imports import git, git_import, git_log
 from nocturne.wire.query.v1 import query_pb2_grpc
@@ -117,7 +119,7 @@ async def show(screen: Screen, phases: Phases, place: Place, options: Options) -
         ran, counts = await _business(screen, phases, stage)
         chain = await _proof(stage)
         history = await _history(screen, phases, place.home, people.signers[IMPORTER])
-        verdicts = await _attacks(screen, phases, stage)
+        verdicts = await _attacks(screen, phases, stage, _quorum(place.home))
         audit = await _audit(screen, phases, stage)
     return Findings(
         format_hash(people.ledger_id),
@@ -255,16 +257,29 @@ async def _history(
         return History(session, done.imported, seconds())
 
 
-async def _attacks(screen: Screen, phases: Phases, stage: Stage) -> list[Verdict]:
+def _quorum(home: Home | None) -> Quorum | None:
+    """The validators, if they are processes of this machine and one of them may fail."""
+    if home is None:
+        return None
+    found = Quorum(home)
+    return found if len(found.members) >= validators.NEEDED else None
+
+
+async def _attacks(
+    screen: Screen, phases: Phases, stage: Stage, quorum: Quorum | None
+) -> list[Verdict]:
     screen.title("The ledger attacks itself")
     verdicts: list[Verdict] = []
     with phases.timed("attacks"):
-        async with aclosing(attacks.run(stage)) as found:
+        async with aclosing(attacks.run(stage, quorum)) as found:
             async for verdict in found:
                 screen.verdict(verdict)
                 verdicts.append(verdict)
-    if len(verdicts) != attacks.COUNT:
-        raise business.NotAsPlanned(f"expected {attacks.COUNT} attacks, made {len(verdicts)}")
+    count = attacks.COUNT + (0 if quorum is None else validators.COUNT)
+    if len(verdicts) != count:
+        raise business.NotAsPlanned(f"expected {count} attacks, made {len(verdicts)}")
+    if quorum is None:
+        screen.note("validators", "not attacked: they are not four processes of this machine")
     return verdicts
 
 
