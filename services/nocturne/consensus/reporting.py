@@ -116,7 +116,7 @@ def report_of(
         leader=leader,
         height=0 if standing is None else standing.height,
         published_height=0 if standing is None else standing.published_height,
-        degraded_cause=None,
+        degraded_cause=None if machine is None else _want_of_a_quorum(current, index, peers),
         newest_certificate=_certificate(noticed.newest),
         skipped_views=noticed.skipped_views,
         evidence_count=noticed.evidence_count,
@@ -141,6 +141,23 @@ def evidence_text(accusation: Accuse) -> str:
         return f"{who} {_VERBS[first.kind]} and {_VERBS[second.kind]} view {first.view}"
     view = first.view if isinstance(first, Vote) else first.header.view
     return f"{who} proposed two blocks in view {view}"
+
+
+def _want_of_a_quorum(
+    validators: ValidatorSet, index: int | None, peers: Sequence[PeerReport]
+) -> str | None:
+    """Why nothing is certified as this one sees it; it lasts only while it lasts. None if enough
+    of the set are here, this one counted.
+    """
+    here = {one.index for one in peers if one.connected and one.index is not None}
+    if index is not None:
+        here.add(index)
+    if len(here) >= validators.quorum:
+        return None
+    return (
+        f"want of a quorum: {len(here)} of {len(validators.keys)} validators are here, "
+        f"{validators.quorum} are needed"
+    )
 
 
 def _role(

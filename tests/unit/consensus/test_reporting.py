@@ -139,3 +139,19 @@ def test_of_evidence_the_newest_pieces_are_told_first_and_all_are_counted() -> N
     assert found.evidence_count == 40
     assert len(found.evidence) == 16
     assert found.evidence[0] == "validator 3 notarized two blocks in view 40"
+
+
+def connected(*indexes: int | None) -> tuple[PeerReport, ...]:
+    return tuple(
+        PeerReport(index, None, "127.0.0.1:1", True, 1.0, 0, 0, 0, "") for index in indexes
+    )
+
+
+def test_while_too_few_are_here_the_ledger_is_degraded_for_want_of_a_quorum() -> None:
+    alone = report(SIGNERS[0], peers=connected(1, None, None))
+    assert alone.degraded_cause == ("want of a quorum: 2 of 4 validators are here, 3 are needed")
+    assert report(SIGNERS[0], peers=connected(1, 2)).degraded_cause is None
+    assert report(SIGNERS[0], peers=connected(1, 1, 0)).degraded_cause is not None
+    watching = report(STRANGER, peers=connected(0, 1, 3))
+    assert watching.degraded_cause is None
+    assert report(SIGNERS[0], stands=False).degraded_cause is None
