@@ -199,7 +199,7 @@ def test_every_service_works_as_its_own_principal(place: Secured, stand: Stand) 
 def test_the_jobs_change_nothing_when_they_run_again(place: Secured, stand: Stand) -> None:
     topics = run_job("topics", topics_environment(place, stand))
     assert topics.returncode == 0, topics.stderr
-    assert "topics: 0 made, all 5 are as the ledger needs them" in topics.stdout
+    assert "topics: 0 made, all 6 are as the ledger needs them" in topics.stdout
     assert "topics: 0 rights granted" in topics.stdout
     database = run_job("database", database_environment(place))
     assert database.returncode == 0, database.stderr
