@@ -25,18 +25,31 @@ from tests.e2e.strangers import append
 from tests.integration.test_registry import asked, registered
 
 from nocturne.client import Client, Refused, SyncClient
+from nocturne.core import evidence
+from nocturne.core.certificates import Ballot, Epoch, VoteKind, sign_vote
 from nocturne.core.commands import Evidence, Opening, encode_command
 from nocturne.core.events import Event, decode_event, encode_event, sign_event
-from nocturne.core.genesis import decode_genesis
-from nocturne.core.identifiers import format_hash
+from nocturne.core.evidence import SignedVote
+from nocturne.core.genesis import decode_genesis, ledger_id_of
+from nocturne.core.identifiers import Hash, format_hash
 from nocturne.core.json_fields import parse_time
 from nocturne.core.json_forms import event_json
 from nocturne.core.keys import Ed25519Signer
 from nocturne.core.schemas import SCHEMAS
 from nocturne.core.strict_json import canonical_json
-from nocturne.core.topics import EVENTS, RECEIPTS, SCHEMA_NAMES, TOPICS, frame, unframe
-from nocturne.embedded import status
+from nocturne.core.topics import (
+    EVENTS,
+    EVIDENCE,
+    FIXED_SCHEMA_IDS,
+    RECEIPTS,
+    SCHEMA_NAMES,
+    TOPICS,
+    frame,
+    unframe,
+)
+from nocturne.embedded import ceremony, status
 from nocturne.embedded.home import Home
+from nocturne.runtime.keys import load_signer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -157,6 +170,7 @@ def stack(registry_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             assert isinstance(refused, Refused)
             assert refused.receipt is not None
             client.readable(refused.receipt.height)
+        write_evidence(stack)
         yield stack
     finally:
         stack.run("down")
@@ -175,6 +189,24 @@ def write_as_strangers(stack: Stack) -> None:
     assert len(values) == STRANGERS
     for value in values:
         append(stack.bootstrap, EVENTS, 0, b"x\x1b[2J", value, [("ce_id\x1b", b"\x9b31m")])
+
+
+def write_evidence(stack: Stack) -> None:
+    """Two votes that the first validator's key signs and no correct one does."""
+    genesis = (stack.home / "genesis.avro").read_bytes()
+    validators = decode_genesis(genesis).validator_set
+    signer = load_signer(ceremony.validator_key(Home(stack.home)))
+    votes = []
+    for number in (1, 2):
+        digest = Hash(bytes([number]) * 32)
+        ballot = Ballot(
+            VoteKind.NOTARIZE, ledger_id_of(genesis), Epoch(0, 0), validators.hash, 9, digest
+        )
+        votes.append(SignedVote(ballot.kind, digest, sign_vote(signer, ballot)))
+    lie = evidence.Evidence(ledger_id_of(genesis), Epoch(0, 0), validators.hash, 9, 0, *votes)
+    value = frame(stack.ids[EVIDENCE], evidence.encode_evidence(lie))
+    name = evidence.name_of(lie).encode("ascii")
+    append(stack.bootstrap, EVIDENCE, 0, name, value, [("ce_id", name)])
 
 
 def one_event(stack: Stack) -> Message:
@@ -210,7 +242,7 @@ def outside(stack: Stack, topic: str) -> tuple[list[Any], list[str]]:
 
 
 def test_every_record_has_the_registrys_id_and_none_the_fixed_one(stack: Stack) -> None:
-    assert min(stack.ids.values()) > 5
+    assert min(stack.ids.values()) > max(FIXED_SCHEMA_IDS.values())
     for topic in TOPICS:
         ours = [one.value() for one in stack.records(topic) if one.key() != b"x\x1b[2J"]
         assert ours
