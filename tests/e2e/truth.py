@@ -18,6 +18,7 @@ from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import LogRecord, decode_seal, positions_of, seal_signed
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event, decode_event_header, event_signed
+from nocturne.core.evidence import Evidence, check_evidence, decode_evidence
 from nocturne.core.execution import PartitionBatch, execute
 from nocturne.core.genesis import decode_genesis, ledger_id_of
 from nocturne.core.governing import ControlBatch
@@ -25,7 +26,7 @@ from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, prepare
 from nocturne.core.receipts import decode_receipt, receipt_signed
 from nocturne.core.state import LedgerState
-from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, RECEIPTS, SEALS, unframe
+from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, EVIDENCE, RECEIPTS, SEALS, unframe
 
 READ_SECONDS_MAX = 60.0
 
@@ -73,6 +74,17 @@ def read(bootstrap: str, genesis_bytes: bytes) -> Truth:
     _read_receipts(bootstrap, truth)
     _execute_again(bootstrap, genesis_bytes, truth)
     return truth
+
+
+def evidence(bootstrap: str, genesis_bytes: bytes) -> list[Evidence]:
+    """What validators were seen to sign twice; each piece was checked as anyone can."""
+    validators = decode_genesis(genesis_bytes).validator_set
+    found: list[Evidence] = []
+    for _, value, _, _, _ in _records(bootstrap, EVIDENCE):
+        piece = decode_evidence(unframe(value))
+        check_evidence(piece, ledger_id_of(genesis_bytes), validators)
+        found.append(piece)
+    return found
 
 
 def check(truth: Truth) -> None:

@@ -1,0 +1,410 @@
+"""The quorum on the real stack: of four validators one is killed, paused, cut off or lies in each
+way, of seven two, and the others certify on and agree; of four two are away, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from tests.e2e import cables, truth
+from tests.e2e.conftest import Running, started
+from tests.e2e.driver import Author
+from tests.e2e.liar import Way
+from tests.e2e.loads import Load, checked
+from tests.e2e.places import Place, chain_of, check_journals
+
+from nocturne.core.commands import Opening
+from nocturne.core.evidence import Offence, offence_of
+from nocturne.core.topics import EVIDENCE
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+# Between two commands that are certified, whatever one validator does; a view is half a second.
+GAP_SECONDS_MAX = 30.0
+COMMANDS = 40
+STALLED_SECONDS = 5.0
+CERTIFIES = '"event": "certifying"'
+EVIDENCE_OF = {
+    Way.EQUIVOCATION: {Offence.TWO_PROPOSALS},
+    Way.VOTES: {Offence.TWO_NOTARIZATIONS, Offence.FINALIZED_AND_NULLIFIED},
+}
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+# The ledger and who stands where -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def places(running: Running) -> Iterator[tuple[Place, ...]]:
+    """Of each validator of the module's ledger; the supervisor has them until a test takes one."""
+    yield from _places(running)
+
+
+def _places(running: Running) -> Iterator[tuple[Place, ...]]:
+    found = tuple(Place(running, name) for name in running.validators)
+    try:
+        yield found
+    finally:
+        for place in found:
+            place.close()
+
+
+class Liar:
+    """The validator in `place` lies from now on, in the ways that it is told."""
+
+    def __init__(self, running: Running, place: Place) -> None:
+        self.name = place.name
+        self._file = running.home.run / f"{place.name}.ways"
+        self._told = self._file.with_suffix(".told")
+        self._told.write_text("{}")
+        self.lie()
+        place.kill()
+        place.start(("-m", "tests.e2e.liar", str(self._file)))
+
+    def lie(self, *ways: Way) -> None:
+        """In these ways, until told otherwise."""
+        fresh = self._file.with_suffix(".fresh")
+        fresh.write_text(" ".join(way.name for way in ways))
+        fresh.replace(self._file)
+
+    def told(self, way: Way) -> int:
+        """How many lies it told in a way."""
+        found: dict[str, int] = json.loads(self._told.read_text())
+        return found.get(way.name, 0)
+
+
+@pytest.fixture(scope="module")
+def liar(running: Running, places: Sequence[Place]) -> Liar:
+    """The last of four. Its key has signed too much ever to be honest again."""
+    return Liar(running, places[-1])
+
+
+# Load, and what must hold of it ------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _load(running: Running) -> AsyncIterator[Load]:
+    """Writers for the length of a block; then all that they were told is held against the ledger's
+    topics and rows.
+    """
+    load = Load(running, random.Random())
+    writing = asyncio.create_task(load.run())
+    try:
+        yield load
+        answers = await load.finish(writing)
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    assert all(answer.decided for answer in answers)
+
+
+async def _certified(load: Load, commands: int = COMMANDS) -> None:
+    """Until so many more commands have their outcome, none long after the one before."""
+    wanted, seen, since = len(load.answers) + commands, 0, time.monotonic()
+    while len(load.answers) < wanted:
+        if len(load.answers) != seen:
+            seen, since = len(load.answers), time.monotonic()
+        assert time.monotonic() - since < GAP_SECONDS_MAX, f"stalled after {seen} commands"
+        await asyncio.sleep(0.05)
+
+
+async def _until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+def _check_ledger(running: Running, load: Load, correct: Sequence[Place]) -> truth.Truth:
+    """Answers, topics and rows agree, and so does each correct validator's own journal."""
+    found = checked(running, load.answers)
+    check_journals(running, found, [place.name for place in correct])
+    return found
+
+
+def _check_accused(running: Running, liars: Sequence[int]) -> set[Offence]:
+    """Nobody is accused who did not lie; what the liars are accused of."""
+    offences: set[Offence] = set()
+    for piece in truth.evidence(running.bootstrap, running.genesis_bytes):
+        assert piece.validator in liars, f"{EVIDENCE} accuses the correct {piece.validator}"
+        offence = offence_of(piece.first, piece.second)
+        assert offence is not None
+        offences.add(offence)
+    return offences
+
+
+# Of four, one ------------------------------------------------------------------------------------
+
+
+def test_four_validators_certify_on_while_one_is_killed_and_it_comes_back_to_the_same_chain(
+    running: Running, places: Sequence[Place]
+) -> None:
+    victim = places[0]
+
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            await _certified(load)
+            await asyncio.to_thread(victim.kill)
+            await _certified(load)
+            await victim.come_back()
+            await _certified(load)
+        return load
+
+    load = asyncio.run(scenario())
+    _check_ledger(running, load, places)
+    assert _check_accused(running, ()) == set()
+
+
+@pytest.mark.long
+def test_validators_killed_at_random_moments_lose_nothing_and_end_with_one_chain(
+    running: Running, places: Sequence[Place]
+) -> None:
+    dice = random.Random(seed := random.randrange(2**32))
+    print(f"seed {seed}")
+
+    async def kill_and_return(place: Place) -> None:
+        await asyncio.sleep(dice.uniform(0, 0.5))
+        await asyncio.to_thread(place.kill)
+        await asyncio.sleep(dice.uniform(0, 1.0))
+        await place.come_back()
+
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            # One, then two, three and all of them at once: a quorum is gone for a moment.
+            for count in (1, 2, 3, 4):
+                await asyncio.gather(*map(kill_and_return, dice.sample(list(places), count)))
+                await _certified(load, 10)
+        return load
+
+    load = asyncio.run(scenario())
+    _check_ledger(running, load, places)
+    assert _check_accused(running, ()) == set()
+
+
+@pytest.mark.long
+def test_four_validators_certify_on_while_one_is_paused(
+    running: Running, places: Sequence[Place]
+) -> None:
+    victim = places[1]
+
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            os.kill(victim.pid, signal.SIGSTOP)
+            try:
+                await _certified(load)
+            finally:
+                os.kill(victim.pid, signal.SIGCONT)
+            await _certified(load)
+        return load
+
+    load = asyncio.run(scenario())
+    _check_ledger(running, load, places)
+    assert _check_accused(running, ()) == set()
+
+
+@pytest.mark.long
+def test_four_validators_certify_on_while_the_connections_of_one_hold_everything_back(
+    running: Running, places: Sequence[Place]
+) -> None:
+    victim = places[2]
+    others = [_port(one.address) for one in places if one is not victim]
+    detour = cables.Detour(others)
+    settings = {
+        "NOCTURNE_LISTEN": f"{cables.ASIDE}:{_port(victim.address)}",
+        "NOCTURNE_PEERS": ",".join(f"{cables.ASIDE}:{port}" for port in others),
+    }
+
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            detour.cut()
+            await _certified(load)
+            detour.mend()
+            await _certified(load)
+        return load
+
+    try:
+        victim.kill()
+        victim.start(settings=settings, said=CERTIFIES)
+        load = asyncio.run(scenario())
+        _check_ledger(running, load, places)
+        assert _check_accused(running, ()) == set()
+    finally:
+        victim.kill()
+        detour.close()
+    victim.start()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not cables.are_allowed(), reason="needs the right to make network namespaces")
+def test_four_validators_certify_on_while_one_is_cut_off(
+    running: Running, places: Sequence[Place]
+) -> None:
+    victim = places[2]
+    island = cables.Island()
+
+    async def scenario() -> Load:
+        to_others = island.lay([_port(one.address) for one in places if one is not victim])
+        to_broker = island.lay([_port(running.bootstrap)])
+        await asyncio.to_thread(victim.kill)
+        victim.start(before=island.inside, said=CERTIFIES)
+        async with _load(running) as load:
+            await _certified(load)
+            # From the others alone, from all, from the broker alone, and from nobody.
+            for cut, mended in (
+                ((to_others,), ()),
+                ((to_broker,), ()),
+                ((), (to_others,)),
+                ((), (to_broker,)),
+            ):
+                for cable in cut:
+                    cable.cut()
+                for cable in mended:
+                    cable.mend()
+                await _certified(load)
+        return load
+
+    try:
+        load = asyncio.run(scenario())
+        _check_ledger(running, load, places)
+        assert _check_accused(running, ()) == set()
+    finally:
+        victim.kill()
+        island.close()
+    victim.start()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", Way, ids=lambda way: way.name.lower())
+def test_four_validators_certify_on_while_one_lies(
+    running: Running, places: Sequence[Place], liar: Liar, way: Way
+) -> None:
+    wanted = EVIDENCE_OF.get(way, set())
+
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            before = liar.told(way)
+            liar.lie(way)
+            try:
+                await _certified(load)
+                await _until(lambda: liar.told(way) >= before + 20, f"lies told: {way.value}")
+                deadline = time.monotonic() + GAP_SECONDS_MAX
+                while not wanted <= _check_accused(running, [3]):
+                    assert time.monotonic() < deadline, f"no evidence that it {way.value}"
+                    await _certified(load, 10)
+            finally:
+                liar.lie()
+            await _certified(load, 10)
+        return load
+
+    load = asyncio.run(scenario())
+    _check_ledger(running, load, places[:3])
+    _check_accused(running, [3])
+
+
+# Of four, two ------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_without_a_quorum_nothing_is_certified_nothing_is_lost_and_callers_are_told_to_come_back(
+    running: Running, places: Sequence[Place]
+) -> None:
+    async def scenario() -> Load:
+        async with _load(running) as load:
+            await _certified(load, 10)
+            for place in places[2:]:
+                await asyncio.to_thread(place.kill)
+            # What was under way is over by then.
+            await asyncio.sleep(1.0)
+            answered = len(load.answers)
+            heights = {chain_of(running, one.name).height for one in places[:2]}
+            delay = await _refused(running)
+            assert delay > 0
+            assert len(load.answers) == answered
+            assert {chain_of(running, one.name).height for one in places[:2]} == heights
+            await places[2].come_back()
+            await _certified(load)
+        return load
+
+    load = asyncio.run(scenario())
+    _check_ledger(running, load, places[:3])
+
+
+async def _refused(running: Running) -> float:
+    """Ask until refused as UNAVAILABLE, which is not long after `STALLED_SECONDS`; seconds that the
+    caller is told to wait.
+    """
+    driver = running.driver()
+    author = Author(running.ledger_id, random.Random())
+    signed = author.command(f"stalled/{random.getrandbits(32):08x}", opening=Opening("facts", 1))
+    deadline = time.monotonic() + 4 * STALLED_SECONDS
+    try:
+        while True:
+            assert time.monotonic() < deadline, "nobody said UNAVAILABLE"
+            try:
+                await driver.submit(signed, deadline_s=0.5)
+            except grpc.aio.AioRpcError as fault:
+                if fault.code() is grpc.StatusCode.UNAVAILABLE:
+                    return _retry_seconds(fault)
+                if fault.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise
+            await asyncio.sleep(0.1)
+    finally:
+        await driver.close()
+
+
+def _retry_seconds(fault: grpc.aio.AioRpcError) -> float:
+    details = dict(fault.trailing_metadata())["grpc-status-details-bin"]
+    status = status_pb2.Status.FromString(details)
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToNanoseconds()) / 1e9
+    raise AssertionError(f"no RetryInfo in {fault}")
+
+
+# Of seven, two -----------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_seven_validators_certify_on_while_two_lie_in_every_way_and_while_one_of_them_is_killed(
+    tmp_path: Path,
+) -> None:
+    with (
+        contextlib.contextmanager(started)(tmp_path / "home", 7) as running,
+        contextlib.contextmanager(_places)(running) as places,
+    ):
+        liars = [Liar(running, place) for place in places[5:]]
+
+        async def scenario() -> Load:
+            async with _load(running) as load:
+                for one in liars:
+                    one.lie(*Way)
+                await _certified(load)
+                # Silence would hide the rest.
+                for one in liars:
+                    one.lie(*set(Way) - {Way.SILENCE})
+                await _certified(load)
+                await asyncio.to_thread(places[6].kill)
+                await _certified(load)
+                for one in liars:
+                    one.lie()
+            return load
+
+        load = asyncio.run(scenario())
+        _check_ledger(running, load, places[:5])
+        assert Offence.TWO_PROPOSALS in _check_accused(running, [5, 6])
