@@ -417,7 +417,7 @@ def test_a_commands_topic_made_anew_halts_and_stays_halted(stand: Stand) -> None
 
 
 def test_a_commands_topic_made_anew_under_a_running_validator_halts_it(stand: Stand) -> None:
-    often = "from nocturne.consensus import service; service.TOPIC_CHECK_SECONDS = 0.2"
+    often = "from nocturne.consensus import commands_log; commands_log.TOPIC_CHECK_SECONDS = 0.2"
     running = stand.start("consensus", before=often)
     stand.submit(commands(stand, 5))
     stand.wait_certified()

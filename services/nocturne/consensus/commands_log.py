@@ -6,7 +6,7 @@ Rules: docs/spec/consensus.md, intake.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -58,21 +58,36 @@ def check_log(
                 f"partition {partition} of {topics.COMMANDS} starts at offset {low}, certified "
                 f"up to {following}: records were deleted before they were certified"
             )
-        if high < following:
-            raise Halt(
-                f"partition {partition} of {topics.COMMANDS} ends at offset {high}, certified "
-                f"up to {following}: the broker lost certified records"
-            )
+        check_end(position, high)
         kept_from[partition] = low
     return uuid, kept_from
 
 
-async def watch_topic(cluster: Cluster, uuid: bytes) -> None:
-    """`Halt` once the topic is another one than that of `uuid`."""
+def check_end(certified: LogPosition, end: int) -> None:
+    """`Halt` when a partition ends before what is certified of it. `certified` must be from before
+    the broker was asked for `end`: both only rise.
+    """
+    if end < certified.next_offset:
+        raise Halt(
+            f"partition {certified.partition} of {topics.COMMANDS} ends at offset {end}, "
+            f"certified up to {certified.next_offset}: the broker lost certified records"
+        )
+
+
+async def watch_log(
+    cluster: Cluster, uuid: bytes, certified: Callable[[], Sequence[LogPosition]]
+) -> None:
+    """`Halt` once the topic is another one than that of `uuid`, or ends before what is `certified`.
+    Records that are deleted before they are certified show in the reading itself.
+    """
     while True:
         await asyncio.sleep(TOPIC_CHECK_SECONDS)
+        positions = tuple(certified())
         try:
             found = await asyncio.to_thread(kafka.topic_uuid, cluster, topics.COMMANDS)
+            ends = await asyncio.to_thread(
+                kafka.ends, cluster, topics.COMMANDS, [one.partition for one in positions]
+            )
         except Unavailable as fault:
             log.warning("topic_check", cause=str(fault))
             continue
@@ -81,6 +96,8 @@ async def watch_topic(cluster: Cluster, uuid: bytes) -> None:
                 f"the topic {topics.COMMANDS} was made anew while it was read: it was "
                 f"{uuid.hex()}, the broker now has {found.hex()}"
             )
+        for position in positions:
+            check_end(position, ends[position.partition])
 
 
 def log_record_of(message: Message) -> LogRecord:

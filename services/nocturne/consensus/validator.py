@@ -32,7 +32,7 @@ from nocturne.consensus.commands_log import (
     log_record_of,
     offset_of,
     partition_of,
-    watch_topic,
+    watch_log,
 )
 from nocturne.consensus.control_servicer import ControlDesk
 from nocturne.consensus.gathering import Gathering
@@ -201,7 +201,7 @@ class Validator:
                 self._publisher.confirm(),
                 self._publisher.publish_evidence(),
                 self._watch(consumer),
-                watch_topic(self._cluster, uuid),
+                watch_log(self._cluster, uuid, lambda: self._replica.chain.state.positions),
                 self._faults(),
                 server.served(),
             )

@@ -359,6 +359,13 @@ def watermarks(
     )
 
 
+def ends(cluster: Cluster, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """The next offset of each partition, open transactions included, by one question. Blocks."""
+    return asked(
+        cluster, lambda admin: _ends(admin, topic, partitions), f"the ends of topic {topic}"
+    )
+
+
 def committed_offsets(
     cluster: Cluster, group: str, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
@@ -404,6 +411,16 @@ def _watermarks(
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     )
     return low.result(ADMIN_SECONDS_MAX).offset, high.result(ADMIN_SECONDS_MAX).offset
+
+
+def _ends(admin: AdminClient, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    found = admin.list_offsets(
+        {TopicPartition(topic, one): latest for one in partitions},
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=ADMIN_SECONDS_MAX,
+    )
+    return {one.partition: end.result(ADMIN_SECONDS_MAX).offset for one, end in found.items()}
 
 
 def _committed(
