@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nocturne.cli import trust
@@ -16,6 +17,7 @@ from nocturne.core.identifiers import LedgerId
 from nocturne.embedded import lock
 from nocturne.embedded import status as statuses
 from nocturne.embedded.home import Home
+from nocturne.runtime.lifecycle import halted_before
 
 
 def look(home: Home, environment: Mapping[str, str], seconds_max: float) -> Seen:
@@ -33,7 +35,14 @@ def look(home: Home, environment: Mapping[str, str], seconds_max: float) -> Seen
     if founding is None or lock.holder(home.lock) is None or not names:
         raise Unavailable(f"Nothing runs in {home.root}: 'nocturne up --detach' starts it.")
     named = [(name, found.address(name)) for name in names]
-    return _seen(home.root, founding.ledger_id, named, None, seconds_max)
+    seen = _seen(home.root, founding.ledger_id, named, None, seconds_max)
+    return replace(seen, asked=tuple(_with_halt(home, one) for one in seen.asked))
+
+
+def _with_halt(home: Home, asked: Asked) -> Asked:
+    """Whoever halted does not answer any more: its folder has the cause."""
+    cause = None if asked.said is not None else halted_before(home.data(asked.name))
+    return asked if cause is None else replace(asked, problem=cause, halted=True)
 
 
 def _seen(

@@ -54,12 +54,15 @@ _VOTING: Final = frozenset({Role.LEADER, Role.FOLLOWER})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One validator that was asked: what it said, or why it did not answer."""
+    """One validator that was asked: what it said, or why it did not answer: with `halted` because
+    it has halted, for the cause that `problem` is.
+    """
 
     name: str
     address: str
     said: Validator | None
     problem: str | None = None
+    halted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,8 @@ def _row(seen: Seen, asked: Asked) -> Row:
     said = asked.said
     empty: Row = [""] * (len(_COLUMNS) - 2)
     if said is None:
-        return [asked.name, Cell(_clause("unreachable", asked.problem or ""), "red"), *empty]
+        word = _WORDS[Role.HALTED] if asked.halted else "unreachable"
+        return [asked.name, Cell(_clause(word, asked.problem or ""), "red"), *empty]
     if said.ledger_id != seen.ledger_id:
         return [asked.name, Cell("serves another ledger", "red"), *empty]
     behind = seen.highest - said.height
@@ -263,6 +267,7 @@ def _asked_json(seen: Seen, asked: Asked) -> JsonValue:
         "address": asked.address,
         "reachable": said is not None,
         "problem": asked.problem,
+        "halted": asked.halted or (said is not None and said.role is Role.HALTED),
     }
     if said is None:
         return named

@@ -37,6 +37,8 @@ EXIT_SETTINGS: Final = 2
 EXIT_HALTED: Final = 3
 
 HALTED_FILE: Final = "halted"
+CAUSE_CHARACTERS_MAX: Final = 4096
+"""Of a cause that is read again: a sentence or two, whatever else was put into the file."""
 STOP_SECONDS_MAX: Final = 8.0
 """From the signal to the end; below the ten seconds after which the supervisor kills."""
 SWITCH_SECONDS: Final = 0.001
@@ -108,6 +110,19 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
             log.error("part_failed_while_stopping", error=repr(outcome))
 
 
+def halted_before(home: Path | None) -> str | None:
+    """Why the process of this folder has halted, cut at `CAUSE_CHARACTERS_MAX`; None if it has
+    not.
+    """
+    if home is None:
+        return None
+    try:
+        with (home / HALTED_FILE).open(encoding="utf-8", errors="replace") as file:
+            return file.read(CAUSE_CHARACTERS_MAX).strip()
+    except FileNotFoundError:
+        return None
+
+
 def run(name: str, main: Callable[[Lifecycle], Awaitable[None]]) -> int:
     """Run `main` to its end and return the exit code of the process."""
     setproctitle(f"nocturne-{name}")
@@ -140,7 +155,7 @@ def _run(
     main: Callable[[Lifecycle], Awaitable[None]],
     measures: ProcessMetrics,
 ) -> int:
-    cause = _halted_before(lifecycle.settings.home_dir)
+    cause = halted_before(lifecycle.settings.home_dir)
     if cause is not None:
         return _halted(lifecycle, cause)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -226,12 +241,6 @@ def _halt_in(error: BaseException) -> Halt | None:
     if isinstance(error, BaseExceptionGroup):
         return next((halt for one in error.exceptions if (halt := _halt_in(one))), None)
     return None
-
-
-def _halted_before(home: Path | None) -> str | None:
-    if home is None or not (home / HALTED_FILE).exists():
-        return None
-    return (home / HALTED_FILE).read_text(encoding="utf-8").strip()
 
 
 def _write_halted(home: Path | None, cause: str) -> None:

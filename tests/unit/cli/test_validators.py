@@ -111,6 +111,19 @@ def test_one_that_is_away_leaves_a_quorum_that_bears_no_more(
     assert "Quorum: 3 of 4 validators vote, 3 needed; none may fail." in shell.out
 
 
+def test_one_that_has_halted_says_why_though_its_process_is_gone(
+    shell: Shell, four: list[Validator | str]
+) -> None:
+    cause = "partition 2 of nocturne.commands.v1 ends at offset 5, certified up to 9"
+    first, *others = asked(four)
+    shell.asked_validators = (replace(first, said=None, problem=cause, halted=True), *others)
+    assert shell.run("validators") == 0
+    assert f"consensus-0  halted: {cause}" in shell.out
+    told = shell.json("validators")["validators"]
+    assert [one["halted"] for one in told] == [True, False, False, False]
+    assert (told[0]["reachable"], told[0]["problem"]) == (False, cause)
+
+
 def test_without_a_quorum_it_ends_with_3_and_says_how_many_are_missing(
     shell: Shell, four: list[Validator | str]
 ) -> None:
@@ -195,10 +208,12 @@ def test_json_has_everything_by_stable_names(shell: Shell, four: list[Validator 
         "address": "127.0.0.1:17443",
         "reachable": False,
         "problem": "away",
+        "halted": False,
     }
     one = told["validators"][0]
     assert set(one) == {
-        *("name", "address", "reachable", "problem", "ledgerId", "index", "keyId", "role"),
+        *("name", "address", "reachable", "problem", "halted", "ledgerId", "index"),
+        *("keyId", "role"),
         *("roleCause", "voting", "mode", "modeCause", "validators", "quorum", "recovery"),
         *("epoch", "view", "leader", "height", "behind", "publishedHeight"),
         *("newestCertificate", "skippedViews", "evidence", "peers", "journalBytes"),
