@@ -83,7 +83,7 @@ def form(schema: str) -> str:
 def test_an_empty_registry_names_the_command_to_run(registry_url: str, tmp_path: Path) -> None:
     done = nocturne("schemas", "check", "--registry", registry_url)
     assert done.returncode == 1
-    assert "5 subjects are not as a ledger needs it: 'nocturne schemas register'" in done.stderr
+    assert "6 subjects are not as a ledger needs it: 'nocturne schemas register'" in done.stderr
     environment = {"NOCTURNE_REGISTRY_URL": registry_url}
     done = nocturne("up", "--detach", "--home", str(tmp_path / "home"), environment=environment)
     assert done.returncode == 3
