@@ -56,10 +56,14 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A fresh ledger for each module, stopped at its end."""
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A fresh ledger for each module, stopped at its end. A module whose matter is not the quorum
+    may say VALIDATORS = 1, which takes half the time.
+    """
     folder = tmp_path_factory.mktemp("ledger") / "home"
-    yield from started(folder)
+    yield from started(folder, getattr(request.module, "VALIDATORS", None))
 
 
 def started(folder: Path, validators: int | None = None) -> Iterator[Running]:

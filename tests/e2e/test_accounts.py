@@ -23,6 +23,7 @@ from nocturne.core.identifiers import format_hash
 from nocturne.core.receipts import Reason, decode_receipt, receipt_signed
 from nocturne.wire.query.v1 import query_pb2
 
+VALIDATORS = 1
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))

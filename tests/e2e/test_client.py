@@ -17,6 +17,7 @@ from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import ReceiptHeader
 from nocturne.core.strict_json import JsonValue
 
+VALIDATORS = 1
 pytestmark = pytest.mark.integration
 
 FACTS = Opening("facts", 1)

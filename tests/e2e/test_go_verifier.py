@@ -16,6 +16,7 @@ from nocturne.core.commands import Opening
 from nocturne.core.identifiers import LEDGER_SESSION, format_hash
 
 MODULE = Path(__file__).resolve().parents[2] / "clients" / "verifier-go"
+VALIDATORS = 1
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(300),

@@ -32,6 +32,7 @@ from nocturne.core.receipts import (
 )
 from nocturne.core.topics import BLOCKS, COMMANDS, EVENTS, RECEIPTS, SEALS, frame, partition_of
 
+VALIDATORS = 1
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 STRANGER = Ed25519Signer(b"s" * 32)
 SESSION = "strangers/1"

@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A fresh ledger for each test: a supervisor gives up a process that dies too often."""
-    yield from started(tmp_path_factory.mktemp("killed") / "home")
+    yield from started(tmp_path_factory.mktemp("killed") / "home", validators=1)
 
 
 def test_every_case_of_an_event_log_is_a_session_with_its_events_in_order(
