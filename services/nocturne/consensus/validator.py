@@ -178,13 +178,13 @@ class Validator:
         self._publisher = Publisher(
             self._cluster, self._founding, ids, self._measures, self._on_published
         )
-        self._started = self._replica
         consumer: BatchConsumer | None = None
         try:
             await self._publisher.begin(
                 recovered,
                 lambda height: self._on_disk(lambda: list(self._store.blocks_after(height))),
             )
+            self._started = self._replica
             consumer = BatchConsumer(
                 kafka.consumer_config(self._cluster, CONSUMER_GROUP),
                 [
