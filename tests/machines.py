@@ -17,7 +17,7 @@ from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.processes import Process, launched
 
-START_SECONDS_MAX = 60.0
+START_SECONDS_MAX = 180.0
 # Kept while the tests run: neither a ledger nor another worker's tests take them in between.
 RESERVED = reservations.Reservations()
 atexit.register(RESERVED.close)

@@ -12,14 +12,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from confluent_kafka import KafkaError, KafkaException, Message
 from tests.machines import free_ports, until
-from tests.stand import Running, Stand, author
+from tests.stand import Result, Running, Stand, author
 
 from nocturne.client.validators import Role, Validator, ask_validator
 from nocturne.consensus.store import Store
@@ -49,6 +51,11 @@ NONCE_BYTES = 32
 SPARE = 1
 """Places for validators that genesis does not name."""
 FACTS = Opening("facts", 1)
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 VOTING = (Role.LEADER, Role.FOLLOWER)
 
 
@@ -270,6 +277,14 @@ class QuorumStand(Stand):
 
     # Reading ------------------------------------------------------------------------------
 
+    def read(self, topic: str, partition: int = 0, *, committed: bool = False) -> list[Message]:
+        """As `Stand.read`; a broker that has just come back leads nothing for a moment."""
+        return _patiently(lambda: Stand.read(self, topic, partition, committed=committed))
+
+    def ends(self, topic: str) -> list[int]:
+        """As `Stand.ends`, as patiently."""
+        return _patiently(lambda: Stand.ends(self, topic))
+
     def blocks(self) -> list[Block]:
         """The chain as published, each block proved by its epoch's validators; two committed
         blocks at one height are an error.
@@ -347,9 +362,25 @@ class QuorumStand(Stand):
         return found.digests
 
     def check_no_fork(self, ordinals: Sequence[int] | None = None) -> None:
-        """Whatever a validator has on its disk as committed is what was published."""
+        """Whatever a validator has on its disk as committed is what was published, and its newest
+        process answered whatever it was asked.
+        """
         chain = self.blocks()
         for ordinal in self.everyone if ordinals is None else ordinals:
+            assert "Unexpected [" not in self.of(ordinal).said(), self.of(ordinal).said()
             for height, digest in self.digests_of(ordinal).items():
                 if height <= len(chain):
                     assert digest == chain[height - 1].digest, (ordinal, height)
+
+
+def _patiently(ask: Callable[[], Result]) -> Result:
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        try:
+            return ask()
+        except KafkaException as fault:
+            error = fault.args[0]
+            if not (error.retriable() or error.code() in LEADERLESS):
+                raise
+            assert time.monotonic() < deadline, error
+            time.sleep(0.1)
