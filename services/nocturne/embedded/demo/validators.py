@@ -98,7 +98,7 @@ async def killed_validator(stage: Stage, quorum: Quorum) -> Verdict:
         f"{victim.name} was killed with kill -9 while commands came.",
         committed == COMMANDS and back is not None,
         "the other validators",
-        f"{committed} of {COMMANDS} commands were signed, the slowest after "
+        f"{committed} of {COMMANDS} commands were signed and readable, the slowest after "
         f"{max(seconds) * 1000:.0f} ms; "
         + ("it did not come back" if back is None else f"it is back, at block {back.height}"),
     )
@@ -115,7 +115,12 @@ async def _written(stage: Stage, keeper: Ed25519Signer, session: SessionId, numb
         dice=stage.dice.randbytes(32),
         opening=Opening("facts", 1) if number == 0 else None,
     )
-    return isinstance(await stage.client.submit(command), Committed)
+    result = await stage.client.submit(command)
+    if not isinstance(result, Committed):
+        return False
+    # What comes after counts what can be read.
+    await stage.readable(result.place.height)
+    return True
 
 
 async def _back(quorum: Quorum, victim: ServiceStatus) -> Validator | None:
