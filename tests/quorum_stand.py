@@ -42,7 +42,7 @@ from nocturne.runtime import journal
 from nocturne.runtime.kafka import ProducedRecord
 from nocturne.runtime.keys import create_key_file, load_signer
 from nocturne.runtime.kinds import installed_kinds
-from nocturne.runtime.lifecycle import EXIT_HALTED, HALTED_FILE
+from nocturne.runtime.lifecycle import EXIT_FAILED, EXIT_HALTED, HALTED_FILE
 
 SECONDS_MAX = 240.0
 """Of a wait: several validators share a small machine with everything else that is tested."""
@@ -190,8 +190,7 @@ class QuorumStand(Stand):
         """Until a validator says that it votes."""
 
         def votes() -> bool:
-            assert self.of(ordinal).process.poll() is None, self.of(ordinal).said()
-            said = self.report(ordinal)
+            said = self._asked_again(ordinal)
             return said is not None and said.role in VOTING
 
         until(votes, SECONDS_MAX, f"validator {ordinal} votes")
@@ -200,11 +199,21 @@ class QuorumStand(Stand):
         """Until a validator has executed and committed this height."""
 
         def has() -> bool:
-            assert self.of(ordinal).process.poll() is None, self.of(ordinal).said()
-            said = self.report(ordinal)
+            said = self._asked_again(ordinal)
             return said is not None and said.height >= height
 
         until(has, SECONDS_MAX, f"validator {ordinal} has block {height}")
+
+    def _asked_again(self, ordinal: int) -> Validator | None:
+        """Its report. One that failed is started again, as its supervisor would: a broker that is
+        slow is away. One that halted, or was killed, is not.
+        """
+        code = self.of(ordinal).process.poll()
+        if code == EXIT_FAILED:
+            self.begin(ordinal)
+            return None
+        assert code is None, (code, self.of(ordinal).said())
+        return self.report(ordinal)
 
     def wait_halted(self, ordinal: int, words: str) -> str:
         """Until a validator has halted with a cause that has these words, as one supervisor would
@@ -215,7 +224,7 @@ class QuorumStand(Stand):
             code = running.process.wait(SECONDS_MAX)
             if code == EXIT_HALTED:
                 break
-            assert code == 1, running.said()
+            assert code == EXIT_FAILED, running.said()
             self.begin(ordinal)
         assert code == EXIT_HALTED, running.said()
         cause = (self.home_of(ordinal) / HALTED_FILE).read_text()
