@@ -45,6 +45,7 @@ class Place:
         self._running = running
         self.name = name
         self.log = running.home.log(f"{name}-place")
+        self.has_lied = False
         self._is_taken = False
         self._offset = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,6 +63,11 @@ class Place:
         pid = self._running.status.service(self.name).pid
         assert pid is not None
         return pid
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody stands there, and nothing will of itself."""
+        return self._is_taken and self._process is None
 
     def environment(self) -> dict[str, str]:
         """The settings of the validator as its supervisor gives them."""
