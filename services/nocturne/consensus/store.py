@@ -59,6 +59,8 @@ SNAPSHOT_SHARE: Final = 4
 """And at least this many times the last snapshot's size, so that large states are not written
 over and over."""
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
+SYNC_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of the records of one sync: half of what the journal's frame holds."""
 SNAPSHOT_CHUNK_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _BLOCK: Final = 1
@@ -198,16 +200,27 @@ class Store:
     # Running ------------------------------------------------------------------------------
 
     def keep(self, kept: Sequence[Kept]) -> None:
-        """Make these durable, with one fsync for all of them."""
-        records = [_encode(one) for one in kept]
+        """Make these durable in their order, with one fsync for all of them; with more where they
+        are longer than a frame holds.
+        """
+        records = [(_encode(one), _height_of(one)) for one in kept]
         note, self._note = self._note, None
         if note is not None:
-            records.append(_PUBLISHED_RECORD.pack(_PUBLISHED, note.height, note.offset))
-        self._journal.append(records)
+            records.append((_PUBLISHED_RECORD.pack(_PUBLISHED, note.height, note.offset), None))
+        first, size = 0, 0
+        for index, (record, _) in enumerate(records):
+            if size and size + len(record) > SYNC_BYTES_MAX:
+                self._keep(records[first:index])
+                first, size = index, 0
+            size += len(record)
+        self._keep(records[first:])
+
+    def _keep(self, records: Sequence[tuple[bytes, int | None]]) -> None:
+        self._journal.append([record for record, _ in records])
         segment = self._journal.sync()
-        for one in kept:
-            self._note_height(_height_of(one), segment)
-        self._bytes_since_snapshot += sum(map(len, records))
+        for record, height in records:
+            self._note_height(height, segment)
+            self._bytes_since_snapshot += len(record)
 
     def note_published(self, published: Published) -> None:
         """Written with the next block: losing it only means to look further back in the topic."""

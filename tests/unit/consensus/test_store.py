@@ -251,3 +251,16 @@ def test_records_of_another_build_are_a_halt(disk: Disk) -> None:
     opened_journal.close()
     with pytest.raises(Halt, match="not a record of this build"):
         disk.recovered()
+
+
+def test_more_than_a_frame_holds_is_kept_in_order_by_several(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SYNC_BYTES_MAX", 1_000)
+    store = opened(disk)
+    made = [extended(disk.ledger, session) for session in "abcdef"]
+    keep(store, *made)
+    store.close()
+    found = disk.recovered()
+    assert found.chain.tip == disk.ledger.chain.tip
+    assert found.replayed == 6
