@@ -17,6 +17,7 @@ READY := $(VENV)/.ready
 UNIT_WORKERS ?= 2
 INTEGRATION_WORKERS ?= 2
 TEST_SECONDS_MAX ?= 1200
+FAULT_TESTS := tests/e2e/test_quorum.py tests/e2e/test_validators_return.py
 KILLS ?= 200
 FUZZ_SECONDS ?= 120
 FUZZ_SEED ?=
@@ -119,7 +120,7 @@ test: $(READY) ## Every test; skips are listed with what enables them (under 20 
 	@timeout $(TEST_SECONDS_MAX) $(BIN)/pytest -q -n $(INTEGRATION_WORKERS) --dist loadfile -m "integration and not long" --junitxml=build/integration.xml \
 		|| $(call say_and_fail,An integration test failed or the time ran out: see above.)
 	@$(BIN)/python tools/report_tests.py build/*.xml
-	@echo "Left for longer runs: make long, make kills, make hostile, make scale, make fuzz."
+	@echo "Left for longer runs: make long, make faults, make kills, make hostile, make scale, make fuzz."
 
 .PHONY: tools
 tools: $(READY) ## The programs and definitions of others that tests ask, from pinned Go modules (needs Go)
@@ -128,7 +129,13 @@ tools: $(READY) ## The programs and definitions of others that tests ask, from p
 .PHONY: long
 long: $(READY) ## The tests that 'make test' has no room for
 	@mkdir -p build
-	@$(BIN)/pytest -q -p no:xdist -m long --ignore tests/hostile --ignore tests/e2e/test_scale.py --junitxml=build/long.xml
+	@$(BIN)/pytest -q -p no:xdist -m long --ignore tests/hostile --ignore tests/e2e/test_scale.py \
+		$(foreach file,$(FAULT_TESTS),--ignore $(file)) --junitxml=build/long.xml
+
+.PHONY: faults
+faults: $(READY) ## Validators killed, cut off, lying, away, rolled back; brokers that lose and change records
+	@mkdir -p build
+	@$(BIN)/pytest -q -p no:xdist -m long --junitxml=build/faults.xml $(FAULT_TESTS)
 
 .PHONY: hostile
 hostile: $(READY) ## Ten thousand hostile inputs at each entrance of a running ledger and to each parser
