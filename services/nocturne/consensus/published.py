@@ -39,7 +39,10 @@ UNPUBLISHED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Committed blocks that the topic lacks; past either no more records are taken from the log."""
 EARLY_MAX: Final = 64
 EARLY_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Records of blocks that are not committed here yet, held until they are."""
+EARLY_COPIES_MAX: Final = 4
+"""Heights, bytes, and records of one height that are not committed here yet, held until they are:
+which of them is the block shows then.
+"""
 DIGESTS_MAX: Final = 4096
 """Heights below the tip at which another committed block is noticed."""
 
@@ -159,7 +162,7 @@ class Topic:
         self._published = published
         self._unpublished: OrderedDict[int, _Unpublished] = OrderedDict()
         self._unpublished_bytes = 0
-        self._early: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._early: OrderedDict[int, list[tuple[int, bytes]]] = OrderedDict()
         self._early_bytes = 0
         self._newest: Made | None = None
         self.ignored = 0
@@ -193,11 +196,13 @@ class Topic:
         wait = None if rank is None else OTHERS_MS + NEXT_MS * (rank - 1) if rank else 0
         self._unpublished[height] = _Unpublished(made, None if wait is None else now + wait)
         self._unpublished_bytes += _size_of(made)
-        early = self._early.pop(height, None)
-        if early is not None:
-            offset, data = early
+        for offset, data in self._early.pop(height, ()):
             self._early_bytes -= len(data)
-            self._see(offset, data, height)
+            try:
+                self._see(offset, data, height)
+            except Malformed:
+                # A stranger was faster than the leader.
+                self.ignored += 1
         self._advance()
 
     def due(self, now: int) -> list[Made]:
@@ -257,13 +262,14 @@ class Topic:
         block = decode_block(data)
         if not isinstance(block.proof, CommitProof):
             raise Malformed("block: its proof stands elsewhere")
-        if height not in self._early:
-            self._early[height] = (offset, data)
+        copies = self._early.setdefault(height, [])
+        if len(copies) < EARLY_COPIES_MAX:
+            copies.append((offset, data))
             self._early_bytes += len(data)
-            while len(self._early) > EARLY_MAX or self._early_bytes > EARLY_BYTES_MAX:
-                # Not seen, then: it may be published a second time.
-                _, (_, dropped) = self._early.popitem()
-                self._early_bytes -= len(dropped)
+        while len(self._early) > EARLY_MAX or self._early_bytes > EARLY_BYTES_MAX:
+            # Not seen, then: it may be published a second time.
+            _, dropped = self._early.popitem()
+            self._early_bytes -= sum(len(one) for _, one in dropped)
         proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
         return Found(Committed(proposal, block.proof), block.control)
 

@@ -7,6 +7,7 @@ from tests.unit.consensus.ledgers import NOW, VALIDATOR, Ledger
 
 from nocturne.consensus.chain import Made
 from nocturne.consensus.published import (
+    EARLY_COPIES_MAX,
     NEXT_MS,
     OTHERS_MS,
     UNPUBLISHED_MAX,
@@ -224,3 +225,35 @@ def test_what_waits_for_the_topic_is_bounded() -> None:
         header = replace(made[0].block.header, height=number + 1)
         subject.committed(replace(made[0], block=replace(made[0].block, header=header)), 0, NOW)
     assert subject.is_full
+
+
+def test_a_forgery_that_was_there_before_the_block_is_ignored_once_the_block_is_committed() -> None:
+    ledger, made = chain_of(1)
+    block = made[0].block
+    forged = topics.frame(2, encode_block(replace(block, records=block.records * 2)))
+    subject = topic(ledger)
+    subject.offer(3, forged)
+    subject.committed(made[0], 1, NOW)
+    assert (subject.published, subject.ignored) == (None, 1)
+    assert subject.due(NOW + OTHERS_MS) == made
+    both = topic(ledger)
+    both.offer(3, forged)
+    both.offer(4, framed(made[0]))
+    both.committed(made[0], 1, NOW)
+    assert (both.published, both.ignored) == (Published(1, 4), 1)
+
+
+def test_of_one_height_a_few_records_are_held_before_its_block_is_committed() -> None:
+    ledger, made = chain_of(1)
+    block = made[0].block
+    subject = topic(ledger)
+    for number in range(2, 2 + 2 * EARLY_COPIES_MAX):
+        subject.offer(
+            number, topics.frame(2, encode_block(replace(block, records=block.records * number)))
+        )
+    subject.offer(99, framed(made[0]))
+    subject.committed(made[0], 1, NOW)
+    assert subject.published is None
+    assert subject.ignored == EARLY_COPIES_MAX
+    subject.offer(100, framed(made[0]))
+    assert subject.published == Published(1, 100)
