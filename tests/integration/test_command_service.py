@@ -29,6 +29,7 @@ from nocturne.core.commands import (
     payload_hash,
     sign_command,
 )
+from nocturne.core.errors import Malformed
 from nocturne.core.events import decode_event_header
 from nocturne.core.identifiers import AuthorId, CommandId, SessionId, format_id
 from nocturne.core.keys import Signer, key_id
@@ -433,23 +434,6 @@ def test_records_of_strangers_on_the_service_topics_are_skipped(
     assert command.said().count("record_invalid") >= 3
 
 
-def test_blocks_that_come_again_in_any_order_change_nothing(
-    stand: CommandStand, command: Running
-) -> None:
-    async def submit(stub: Stub, signed: SignedCommand) -> None:
-        outcome = (await stub.Submit(request(signed))).outcome
-        assert outcome.level == command_pb2.LEVEL_SIGNED
-
-    for number in range(3):
-        signed = stand.make("again/1", number + 1, opening=FACTS if number == 0 else None)
-        ask(command, partial(submit, signed=signed))
-    values = [one.value() for one in stand.read(BLOCKS)]
-    invalid = command.said().count("record_invalid")
-    stand.submit([ProducedRecord(BLOCKS, 0, b"1", value) for value in reversed(values)])
-    ask(command, partial(submit, signed=stand.make("again/1", 4)))
-    assert command.said().count("record_invalid") == invalid
-
-
 def test_a_transaction_left_open_by_a_stranger_hides_nothing(
     stand: CommandStand, command: Running
 ) -> None:
@@ -501,3 +485,32 @@ def test_a_durability_that_the_topic_has_not_is_not_claimed(
     running = stand.start_command(NOCTURNE_DURABILITY="replicated")
     assert running.ended() == 1
     assert "min.insync.replicas" in running.said()
+
+
+# The last one: a service that starts behind old copies may wait for blocks before them.
+
+
+def is_block(value: bytes | None) -> bool:
+    try:
+        decode_block(unframe(value))
+    except Malformed:
+        return False
+    return True
+
+
+def test_blocks_that_come_again_in_any_order_change_nothing(
+    stand: CommandStand, command: Running
+) -> None:
+    async def submit(stub: Stub, signed: SignedCommand) -> None:
+        outcome = (await stub.Submit(request(signed))).outcome
+        assert outcome.level == command_pb2.LEVEL_SIGNED
+
+    for number in range(3):
+        signed = stand.make("again/1", number + 1, opening=FACTS if number == 0 else None)
+        ask(command, partial(submit, signed=signed))
+    # What strangers wrote in other tests would be counted again.
+    values = [one.value() for one in stand.read(BLOCKS) if is_block(one.value())]
+    invalid = command.said().count("record_invalid")
+    stand.submit([ProducedRecord(BLOCKS, 0, b"1", value) for value in reversed(values)])
+    ask(command, partial(submit, signed=stand.make("again/1", 4)))
+    assert command.said().count("record_invalid") == invalid
