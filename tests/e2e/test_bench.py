@@ -32,8 +32,8 @@ def test_the_benchmark_writes_the_metrics_that_its_guide_lists(tmp_path: Path) -
     assert set(result) == {"commit", "machine", "metrics"}
     names = {
         f"throughput.n{VALIDATORS_DEFAULT}.single",
-        "latency.n1.light.p50",
-        "latency.n1.half.p99",
+        f"latency.n{VALIDATORS_DEFAULT}.light.p50",
+        f"latency.n{VALIDATORS_DEFAULT}.half.p99",
         f"cpu_us_per_event.n{VALIDATORS_DEFAULT}.consensus-0",
         f"memory.n{VALIDATORS_DEFAULT}.pss",
         "up.ready",

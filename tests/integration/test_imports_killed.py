@@ -26,12 +26,14 @@ from tests.e2e.conftest import Running, started
 from tests.integration.test_cli import NOCTURNE
 
 from nocturne.client import Client
-from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
+from nocturne.embedded.services import services_of
 from nocturne.embedded.status import Health, ServiceStatus
 
+VALIDATORS = 1
+"""The quorum is not the matter here."""
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
 SERVICES = (
-    *(service.name for service in services_of(VALIDATORS_DEFAULT) if service.kafka),
+    *(service.name for service in services_of(VALIDATORS) if service.kafka),
     "kafka",
 )
 IMPORT_KILLS = 2
@@ -46,7 +48,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A fresh ledger for each test: a supervisor gives up a process that dies too often."""
-    yield from started(tmp_path_factory.mktemp("killed") / "home", validators=1)
+    yield from started(tmp_path_factory.mktemp("killed") / "home", VALIDATORS)
 
 
 def test_every_case_of_an_event_log_is_a_session_with_its_events_in_order(
