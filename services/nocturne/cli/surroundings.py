@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from nocturne.cli.validators_view import Seen
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.home import Home, find
 from nocturne.embedded.status import Status
+from nocturne.runtime.clock import now_ms
 
 ANSWER_CHARACTERS_MAX: Final = 80
 """Of what a person types when asked: it is compared with one word."""
@@ -102,7 +102,7 @@ def real() -> Surroundings:
         out=terminal("stdout"),
         err=terminal("stderr"),
         stdin=lambda bytes_max: sys.stdin.buffer.read(bytes_max),
-        now_ms=lambda: time.time_ns() // 1_000_000,
+        now_ms=now_ms,
         random=os.urandom,
         machine=_embedded,
         connect=_connect,

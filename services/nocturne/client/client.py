@@ -65,6 +65,7 @@ from nocturne.core.kinds import Kind
 from nocturne.core.receipts import Reason, Receipt, decode_receipt
 from nocturne.core.sealing import NONCE_BYTES
 from nocturne.core.strict_json import DEPTH_LIMIT, JsonValue, parse_json
+from nocturne.runtime.clock import now_ms
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
@@ -100,7 +101,7 @@ class Client:
         author: Author | None = None,
         credentials: Credentials | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = now_ms,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if ledger_id is None and genesis is None:

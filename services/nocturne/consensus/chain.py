@@ -23,10 +23,8 @@ from nocturne.core.blocks import (
     RecordDisposition,
     encode_around_proof,
     encode_proof,
-    link_of,
-    link_to,
 )
-from nocturne.core.certificates import CommitProof, check_commit_proof
+from nocturne.core.certificates import CommitProof
 from nocturne.core.commands import decode_signed_command_trusted
 from nocturne.core.control import Control
 from nocturne.core.errors import Halt, Malformed
@@ -301,11 +299,9 @@ def check_control_on(state: LedgerState, height: int, record: bytes) -> Control:
 
 def check_journalled(committed: Committed, state: LedgerState) -> None:
     """`Halt` unless the commit proof that the journal has of a block holds."""
-    header = committed.proposal.header
+    header, digest = committed.proposal.header, committed.proposal.digest
     try:
-        validators = state.view.validator_sets.of_block(header)
-        link = link_to(header, committed.proposal.digest)
-        check_commit_proof(committed.proof, link, state.ledger_id, validators, link_of)
+        state.view.validator_sets.check_proof(committed.proof, header, digest, state.ledger_id)
     except Malformed as fault:
         raise Halt(f"journal: block {header.height}: {fault}") from fault
 

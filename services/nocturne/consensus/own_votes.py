@@ -22,9 +22,9 @@ KEYS_MAX: Final = 256
 """Keys whose votes are held; a set has fewer, and keys that left go first."""
 
 
-def place_of(vote: Vote) -> tuple[int, int, int]:
+def place_of(vote: Vote) -> tuple[Epoch, int]:
     """Votes in the order in which one validator casts them."""
-    return vote.epoch.recovery, vote.epoch.number, vote.view
+    return vote.epoch, vote.view
 
 
 class HeardVotes:
@@ -96,8 +96,7 @@ class VoteCheck:
         self._validators = validators
         self._hashes = {one.hash for one in (validators, *later)}
         self._own_key = own_key
-        epoch, view = settled
-        self._settled = (epoch.recovery, epoch.number, view)
+        self._settled = settled
         self._own = {(vote.kind, place_of(vote), vote.digest) for vote in own_votes}
         self._answered: set[Key] = {own_key}
 

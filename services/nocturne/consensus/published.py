@@ -21,10 +21,8 @@ from nocturne.core.blocks import (
     decode_block_header_prefix,
     decode_proof,
     hash_block,
-    link_of,
-    link_to,
 )
-from nocturne.core.certificates import CommitProof, check_commit_proof
+from nocturne.core.certificates import CommitProof
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.topics import unframe
@@ -119,8 +117,7 @@ def committed_block(value: bytes | None, ledger_id: LedgerId, sets: ValidatorSet
     block = decode_block(unframe(value))
     if block.header.ledger_id != ledger_id or not isinstance(block.proof, CommitProof):
         raise Malformed("block: not one of this ledger with its proof")
-    link = link_to(block.header, block.digest)
-    check_commit_proof(block.proof, link, ledger_id, sets.of_block(block.header), link_of)
+    sets.check_proof(block.proof, block.header, block.digest, ledger_id)
     return block
 
 
@@ -285,9 +282,7 @@ class Topic:
         proof = decode_proof(data[start:end])
         if not isinstance(proof, CommitProof):
             raise Malformed("block: its proof stands elsewhere")
-        header = made.block.header
-        link = link_to(header, made.block.digest)
-        check_commit_proof(proof, link, self._ledger_id, self._sets.of_block(header), link_of)
+        self._sets.check_proof(proof, made.block.header, made.block.digest, self._ledger_id)
         one.offset = offset
 
     def _advance(self) -> None:

@@ -26,6 +26,7 @@ from nocturne.core.errors import Halt, Unavailable
 from nocturne.core.evidence import Evidence, Pieces, encode_evidence, name_of
 from nocturne.core.identifiers import format_hash
 from nocturne.runtime import kafka
+from nocturne.runtime.clock import now_ms
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import (
     AckedProducer,
@@ -112,7 +113,7 @@ class Publisher:
                 f"the topic {topics.BLOCKS} has the certified blocks up to {height} only, and the "
                 f"journal begins with block {first}: put the topic back from a backup"
             )
-        blocks = await missing(height)
+        blocks = [] if height >= recovered.chain.tip.height else await missing(height)
         for start in range(0, len(blocks), REPUBLISH_BLOCKS):
             some = blocks[start : start + REPUBLISH_BLOCKS]
             placed = await self._producer.produce_batch(
@@ -134,12 +135,12 @@ class Publisher:
         """The next committed block; it is durable."""
         publish = publishing.publish
         self._publishing[publish.made.block.header.height] = publishing
-        self._topic.committed(publish.made, publish.rank, _now())
+        self._topic.committed(publish.made, publish.rank, now_ms())
 
     def look(self) -> None:
         """Send what is to be published now, and look again when something else may be."""
         self._settle()
-        for made in self._topic.due(_now()):
+        for made in self._topic.due(now_ms()):
             height = made.block.header.height
             record = self._record_of(height, made.encoded)
             self._sent.put_nowait(_Sent(height, self._producer.deliver([record])))
@@ -148,7 +149,7 @@ class Publisher:
             self._later = None
         due = self._topic.next_due
         if due is not None:
-            wait = max(0.01, (due - _now()) / 1000)
+            wait = max(0.01, (due - now_ms()) / 1000)
             self._later = asyncio.get_running_loop().call_later(wait, self.look)
 
     async def confirm(self) -> None:
@@ -276,8 +277,3 @@ class Publisher:
             topics.frame(self._schema_ids[topics.BLOCKS], encoded),
             topics.cloud_event_headers(topics.BLOCKS, number, self._source, number, None),
         )
-
-
-def _now() -> int:
-    """ms since 1970 UTC."""
-    return time.time_ns() // 1_000_000

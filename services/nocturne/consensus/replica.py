@@ -21,9 +21,9 @@ from nocturne.consensus.chain import Chain, Executed, Made, check_control_on
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.quorum import messages as quorum
 from nocturne.consensus.quorum.machine import Machine
-from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record
+from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record, Vote
 from nocturne.core.blocks import BlockHeader, BlockKind, hash_control
-from nocturne.core.certificates import ValidatorSet
+from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
 from nocturne.core.errors import Malformed
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.governing import ControlBatch
@@ -134,7 +134,7 @@ class Replica:
         self._controls: OrderedDict[Hash, bytes] = OrderedDict()
         self._brought: dict[Hash, tuple[int, tuple[bytes, ...]]] = {}
         self._kept: dict[Hash, int] = {}
-        self._live: list[Record] = []
+        self._live: list[Proposal | Vote | Certificate] = []
         self._said: tuple[Hash, bool] | None = None
         self._not_before = 0.0
         self._looking_at = 0.0
@@ -343,12 +343,7 @@ class Replica:
         """What outlives the journal's older part, until a committed block settles it."""
         if isinstance(record, Committed):
             header = record.proposal.header
-            self._live = [
-                one
-                for one in self._live
-                if not isinstance(one, Committed)
-                and _place_of(one) > (header.epoch.recovery, header.epoch.number, header.view)
-            ]
+            self._live = [one for one in self._live if _place_of(one) > (header.epoch, header.view)]
         elif not (isinstance(record, Proposal) and record.header.kind is BlockKind.LEDGER):
             self._live.append(record)
 
@@ -524,9 +519,7 @@ def _pause_ms(records: int) -> float:
     return min(PAUSE_MS_MAX, max(PAUSE_MS_MIN, records * PAUSE_MS_PER_RECORD))
 
 
-def _place_of(record: Record) -> tuple[int, int, int]:
-    """Recovery, epoch and view of a vote, a certificate, or a tail block."""
-    if isinstance(record, Committed | Proposal):
-        header = (record.proposal if isinstance(record, Committed) else record).header
-        return header.epoch.recovery, header.epoch.number, header.view
-    return record.epoch.recovery, record.epoch.number, record.view
+def _place_of(record: Proposal | Vote | Certificate) -> tuple[Epoch, int]:
+    """Epoch and view of a vote, a certificate, or a tail block."""
+    held = record.header if isinstance(record, Proposal) else record
+    return held.epoch, held.view

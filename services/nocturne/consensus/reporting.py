@@ -22,7 +22,7 @@ from nocturne.consensus.validator_servicer import (
     ReportedRole,
     ValidatorReport,
 )
-from nocturne.core.certificates import Certificate, ValidatorSet, VoteKind
+from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, VoteKind
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.keys import Key, key_id
 
@@ -181,9 +181,8 @@ def _certificate(newest: Certificate | None) -> CertificateReport | None:
     return CertificateReport(_KINDS[newest.kind], newest.view, digest)
 
 
-def _place(certificate: Certificate) -> tuple[int, int, int, int]:
-    epoch = certificate.epoch
-    return epoch.recovery, epoch.number, certificate.view, certificate.kind.value
+def _place(certificate: Certificate) -> tuple[Epoch, int, VoteKind]:
+    return certificate.epoch, certificate.view, certificate.kind
 
 
 def _index(validators: ValidatorSet, key: Key) -> int | None:

@@ -65,13 +65,14 @@ from nocturne.consensus.store import Heard, Kept, Recovered, Store
 from nocturne.consensus.traces import RecordTraces
 from nocturne.consensus.validator_servicer import PeerReport, ValidatorReport
 from nocturne.core import topics
-from nocturne.core.blocks import Block, hash_record, headers_bytes, link_of, link_to
-from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, check_commit_proof
+from nocturne.core.blocks import Block, hash_record, headers_bytes
+from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
 from nocturne.core.evidence import name_of
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.runtime import kafka
+from nocturne.runtime.clock import now_ms
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.kafka import BatchConsumer, Start
 from nocturne.runtime.kinds import InstalledKinds
@@ -294,7 +295,7 @@ class Validator:
             await self._ask_for_votes()
         chain = self._replica.chain
         self._desk.open(chain, self._bring_control)
-        self._do(self._replica.restore(recovered.records, _now()))
+        self._do(self._replica.restore(recovered.records, now_ms()))
         self._votes_checked = True
         await server.set_serving(True)
         validators = self._replica.validators.keys
@@ -380,7 +381,7 @@ class Validator:
         """Let something happen to the replica, from a callback of the loop."""
         try:
             started = time.monotonic()
-            actions = happen(_now())
+            actions = happen(now_ms())
             if any(isinstance(one, Keep) and isinstance(one.record, Executed) for one in actions):
                 self._measures.execute_seconds.observe(time.monotonic() - started)
             self._do(actions)
@@ -520,20 +521,19 @@ class Validator:
             while self._replica.unfinished >= UNFINISHED_MAX or self._replica.is_behind:
                 self._finished.clear()
                 await self._finished.wait()
-            self._do(self._hear(None, following.committed, _now()))
+            self._do(self._hear(None, following.committed, now_ms()))
             self._bring_control_of(following)
 
     def _bring_control_of(self, found: Found) -> None:
         """Who was away when the operators brought a record takes it from the block that has it."""
         if found.control:
-            self._do(self._replica.bring_control(found.committed, found.control, _now()))
+            self._do(self._replica.bring_control(found.committed, found.control, now_ms()))
 
     def _is_proved(self, committed: Committed) -> bool:
-        link = link_to(committed.proposal.header, committed.proposal.digest)
-        ledger_id = self._founding.ledger_id
+        proposal = committed.proposal
+        sets, ledger_id = self._replica.chain.sets, self._founding.ledger_id
         try:
-            validators = self._replica.chain.sets.of_block(committed.proposal.header)
-            check_commit_proof(committed.proof, link, ledger_id, validators, link_of)
+            sets.check_proof(committed.proof, proposal.header, proposal.digest, ledger_id)
         except Malformed:
             return False
         return True
@@ -634,8 +634,3 @@ def peer_reports(statuses: Sequence[PeerStatus], validators: ValidatorSet) -> li
         )
         for one in statuses
     ]
-
-
-def _now() -> int:
-    """ms since 1970 UTC."""
-    return time.time_ns() // 1_000_000

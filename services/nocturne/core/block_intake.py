@@ -27,14 +27,12 @@ from nocturne.core.blocks import (
     decode_block_body,
     decode_block_front,
     hash_record,
-    link_of,
-    link_to,
     log_continued,
     log_next,
     log_start,
     proposal_signed,
 )
-from nocturne.core.certificates import CommitProof, check_commit_proof
+from nocturne.core.certificates import CommitProof
 from nocturne.core.commands import author_signed, check_payloads, decode_signed_command
 from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
@@ -480,8 +478,7 @@ def _check_header(header: BlockHeader, ledger_id: LedgerId) -> None:
 def _check_proof(
     ledger_id: LedgerId, sets: ValidatorSets, proof: CommitProof, block: Block | BlockFront
 ) -> None:
-    validators = sets.of_block(block.header)
-    check_commit_proof(proof, link_to(block.header, block.digest), ledger_id, validators, link_of)
+    sets.check_proof(proof, block.header, block.digest, ledger_id)
 
 
 def check_unlinked(records: Sequence[RecordDisposition]) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from nocturne.core.blocks import BlockHeader
-from nocturne.core.certificates import Epoch, ValidatorSet
+from nocturne.core.blocks import BlockHeader, link_of, link_to
+from nocturne.core.certificates import CommitProof, Epoch, ValidatorSet, check_commit_proof
 from nocturne.core.control import Control, decode_control
 from nocturne.core.encoding import AvroRecord, u64, variable
 from nocturne.core.errors import Malformed
+from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import (
     Key,
     Signatures,
@@ -105,6 +106,15 @@ class ValidatorSets:
                 f"block {header.height}: of another validator set than that of epoch {number}"
             )
         return found
+
+    def check_proof(
+        self, proof: CommitProof, header: BlockHeader, digest: Hash, ledger_id: LedgerId
+    ) -> None:
+        """`Malformed` unless the proof holds of the block with this header and digest, by the set
+        that has to certify it.
+        """
+        validators = self.of_block(header)
+        check_commit_proof(proof, link_to(header, digest), ledger_id, validators, link_of)
 
     def check_next(self, header: BlockHeader) -> None:
         """`Malformed` unless the header names the set that is decided for the epoch after its own.

@@ -27,6 +27,7 @@ from nocturne.embedded.demo.forgery import ForgedRecord, Forger
 from nocturne.embedded.demo.people import People
 from nocturne.embedded.demo.scenario import Plan
 from nocturne.embedded.demo.tampering import lines_of
+from nocturne.runtime.clock import now_ms
 from nocturne.wire.query.v1 import query_pb2
 
 LOOK_SECONDS: Final = 0.05
@@ -58,7 +59,7 @@ class Stage:
 
     def now_ms(self) -> int:
         """The wall clock, for what authors and forgers claim."""
-        return time.time_ns() // 1_000_000
+        return now_ms()
 
     async def export(self, session: SessionId) -> bytes:
         """The session's export as the query service gives it; the SDK would verify it first."""
