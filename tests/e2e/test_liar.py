@@ -17,6 +17,7 @@ from nocturne.consensus import codec
 from nocturne.consensus.accusations import evidence_of
 from nocturne.consensus.peers import Peers
 from nocturne.consensus.quorum.messages import Accuse, Cast, Offer, Proposal, Vote
+from nocturne.core.blocks import sign_proposal
 from nocturne.core.certificates import Ballot, VoteKind, sign_vote
 from nocturne.core.errors import Malformed
 from nocturne.core.evidence import Offence, check_evidence
@@ -60,7 +61,9 @@ class Setting:
     def say(self) -> tuple[codec.Value, ...]:
         """What its machine says in one view, to all."""
         block = self.ledger.commit()
-        proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+        # A validator offers its own proposals alone.
+        signed = sign_proposal(SIGNERS[3], block.digest)
+        proposal = Proposal(block.header, block.header_bytes, block.digest, signed)
         said: list[codec.Value] = [Offer(proposal, ())]
         for kind in VoteKind:
             digest = Hash(bytes(32)) if kind is VoteKind.NULLIFY else block.digest

@@ -21,6 +21,8 @@ from nocturne.core.schemas import SCHEMAS
 
 HASH_BYTES: Final = 32
 ZERO_HASH: Final = bytes(32)
+FAULT_CHARACTERS_MAX: Final = 200
+"""Of what the Avro library says of bytes that it cannot read."""
 INTEGER_MAX: Final = 2**53 - 1
 """Integers in records stay exact in every JSON reader (RFC 8785 §3.2.2.3)."""
 
@@ -154,7 +156,7 @@ class Codec:
         try:
             encoded = self.encode(record)
         except _DECODING_FAULTS as fault:
-            raise Malformed(f"{self.name}: not a record of the schema ({fault})") from fault
+            raise self._no_record(fault) from fault
         if not data.startswith(encoded) or len(encoded) != length:
             raise self.not_canonical()
         return record, length
@@ -171,8 +173,14 @@ class Codec:
         try:
             record = schemaless_reader(source, self._schema, None)
         except _DECODING_FAULTS as fault:
-            raise Malformed(f"{self.name}: not a record of the schema ({fault})") from fault
+            raise self._no_record(fault) from fault
         return cast("AvroRecord", record), source.tell()
+
+    def _no_record(self, fault: Exception) -> Malformed:
+        # Of a union the library shows the whole record and every branch.
+        return Malformed(
+            f"{self.name}: not a record of the schema ({str(fault)[:FAULT_CHARACTERS_MAX]})"
+        )
 
     def not_canonical(self) -> Malformed:
         """What to raise when bytes do not re-encode to themselves."""
