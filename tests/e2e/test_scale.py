@@ -32,7 +32,7 @@ pytestmark = [
 
 
 def test_memory_is_flat_in_events_and_linear_in_sessions(tmp_path: Path) -> None:
-    found = scale.measure(tmp_path / "home", EVENTS, SESSIONS, light_seconds=2.0)
+    found = scale.measure(tmp_path / "home", EVENTS, SESSIONS, light_seconds=2.0, validators=1)
     print(json.dumps(scale.metrics(found, EVENTS, SESSIONS), indent=1))
     for name, grown in found.grown("small", "full").items():
         assert grown < SLACK_BYTES + KEPT_BYTES_MAX, f"{name}: {grown} until its bounds are full"

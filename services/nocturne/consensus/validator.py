@@ -225,13 +225,13 @@ class Validator:
         replica = self._started
         if replica is None:
             return None
-        newest = self._publisher.topic.newest
+        published = self._publisher.topic.published
         return Standing(
             replica.machine,
             RoundRobin(),
             None if self._votes_checked else "asks the others for the newest votes of its own",
             replica.height,
-            0 if newest is None else newest.block.header.height,
+            0 if published is None else published.height,
             self._store.journal_bytes,
         )
 
