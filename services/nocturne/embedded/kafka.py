@@ -1,13 +1,12 @@
 """One real Kafka broker on the loopback interface: KRaft, broker and controller in one process."""
 
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nocturne.embedded.errors import EmbeddedError
-from nocturne.embedded.processes import launched
+from nocturne.embedded.processes import run_to_end
 
 HOST = "127.0.0.1"
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -141,19 +140,12 @@ def settings(broker: Broker) -> str:
 
 def _format(broker: Broker) -> None:
     arguments = ("format", "-t", CLUSTER_ID, "-c", str(broker.settings_file), "--ignore-formatted")
-    done = subprocess.run(
-        launched(broker.argv("kafka.tools.StorageTool", *arguments)),
-        env=broker.environment,
-        capture_output=True,
-        text=True,
-        timeout=FORMAT_SECONDS_MAX,
-        check=False,
+    run_to_end(
+        f"The broker's folder {broker.logs} could not be formatted",
+        broker.argv("kafka.tools.StorageTool", *arguments),
+        broker.environment,
+        FORMAT_SECONDS_MAX,
     )
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise EmbeddedError(
-            f"The broker's folder {broker.logs} could not be formatted: {said[-1:] or 'no reason'}."
-        )
 
 
 def answers(bootstrap: str, seconds: float) -> bool:

@@ -9,12 +9,11 @@ import os
 import pwd
 import secrets
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from nocturne.embedded.errors import EmbeddedError
-from nocturne.embedded.processes import launched
+from nocturne.embedded.processes import run_to_end
 from nocturne.runtime.secrets import read_secret
 
 HOST = "127.0.0.1"
@@ -118,22 +117,16 @@ def _initialise(server: Server) -> None:
         "--no-instructions",
     ]
     try:
-        done = subprocess.run(
-            launched([str(binaries() / "initdb"), *arguments], user()),
-            cwd="/",
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=INITDB_SECONDS_MAX,
-            check=False,
+        run_to_end(
+            f"PostgreSQL's folder {server.folder} could not be made",
+            [str(binaries() / "initdb"), *arguments],
+            environment(),
+            INITDB_SECONDS_MAX,
+            folder="/",
+            user=user(),
         )
     finally:
         readable.unlink()
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise EmbeddedError(
-            f"PostgreSQL's folder {server.folder} could not be made: {said[-1:] or 'no reason'}."
-        )
     fresh.rename(server.folder)
 
 

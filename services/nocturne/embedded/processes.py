@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from nocturne.embedded.errors import EmbeddedError
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 
@@ -36,6 +39,38 @@ def launched(
     """`argv` behind the launcher: it dies with this process, and runs as `user` if one is named."""
     options = [str(os.getpid()), str(int(orphan_signal)), user or "-", "--"]
     return [sys.executable, "-I", "-S", str(LAUNCHER), *options, *argv]
+
+
+def run_to_end(
+    what: str,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    seconds_max: float,
+    *,
+    folder: str | None = None,
+    user: str | None = None,
+) -> None:
+    """Run a program that must end well within its time, in `folder` (None: ours), as `user`.
+    `EmbeddedError`: `what` could not be done, and why: its last line, or the time that it had.
+    """
+    try:
+        done = subprocess.run(
+            launched(argv, user),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds_max,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise EmbeddedError(
+            f"{what}: not done within {seconds_max:g} s; is the machine or its disk overloaded?"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise EmbeddedError(f"{what}: {said[-1] if said else f'exit code {done.returncode}'}.")
 
 
 def grpc_serves(address: str, seconds: float = 1.0) -> bool:

@@ -3,7 +3,10 @@ import signal
 import subprocess
 import sys
 
-from nocturne.embedded.processes import birth, launched
+import pytest
+
+from nocturne.embedded.errors import EmbeddedError
+from nocturne.embedded.processes import birth, launched, run_to_end
 
 LATER = "import time; time.sleep(60)"
 
@@ -38,3 +41,23 @@ def test_a_launched_program_can_be_ended_by_its_pid() -> None:
     with subprocess.Popen(launched([sys.executable, "-c", LATER])) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "program, sentence",
+    [
+        ("print('one'); raise SystemExit('no room')", "It could not be made: no room."),
+        ("raise SystemExit(3)", "It could not be made: exit code 3."),
+        (LATER, "It could not be made: not done within 2 s; is the machine"),
+    ],
+)
+def test_a_program_that_must_end_says_in_one_sentence_why_it_did_not(
+    program: str, sentence: str
+) -> None:
+    with pytest.raises(EmbeddedError) as caught:
+        run_to_end("It could not be made", [sys.executable, "-c", program], os.environ, 2)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_program_that_ended_well_says_nothing() -> None:
+    run_to_end("It could not be made", [sys.executable, "-c", "print(1)"], os.environ, 30)
