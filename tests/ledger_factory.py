@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nocturne.core import log_epochs
 from nocturne.core.blocks import (
     FORMAT_VERSION,
     RULES_VERSION,
@@ -67,6 +68,7 @@ from nocturne.core.identifiers import AuthorId, CommandId, Hash, LedgerId, Sessi
 from nocturne.core.intake import IntakeContext, Prepared, prepare
 from nocturne.core.keys import Ed25519Signer, key_id, prove_possession
 from nocturne.core.kinds import Kind, KindChanges, KindItems, KindRegistry, Violation, builtin_kinds
+from nocturne.core.log_epochs import LogOpening
 from nocturne.core.receipts import ReceiptHeader, decode_receipt_header
 from nocturne.core.state import LedgerState, SessionState
 from nocturne.core.strict_json import JsonValue
@@ -82,6 +84,8 @@ from nocturne.core.validator_sets import ACTION, set_fields
 from nocturne.runtime.kinds import builtin_entries
 
 TOPIC_UUID: Final = bytes(range(16))
+OTHER_TOPIC_UUID: Final = bytes(range(16, 32))
+"""Of the commands topic once it was made anew."""
 FIRST_TIME_MS: Final = 1_700_000_000_000
 
 
@@ -222,6 +226,8 @@ class Ledger:
         self.log: dict[int, list[LogRecord | None]] = {
             partition: [] for partition in range(self.genesis.partitions)
         }
+        self.topics = dict.fromkeys(self.log, TOPIC_UUID)
+        """The topic that each partition's log is of."""
         self.blocks: list[Block] = []
         self.answers: dict[tuple[int, int], Answer | None] = {}
 
@@ -294,7 +300,8 @@ class Ledger:
         assert partition is not None
         record = log_record(item) if isinstance(item, SignedCommand) else item
         self.log[partition].append(record)
-        return Position(1, partition, len(self.log[partition]) - 1)
+        epoch = self.state.positions[partition].log_epoch
+        return Position(epoch, partition, len(self.log[partition]) - 1)
 
     def session(self, name: str) -> SessionState:
         """A session that was opened, as it is now."""
@@ -316,7 +323,8 @@ class Ledger:
                     for offset in range(position.next_offset, last)
                     if (record := records[offset]) is not None
                 ]
-                batches.append(PartitionBatch(position.partition, TOPIC_UUID, last, prepared))
+                topic = self.topics[position.partition]
+                batches.append(PartitionBatch(position.partition, topic, last, prepared))
         return batches
 
     def prepare(self, partition: int, record: LogRecord) -> Prepared:
@@ -341,6 +349,17 @@ class Ledger:
         for position, record in zip(positions_of(block.header), block.records, strict=True):
             self.answers[position.partition, position.offset] = answer_of(record)
         return block
+
+    def lose_log(
+        self, partition: int, topic_uuid: bytes = OTHER_TOPIC_UUID, kept: int = 0
+    ) -> list[LogRecord | None]:
+        """The broker loses what a partition has from offset `kept` on, and has another topic from
+        now on. What it lost.
+        """
+        lost = self.log[partition][kept:]
+        del self.log[partition][kept:]
+        self.topics[partition] = topic_uuid
+        return lost
 
     def answer(
         self, item: SignedCommand | LogRecord | None, partition: int | None = None
@@ -430,6 +449,28 @@ class Ledger:
                 if all(key in self.keys for key in quorum):
                     return [self.keys[key] for key in quorum]
         return list(self.signers[: self.validators.quorum])
+
+    def opening_of_log(
+        self,
+        partition: int,
+        topic_uuid: bytes = OTHER_TOPIC_UUID,
+        start: int = 0,
+        number: int = 1,
+        signers: Sequence[Ed25519Signer] = OPERATORS[:2],
+        last_valid_height: int = 1_000_000,
+        log_epoch: int | None = None,
+    ) -> bytes:
+        """The control record that lets a partition go on in its next log epoch."""
+        following = self.state.positions[partition].log_epoch + 1
+        opening = LogOpening(partition, log_epoch or following, topic_uuid, start)
+        control = Control(
+            self.ledger_id,
+            number,
+            last_valid_height,
+            log_epochs.ACTION,
+            log_epochs.opening_fields(opening),
+        )
+        return sign_control(control, tuple(signers))
 
     def change_of(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
@@ -22,6 +22,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.events import Position
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
+from nocturne.core.log_epochs import openings_of
 from nocturne.core.receipts import (
     Reason,
     Receipt,
@@ -267,12 +268,23 @@ class OutcomeTable:
                     if self._decide(pending, _decision(facts, checked, index)):
                         answered.append(pending)
                 index += 1
+        for opening in openings_of(checked.block.control):
+            self._reopen(opening.partition, opening.log_epoch)
         if self._by_hash:
             for index, disposition in enumerate(checked.dispositions):
                 for pending in self._by_hash.take(disposition.command_hash):
                     if self._decide(pending, _decision(facts, checked, index)):
                         answered.append(pending)
         return answered
+
+    def _reopen(self, partition: int, log_epoch: int) -> None:
+        """The operators let the partition go on in another log epoch: whatever waits for an offset
+        of it waits for its command now, which may be appended again anywhere.
+        """
+        self._epochs[partition] = log_epoch
+        for place in [one for one in self._by_offset if one[0] == partition]:
+            for pending in self._by_offset.take(place):
+                self._by_hash.put(pending.command_hash, pending)
 
     def seal(self, seal: Seal) -> list[Pending]:
         """Those answered by the authority's seal of a block; `Malformed` when it is not its."""
@@ -317,7 +329,8 @@ class OutcomeTable:
         """Give `pending` its decision, or the first one's; True when that answers it."""
         header = None if decision.receipt is None else decode_receipt_header(decision.receipt)
         if not _is_of(decision, header, pending.command_hash):
-            # The log was cut off and written anew: the command stays undecided to its deadline.
+            # The log was cut off and written anew: the command may have been appended again.
+            self._by_hash.put(pending.command_hash, pending)
             return False
         pending.position = decision.position
         pending.decision = decision
@@ -406,6 +419,9 @@ class _Shelf(Generic[Awaited]):
 
     def __bool__(self) -> bool:
         return bool(self._items)
+
+    def __iter__(self) -> Iterator[Awaited]:
+        return iter(self._items)
 
     def put(self, key: Awaited, pending: Pending) -> None:
         self._items.setdefault(key, {})[pending] = None

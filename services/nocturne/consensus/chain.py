@@ -32,6 +32,7 @@ from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.governing import ControlBatch, check_control, control_number
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
+from nocturne.core.log_epochs import positions_after
 from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
 from nocturne.core.state import LedgerState
@@ -294,7 +295,9 @@ def check_control_on(state: LedgerState, height: int, record: bytes) -> Control:
     """
     view = state.view
     number = control_number(view.items) + 1
-    return check_control(record, view.ledger_id, view.genesis, number, height)
+    control = check_control(record, view.ledger_id, view.genesis, number, height)
+    positions_after({one.partition: one for one in state.positions}, (record,))
+    return control
 
 
 def check_journalled(committed: Committed, state: LedgerState) -> None:

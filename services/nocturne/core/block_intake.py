@@ -27,7 +27,6 @@ from nocturne.core.blocks import (
     decode_block_body,
     decode_block_front,
     hash_record,
-    log_continued,
     log_next,
     log_start,
     proposal_signed,
@@ -38,6 +37,7 @@ from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.intake import command_hash_of_value, is_carried
+from nocturne.core.log_epochs import NO_TOPIC, known_positions_after
 from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
@@ -335,7 +335,8 @@ class BlockIntake:
 
     def _check_log(self, block: Block) -> dict[int, LogPosition]:
         """The positions after the block; `Malformed` when its records are not those of its log
-        hashes, `Halt` when the certified ranges do not continue the certified ones before them.
+        hashes, `Halt` when the certified ranges do not continue the certified ones before them, or
+        an opened log epoch is not the next one.
         """
         positions = dict(self._positions)
         first = 0
@@ -350,7 +351,10 @@ class BlockIntake:
             positions[one.partition] = LogPosition(
                 one.partition, one.log_epoch, one.topic_uuid, one.end, one.log_hash
             )
-        return positions
+        try:
+            return known_positions_after(positions, block.control)
+        except Malformed as fault:
+            raise Halt(f"certified: block {block.header.height}: {fault}") from fault
 
     def _advance(
         self, held: Waiting, positions: dict[int, LogPosition], sets: ValidatorSets
@@ -408,13 +412,11 @@ def _records_hash(block: Block) -> bytes:
 
 def _log_before(ledger_id: LedgerId, one: Range, known: LogPosition | None) -> Hash | None:
     """The log hash before a range, None where it is not known."""
-    if known is None or known.topic_uuid == _NO_TOPIC:
+    if known is None or known.topic_uuid == NO_TOPIC:
         if (one.log_epoch, one.start) == (1, 0):
             return log_start(ledger_id, one.topic_uuid, 1)
         if known is None:
             return None
-    elif one.log_epoch == known.log_epoch + 1:
-        return log_continued(known.log_hash, one.topic_uuid, one.log_epoch)
     elif (one.log_epoch, one.topic_uuid, one.start) == (
         known.log_epoch,
         known.topic_uuid,
@@ -422,8 +424,8 @@ def _log_before(ledger_id: LedgerId, one: Range, known: LogPosition | None) -> H
     ):
         return known.log_hash
     raise Halt(
-        f"partition {one.partition}: a certified range starts at {one.start}, "
-        f"the one before it ended at {known.next_offset}"
+        f"partition {one.partition}: a certified range starts at {one.start} of log epoch "
+        f"{one.log_epoch}, expected {known.next_offset} of log epoch {known.log_epoch}"
     )
 
 
@@ -496,6 +498,3 @@ def check_unlinked(records: Sequence[RecordDisposition]) -> None:
             check_payloads(signed)
             if not author_signed(signed, signed.command.key):
                 raise Malformed("block: an author's signature does not verify")
-
-
-_NO_TOPIC: Final = bytes(16)

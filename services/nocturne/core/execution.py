@@ -34,6 +34,7 @@ from nocturne.core.governing import (
 )
 from nocturne.core.identifiers import LEDGER_SESSION, AuthorId, Hash, SessionId
 from nocturne.core.intake import Prepared
+from nocturne.core.log_epochs import NO_TOPIC, positions_after
 from nocturne.core.receipts import Head, ReceiptHeader, encode_receipt_header, hash_receipt
 from nocturne.core.state import (
     LEDGER_ID_WINDOW,
@@ -323,7 +324,9 @@ class _Run:
         )
 
     def govern(self, control: ControlBatch) -> None:
-        """Apply the operators' records to `~ledger`, after the records of the log."""
+        """Apply the operators' records to `~ledger` and the log positions, after the records of the
+        log.
+        """
         if not control.records:
             return
         ledger = self._find(LEDGER_SESSION)
@@ -331,6 +334,7 @@ class _Run:
         view = self._view
         # The log's own records change other items: what they changed in this block is not read.
         ledger.govern(apply_control(view.items, view.ledger_id, view.genesis, control))
+        self._positions = positions_after(self._positions, control.records)
         self._control = control.records
 
     def finish(self) -> Execution:
@@ -513,7 +517,7 @@ def _fixed(position: LogPosition, state: LedgerState, topic_uuid: bytes) -> LogP
     """The position with its topic known: the first range of a partition fixes the topic's uuid."""
     if position.topic_uuid == topic_uuid:
         return position
-    if position.topic_uuid != bytes(16):
+    if position.topic_uuid != NO_TOPIC:
         raise Halt(
             f"partition {position.partition}: expected the topic {position.topic_uuid.hex()}, "
             f"got {topic_uuid.hex()}: it was made anew"

@@ -1,5 +1,5 @@
 """What the operators have decided, as items of `~ledger`: the open policy, the validator sets, and
-the control number.
+the control number. Log epochs that they opened stand in the log positions (`log_epochs`).
 
 Rules: docs/spec/blocks.md §8. A control record is checked against the state before it; `Malformed`
 makes the block that carries it invalid. Pure.
@@ -17,6 +17,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.genesis import Genesis, OpenRule
 from nocturne.core.identifiers import LedgerId, is_session_id, is_type_name
 from nocturne.core.kinds import KindItems
+from nocturne.core.log_epochs import opening_of
 from nocturne.core.validator_sets import ValidatorSets, check_members, members_of
 
 CONTROL_RECORDS_MAX: Final = 16
@@ -27,7 +28,7 @@ OPEN_RULES_MAX: Final = 1024
 """Every opening of a session is compared with each rule in turn."""
 GOVERNING_BYTES_MAX: Final = 384 * 1024
 """Of one control record: holds the longest policy, signed by many; checked before it is read."""
-EXECUTED_ACTIONS: Final = ("OpenPolicyChanged", "ValidatorSetChanged")
+EXECUTED_ACTIONS: Final = ("LogEpochOpened", "ValidatorSetChanged", "OpenPolicyChanged")
 """Actions that this version of the rules executes; a block with another one is invalid."""
 
 _NUMBER_ITEM: Final = sha256(domain("nocturne/control-number/v1"))
@@ -118,10 +119,15 @@ def check_control(
             f"control: expected the signatures of {genesis.operator_threshold} of "
             f"{len(genesis.operators)} operators, and of nobody else"
         )
-    if control.action == "OpenPolicyChanged":
-        _check_rules(policy_of(control))
-    else:
-        check_members(members_of(control))
+    match control.action:
+        case "OpenPolicyChanged":
+            _check_rules(policy_of(control))
+        case "ValidatorSetChanged":
+            check_members(members_of(control))
+        case "LogEpochOpened":
+            opening_of(control)
+        case other:
+            raise AssertionError(f"{other} is executed and not checked")
     return control
 
 
