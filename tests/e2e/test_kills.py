@@ -1,5 +1,6 @@
 """`kill -9` of every process at random moments under load: nothing acknowledged is lost, nothing
-appears twice, chains are unbroken, and each validator's own is the same.
+appears twice, chains are unbroken, and each validator's own is the same. Up to three are away at
+once: a moment without a quorum, a broker that is gone with its readers.
 
 `NOCTURNE_KILLS` sets how many (25; `make kills` has 200), `NOCTURNE_SEED` replays one run's dice.
 """
@@ -19,6 +20,7 @@ from tests.e2e.loads import Load, checked
 from tests.e2e.places import check_journals
 
 KILLS = int(os.environ.get("NOCTURNE_KILLS", "25"))
+AT_ONCE = 3
 SEED = int(os.environ.get("NOCTURNE_SEED", secrets.randbelow(2**32)))
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240 + 30 * KILLS)]
 
@@ -31,14 +33,23 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(running: Running) -> N
     async def scenario() -> list[Answer]:
         load = Load(running, dice)
         writing = asyncio.create_task(load.run())
+        numbers = iter(range(KILLS))
         names: list[str] = []
-        for number in range(KILLS):
-            await asyncio.sleep(dice.uniform(0.05, 1.2))
-            # Each once before any twice.
-            names = names or dice.sample(every, len(every))
-            await kill(running, names.pop(), number)
-            if writing.done():
-                break
+
+        async def killer() -> None:
+            for number in numbers:
+                await asyncio.sleep(dice.uniform(0.05, 1.2))
+                if not names:
+                    # Each once before any twice.
+                    names.extend(dice.sample(every, len(every)))
+                await kill(running, names.pop(), number)
+
+        killing = asyncio.gather(*(killer() for _ in range(AT_ONCE)))
+        await asyncio.wait((writing, killing), return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            killing.cancel()
+        else:
+            killing.result()
         return await load.finish(writing)
 
     answers = asyncio.run(scenario())

@@ -26,6 +26,7 @@ from tests.hostile import samples
 from tests.hostile.bad_commands import Wrongs
 from tests.hostile.inputs import hostile_bytes, hostile_text, oversize
 from tests.hostile.test_parsers import GROWTH_BYTES_MAX, INPUTS, SEED
+from tests.machines import until
 from tests.unit.core import shapes
 
 from nocturne.consensus.handshake import Calling
@@ -39,12 +40,15 @@ from nocturne.core.identifiers import format_id
 from nocturne.core.keys import Ed25519Signer
 from nocturne.core.receipts import decode_receipt, hash_receipt, receipt_signed
 from nocturne.embedded.services import VALIDATORS_DEFAULT, services_of
+from nocturne.embedded.status import Health
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.consensus.v1 import consensus_pb2
 from nocturne.wire.query.v1 import query_pb2
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
+ONE_PARTITION: Final = (topics.BLOCKS, topics.SEALS, topics.EVIDENCE)
+SERVING_SECONDS_MAX: Final = 60.0
 SERVICES: Final = tuple(service.name for service in services_of(VALIDATORS_DEFAULT))
 WARM_UP: Final = INPUTS // 10
 """Inputs of an entrance before its processes are measured."""
@@ -79,7 +83,13 @@ class Sizes:
 
     @staticmethod
     def of(running: Running) -> Sizes:
-        """As of now."""
+        """Once all of them serve: a ledger is ready before the last of its validators is."""
+
+        def all_serve() -> bool:
+            status = running.status
+            return all(status.service(name).health is Health.HEALTHY for name in SERVICES)
+
+        until(all_serve, SERVING_SECONDS_MAX, "every service serves")
         return Sizes(running, _sizes(running))
 
     def check(self, entrance: str) -> None:
@@ -96,7 +106,7 @@ def _sizes(running: Running) -> dict[str, tuple[int, int]]:
     for name in SERVICES:
         service = running.status.service(name)
         assert service.pid is not None, f"{name} does not run"
-        assert service.health.value == "healthy", f"{name} is {service.health.value}"
+        assert service.health is Health.HEALTHY, f"{name} is {service.health.value}"
         found[name] = (service.pid, psutil.Process(service.pid).memory_info().rss)
     return found
 
@@ -493,8 +503,7 @@ def _append(
 
     for topic, good in valid.items():
         dice = Random(f"{SEED}/{part}/{topic}")
-        single = topic in (topics.BLOCKS, topics.SEALS)
-        partitions = 1 if single else genesis.partitions
+        partitions = 1 if topic in ONE_PARTITION else genesis.partitions
         for _ in range(count):
             value = None if dice.randrange(50) == 0 else hostile_bytes(dice, good)
             key = dice.choice((None, b"", b"a", b"hostile/honest", b"9", dice.randbytes(9)))
