@@ -145,6 +145,9 @@ class LyingPeers(Peers):
 
     def _contradictions(self, vote: Vote) -> Iterator[Vote]:
         other = Hash(self._dice.randbytes(32))
+        # One offence a view: a validator is accused of no more than one in each.
+        if (vote.kind is VoteKind.NOTARIZE) is (vote.view % 2 == 0):
+            return
         match vote.kind:
             case VoteKind.NOTARIZE:
                 yield self._vote(VoteKind.NOTARIZE, vote.epoch, vote.view, other)

@@ -32,7 +32,7 @@ from nocturne.core.topics import EVIDENCE
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 # Between two commands that are certified, whatever one validator does; a view is half a second.
-GAP_SECONDS_MAX = 60.0
+GAP_SECONDS_MAX = 30.0
 COMMANDS = 40
 STALLED_SECONDS = 5.0
 CERTIFIES = '"event": "certifying"'
