@@ -18,6 +18,7 @@ from nocturne.consensus.measures import Measures as ConsensusMeasures
 from nocturne.consensus.peer_stream import PeerMeasures
 from nocturne.projection.service import Measures as ProjectionMeasures
 from nocturne.query.service import Measures as QueryMeasures
+from nocturne.runtime.degraded import measure
 from nocturne.runtime.telemetry import Metrics, ProcessMetrics
 from nocturne.runtime.vitals import Vitals
 from nocturne.signing.service import Measures as SigningMeasures
@@ -64,6 +65,8 @@ def registries() -> dict[str, CollectorRegistry]:
     PeerMeasures(consensus)
     SigningMeasures(signing)
     projection, query, process = Metrics("projection"), Metrics("query"), Metrics("any")
+    for one in (command, signing):
+        measure(one, lambda: None)
     ProjectionMeasures(projection)
     QueryMeasures(query)
     ProcessMetrics(process, "any", Vitals())

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from tests.hostile import samples
 from tests.hostile.samples import EXAMPLE, FACTORY, framed, text
 from tests.unit.core import shapes
+from tests.unit.core.test_modes import CHAIN, CONFLICTS, KEPT
 from tests.unit.imports.test_git import commit, printed
 from tests.unit.imports.test_xes import LOG as EVENT_LOG
 from tests.vectors.synthetic import make_genesis
@@ -45,6 +46,7 @@ from nocturne.core import (
     blocks,
     certificates,
     commands,
+    conflicts,
     events,
     evidence,
     exports,
@@ -52,6 +54,7 @@ from nocturne.core import (
     identifiers,
     json_fields,
     keys,
+    modes,
     receipts,
     record_headers,
     sealing,
@@ -474,6 +477,20 @@ _avro = (
         st.sampled_from(samples.LIES).map(evidence.encode_evidence),
         print=evidence.encode_evidence,
         bytes_max=evidence.EVIDENCE_BYTES_MAX,
+    ),
+    Parser(
+        "core.conflicts.decode_conflict",
+        conflicts.decode_conflict,
+        st.sampled_from(CONFLICTS).map(conflicts.encode_conflict),
+        print=conflicts.encode_conflict,
+        bytes_max=conflicts.CONFLICT_BYTES_MAX,
+    ),
+    Parser(
+        "core.modes.decode_degraded",
+        modes.decode_degraded,
+        st.sampled_from(KEPT).map(lambda one: modes.encode_degraded(CHAIN.ledger_id, one)),
+        print=lambda read: modes.encode_degraded(*read),
+        bytes_max=modes.DEGRADED_BYTES_MAX,
     ),
     Parser(
         "core.control.decode_control",

@@ -120,6 +120,8 @@ class Client:
         self._windows: Windows | None = None
         self._command: Link | None = None
         self._query: Link | None = None
+        self._mode = ("", "")
+        """The ledger's, and its cause, as the newest answer of the query service says."""
 
     async def __aenter__(self) -> Client:
         command, query = self._addresses
@@ -511,6 +513,7 @@ class Client:
     async def status(self) -> Status:
         """What the read side holds."""
         answer = await self._asked("GetStatus", query_pb2.GetStatusRequest())
+        mode = self._mode
         ledger = await self.ledger()
         if answer.ledger_id != ledger.ledger_id:
             raise Malformed("query: it reads another ledger")
@@ -521,6 +524,7 @@ class Client:
             answer.receipts,
             answer.records,
             tuple(sorted(answer.refused_records.items())),
+            *mode,
         )
 
     # ---------------------------------------------------------------------------------------------
@@ -568,11 +572,14 @@ class Client:
         while True:
             try:
                 async with link.stub() as stub:
-                    return await getattr(stub, method)(
+                    call = getattr(stub, method)(
                         request,
                         timeout=max(0.001, deadline - time.monotonic()),
                         metadata=link.metadata,
                     )
+                    answer = await call
+                    self._mode = transport.mode_in(await call.trailing_metadata())
+                    return answer
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     return None

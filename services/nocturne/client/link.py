@@ -100,7 +100,8 @@ class Link:
     async def fault_of(self, error: grpc.aio.AioRpcError) -> Exception:
         """The error that a caller of this package sees; as `passing`, `TlsRefused` is raised."""
         await self.passing(error)
-        return transport.fault_of(self._service, error.code(), error.details() or "")
+        degraded = transport.degraded_in(error)
+        return transport.fault_of(self._service, error.code(), error.details() or "", degraded)
 
     async def renew(self) -> bool:
         """Read the files again; whether they hold something else, which is used from now on."""

@@ -143,7 +143,9 @@ class Pipeline:
         self._windows.leave(signed)
         self._to_send.set()
         if refusal is not None:
-            raise transport.fault_of("command", transport.code_of(refusal.code), refusal.message)
+            degraded = transport.degraded_by(refusal.reason, refusal.cause)
+            code = transport.code_of(refusal.code)
+            raise transport.fault_of("command", code, refusal.message, degraded)
         return signed, one.outcome
 
     def _send_again(self, number: int, correlation: int) -> None:

@@ -28,6 +28,16 @@ class AccessDenied(NocturneError):  # noqa: N818
     """The service does not know who calls, or that one may not; the message names what lacks."""
 
 
+class LedgerDegraded(NocturneError):  # noqa: N818
+    """The ledger is DEGRADED and takes no command until a person ends it; `cause` is the cause's
+    name, as in docs/spec/modes.md §2. To try again is no use.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class Level(IntEnum):
     """Finality levels in their order; UNKNOWN before the log has the command."""
 
@@ -135,7 +145,9 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the read side holds; `refused_records` counts what it skipped, by cause."""
+    """What the read side holds; `refused_records` counts what it skipped, by cause. `mode` is the
+    ledger's as the read side has it, empty if it does not say; `mode_cause` why it is DEGRADED.
+    """
 
     applied_through: AppliedThrough
     sessions: int
@@ -143,3 +155,5 @@ class Status:
     receipts: int
     records: int
     refused_records: tuple[tuple[str, int], ...]
+    mode: str = ""
+    mode_cause: str = ""

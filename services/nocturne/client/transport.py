@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
 from nocturne.client.credentials import PLAIN, Loaded
-from nocturne.client.results import AccessDenied, NotConfigured
+from nocturne.client.results import AccessDenied, LedgerDegraded, NotConfigured
 from nocturne.core.errors import Malformed, NocturneError, Unavailable
+from nocturne.core.modes import CAUSE, METADATA_CAUSE, METADATA_MODE, REASON
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The longest line of an export; nearly all messages are below 1 MiB."""
 BACKOFF_SECONDS: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 3.0
+CAUSE_CHARACTERS_MAX: Final = 64
+UNKNOWN_CAUSE: Final = "UNKNOWN"
 DOUBLINGS_MAX: Final = 10
 """More of them than to the bound; thousands of refusals in a row make no number too large."""
 
@@ -80,12 +84,18 @@ def translated(service: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise fault_of(service, error.code(), error.details() or "") from error
+        raise fault_of(service, error.code(), error.details() or "", degraded_in(error)) from error
 
 
-def fault_of(service: str, code: grpc.StatusCode | None, details: str) -> NocturneError:
-    """The error that a caller of this package sees."""
+def fault_of(
+    service: str, code: grpc.StatusCode | None, details: str, degraded: str | None = None
+) -> NocturneError:
+    """The error that a caller of this package sees. `degraded` is the cause's name, where the
+    ledger is DEGRADED.
+    """
     words = f"{service}: {details or code}"
+    if degraded is not None:
+        return LedgerDegraded(words, degraded)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return Malformed(words)
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
@@ -102,12 +112,37 @@ def code_of(number: int) -> grpc.StatusCode | None:
     return next((code for code in grpc.StatusCode if code.value[0] == number), None)
 
 
+def degraded_in(error: grpc.aio.AioRpcError) -> str | None:
+    """The name of the cause, when the call was refused because the ledger is DEGRADED."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in _details_of(error):
+        if detail.Unpack(info) and info.reason == REASON:
+            return degraded_by(info.reason, info.metadata.get(CAUSE, ""))
+    return None
+
+
+def degraded_by(reason: str, cause: str) -> str | None:
+    """The same of a refusal's reason and cause, which are what a server says: cut."""
+    return cause[:CAUSE_CHARACTERS_MAX] or UNKNOWN_CAUSE if reason == REASON else None
+
+
+def mode_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, str]:
+    """The ledger's mode and its cause, as an answer's trailing metadata say; empty if not said."""
+    said = {name: value for name, value in metadata or () if isinstance(value, str)}
+    mode, cause = said.get(METADATA_MODE, ""), said.get(METADATA_CAUSE, "")
+    return mode[:CAUSE_CHARACTERS_MAX], cause[:CAUSE_CHARACTERS_MAX]
+
+
 def _retry_delay(error: grpc.aio.AioRpcError) -> float | None:
+    retry = error_details_pb2.RetryInfo()
+    for detail in _details_of(error):
+        if detail.Unpack(retry):
+            delay: float = retry.retry_delay.ToNanoseconds() / 1e9
+            return delay
+    return None
+
+
+def _details_of(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin" and isinstance(value, bytes):
-            retry = error_details_pb2.RetryInfo()
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Unpack(retry):
-                    delay: float = retry.retry_delay.ToNanoseconds() / 1e9
-                    return delay
-    return None
+            yield from status_pb2.Status.FromString(value).details

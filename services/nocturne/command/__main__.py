@@ -17,6 +17,7 @@ from nocturne.command.service import (
 )
 from nocturne.command.servicer import REQUEST_BYTES_MAX, CommandServicer, rpc_service
 from nocturne.core.topics import COMMANDS
+from nocturne.runtime.degraded import LedgerMode, measure
 from nocturne.runtime.kafka import measure_rotation
 from nocturne.runtime.lifecycle import Lifecycle, run
 from nocturne.runtime.registry import schema_ids
@@ -36,6 +37,8 @@ async def main(lifecycle: Lifecycle) -> None:
     limits = RateLimits(settings.rate_per_second, settings.rate_burst)
     counted = await asyncio.to_thread(store.load, settings.home_dir, founding.ledger_id)
     sessions = SessionCounts(settings.sessions_per_author_max, counted)
+    mode = LedgerMode(settings.home_dir, founding.ledger_id)
+    measure(lifecycle.metrics, lambda: mode.degraded)
     commands = Commands(
         founding,
         producer,
@@ -43,6 +46,7 @@ async def main(lifecycle: Lifecycle) -> None:
         limits,
         sessions,
         lifecycle.metrics,
+        mode,
         lifecycle.tracer,
     )
     follower = Follower(founding, settings, commands, counted)
@@ -54,15 +58,14 @@ async def main(lifecycle: Lifecycle) -> None:
         message_bytes_max=REQUEST_BYTES_MAX,
         vitals=lifecycle.vitals,
         security=security_of(settings, lifecycle.metrics),
+        trailing=mode.metadata,
     )
     try:
         await lifecycle.until_stopped(
-            follower.follow_blocks(),
-            follower.follow_seals(),
-            follower.follow_receipts(),
+            follower.follow(),
             follower.keep_counts(),
             commands.expire(),
-            watch(server, producer, follower),
+            watch(server, producer, follower, mode),
             server.served(),
             wind_down=server.stop,
         )

@@ -18,11 +18,13 @@ from nocturne.command.changes import Changes
 from nocturne.core import exports, merkle
 from nocturne.core.block_intake import CheckedBlock
 from nocturne.core.blocks import Range, Seal, seal_signed
+from nocturne.core.conflicts import conflicting_seals
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
 from nocturne.core.log_epochs import openings_of
+from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.core.receipts import (
     Reason,
     Receipt,
@@ -177,7 +179,7 @@ class OutcomeTable:
         self._by_receipt: _Shelf[Position] = _Shelf()
         self._recent = _Recent()
         self._fresh: deque[CheckedBlock] = deque(maxlen=FRESH_BLOCKS_MAX)
-        self._sealed: OrderedDict[int, set[Hash]] = OrderedDict()
+        self._sealed: OrderedDict[int, Seal] = OrderedDict()
         self._receipts: OrderedDict[Position, list[Receipt]] = OrderedDict()
         self._receipts_forgotten_to = 0
 
@@ -287,14 +289,19 @@ class OutcomeTable:
                 self._by_hash.put(pending.command_hash, pending)
 
     def seal(self, seal: Seal) -> list[Pending]:
-        """Those answered by the authority's seal of a block; `Malformed` when it is not its."""
+        """Those answered by the authority's seal of a block; `Malformed` when it is not its,
+        `DegradedFound` when it has sealed another block of that height.
+        """
         if seal.ledger_id != self._ledger_id:
             raise Malformed("seal: of another ledger")
-        if seal.block_digest in self._sealed.get(seal.height, ()):
+        known = self._sealed.get(seal.height)
+        if known is not None and known.block_digest == seal.block_digest:
             return []
         if not seal_signed(self._authority, seal):
             raise Malformed(f"seal {seal.height}: not signed by the authority")
-        self._sealed.setdefault(seal.height, set()).add(seal.block_digest)
+        if known is not None:
+            raise DegradedFound(Degraded.by(conflicting_seals(self._ledger_id, known, seal)))
+        self._sealed[seal.height] = seal
         if len(self._sealed) > SEALS_MAX:
             self._sealed.popitem(last=False)
         return [
@@ -358,7 +365,8 @@ class OutcomeTable:
         decision = pending.decision
         assert decision is not None
         if decision.receipt is None:
-            if decision.block.digest not in self._sealed.get(decision.block.height, ()):
+            sealed = self._sealed.get(decision.block.height)
+            if sealed is None or sealed.block_digest != decision.block.digest:
                 self._by_height.put(decision.block.height, pending)
                 return False
         else:

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from nocturne.command.outcomes import REACHABLE, Level, Outcome
+from nocturne.core.modes import CAUSE, REASON, Degraded
 from nocturne.wire.command.v1 import command_pb2
 
 RETRY_SECONDS: Final = 1.0
@@ -21,7 +22,7 @@ DOMAIN: Final = "nocturne.command"
 class Refused:
     """Why something did not become a command here: a google.rpc code and words. INVALID_ARGUMENT
     names the `field`; errors that pass have the seconds after which to try again; the others a
-    `reason` that a program can read.
+    `reason` that a program can read, which may have a `cause`.
     """
 
     code: int
@@ -29,6 +30,7 @@ class Refused:
     field: str = ""
     retry_seconds: float | None = None
     reason: str = ""
+    cause: str = ""
 
     def status(self) -> status_pb2.Status:
         """The google.rpc status: BadRequest, RetryInfo or ErrorInfo in its details."""
@@ -38,7 +40,9 @@ class Refused:
 
     def refusal(self) -> command_pb2.Refusal:
         """The same in a stream."""
-        return command_pb2.Refusal(code=self.code, message=self.message)
+        return command_pb2.Refusal(
+            code=self.code, message=self.message, reason=self.reason, cause=self.cause
+        )
 
     def _detail(
         self,
@@ -52,7 +56,8 @@ class Refused:
             delay = Duration()
             delay.FromNanoseconds(int(self.retry_seconds * 1e9))
             return error_details_pb2.RetryInfo(retry_delay=delay)
-        return error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+        metadata = {CAUSE: self.cause} if self.cause else {}
+        return error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata)
 
 
 def malformed(cause: str) -> Refused:
@@ -104,6 +109,17 @@ def stalled(seconds: float) -> Refused:
         f"nothing has been certified for {seconds:.0f} s, though commands wait: too few validators "
         "answer (see 'nocturne validators'): repeat the same command later",
         retry_seconds=RETRY_SECONDS,
+    )
+
+
+def degraded(why: Degraded) -> Refused:
+    """The ledger is DEGRADED by what has no automatic exit."""
+    return Refused(
+        code_pb2.FAILED_PRECONDITION,
+        f"the ledger is DEGRADED: {why}: no command is taken until a person ends it (runbook "
+        "degraded.md)",
+        reason=REASON,
+        cause=why.cause.name,
     )
 
 

@@ -38,6 +38,7 @@ from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import Hash, format_hash, format_id
+from nocturne.core.modes import DegradedFound
 from nocturne.core.receipts import decode_receipt, reason_of
 from nocturne.core.topics import (
     BLOCKS,
@@ -49,6 +50,7 @@ from nocturne.core.topics import (
     partition_of,
     unframe,
 )
+from nocturne.runtime.degraded import LedgerMode
 from nocturne.runtime.kafka import (
     AckedProducer,
     BatchConsumer,
@@ -226,11 +228,13 @@ class Commands:
         limits: RateLimits,
         sessions: SessionCounts,
         metrics: Metrics,
+        mode: LedgerMode,
         tracer: Tracer = OFF,
     ) -> None:
         genesis = founding.genesis
         self._source = f"nocturne:{format_hash(founding.ledger_id)}"
         self._producer = producer
+        self.mode = mode
         self._tracer = tracer
         self._schema_id = schema_id
         self._limits = limits
@@ -251,6 +255,9 @@ class Commands:
         later. Returns those that wait.
         """
         now = time.monotonic()
+        if self.mode.kept is not None:
+            self._refuse_all(caller, batch, replies.degraded(self.mode.kept))
+            return []
         principal = principal_of(sender)
         wait = self._limits.take(principal, len(batch.commands), now)
         if wait > 0:
@@ -259,7 +266,7 @@ class Commands:
         if not self._producer.reachable:
             self._refuse_all(caller, batch, replies.away("no broker answers"))
             return []
-        if self._progress.is_stalled(now):
+        if self._is_stalled(now):
             self._refuse_all(caller, batch, replies.stalled(self._progress.waiting_seconds(now)))
             return []
         plain = batch.traceparent or make_traceparent(os.urandom(RANDOM_BYTES))
@@ -305,6 +312,17 @@ class Commands:
         for outbox in touched:
             outbox.flush()
         return waiting
+
+    def _is_stalled(self, now: float) -> bool:
+        """Whether too few validators certify; it is the ledger's mode while it lasts."""
+        stalled = self._progress.is_stalled(now)
+        seconds = self._progress.waiting_seconds(now)
+        self.mode.want_of_a_quorum(
+            f"nothing has been certified for {seconds:.0f} s, though commands wait"
+            if stalled
+            else None
+        )
+        return stalled
 
     def _register(self, command_hash: Hash, tag: Tag, batch: Batch, now: float) -> Pending | None:
         """A place among the pending; None when there is none, or too many are not yet in the log:
@@ -370,6 +388,7 @@ class Commands:
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + OLDEST_SECONDS
                 self.counters.oldest.set(self._oldest_seconds())
+                self._is_stalled(time.monotonic())
                 self.counters.stalled.set(self._progress.waiting_seconds(time.monotonic()))
             expired = self.table.expire(time.monotonic())
             if expired:
@@ -408,6 +427,7 @@ class Commands:
         for one in checked.block.header.ranges:
             self._decided_to[one.partition] = one.end
             self._progress.decided(one.partition, one.end, now)
+        self._is_stalled(now)
         for principal, refusals in self._sent.refused(checked).items():
             self._limits.charge(principal, refusals * (REFUSAL_TOKENS - 1), now)
         return self.table.block(checked)
@@ -481,6 +501,26 @@ class Follower:
         """Blocks in the topic and not yet taken."""
         return 0 if self._blocks is None else self._blocks.lag()
 
+    async def follow(self) -> None:
+        """Follow all three until the ledger is found DEGRADED: then nothing more of it is believed
+        here, and callers are told why.
+        """
+        mode = self._commands.mode
+        if mode.kept is not None:
+            return
+        parts = [
+            asyncio.ensure_future(one)
+            for one in (self.follow_blocks(), self.follow_seals(), self.follow_receipts())
+        ]
+        try:
+            await asyncio.gather(*parts)
+        except DegradedFound as found:
+            mode.keep(found.degraded)
+        finally:
+            for one in parts:
+                one.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
     async def follow_blocks(self) -> None:
         """Take committed blocks, for as long as the service runs."""
         near, self._first_end = await self._start(BLOCKS, 0, BLOCKS_BEFORE)
@@ -513,9 +553,11 @@ class Follower:
             await self.keep_now()
 
     async def keep_now(self) -> None:
-        """Keep the counts as they are, and where blocks that are not counted begin."""
+        """Keep the counts as they are, and where blocks that are not counted begin. Not any more
+        once the ledger is DEGRADED: whoever ends that has the same records read again.
+        """
         sessions = self._commands.sessions
-        if sessions.height > self._kept_to:
+        if sessions.height > self._kept_to and self._commands.mode.kept is None:
             self._kept_to = sessions.height
             counted = replace(
                 sessions.counted(self._intake.low_water(self._taken_to)),
@@ -612,12 +654,15 @@ def _trace_of(message: Message) -> dict[str, str]:
     return {}
 
 
-async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) -> None:
-    """Say SERVING while Kafka answers and blocks are followed, for as long as the service runs.
-    `Unavailable` when the producer cannot be used any more.
+async def watch(
+    server: RpcServer, producer: AckedProducer, follower: Follower, mode: LedgerMode
+) -> None:
+    """Say SERVING while Kafka answers and blocks are followed, for as long as the service runs; and
+    while the ledger is DEGRADED for good, for then every caller is to hear why. `Unavailable` when
+    the producer cannot be used any more.
     """
     serving = False
-    while True:
+    while mode.kept is None:
         producer.check()
         if not producer.reachable:
             await asyncio.to_thread(producer.probe)
@@ -626,8 +671,9 @@ async def watch(server: RpcServer, producer: AckedProducer, follower: Follower) 
             serving = now_serving
             log.info("serving" if serving else "not_serving", reachable=producer.reachable)
             why = "blocks are not followed" if producer.reachable else "no broker answers"
-            await server.set_serving(serving, why)
+            await server.set_serving(serving, "" if serving else why)
         await asyncio.sleep(WATCH_SECONDS)
+    await server.set_serving(True, f"the ledger is DEGRADED: {mode.kept}")
 
 
 def check_topic(settings: CommandSettings, founding: Founding) -> None:

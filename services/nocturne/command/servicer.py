@@ -12,7 +12,7 @@ from nocturne.command.outcomes import Level, Outcome
 from nocturne.command.replies import Refused, deadline_of, level_of, outcome_message
 from nocturne.command.service import Batch, Commands, CommandSettings
 from nocturne.runtime.guard import caller_of
-from nocturne.runtime.rpc import RpcService
+from nocturne.runtime.rpc import RpcService, details_of
 from nocturne.runtime.tracing import HEADER, parse_traceparent
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
 
@@ -203,8 +203,7 @@ def _trace_of(context: Context) -> bytes | None:
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:
-    status = refused.status()
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    details = details_of(context, refused.status())
     code = next(one for one in grpc.StatusCode if one.value[0] == refused.code)
     await context.abort(code, refused.message, details)
     raise AssertionError("abort raises")

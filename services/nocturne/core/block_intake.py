@@ -33,11 +33,13 @@ from nocturne.core.blocks import (
 )
 from nocturne.core.certificates import CommitProof
 from nocturne.core.commands import author_signed, check_payloads, decode_signed_command
+from nocturne.core.conflicts import Certified, CertifiedBlocks, conflicting_blocks
 from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.intake import command_hash_of_value, is_carried
 from nocturne.core.log_epochs import NO_TOPIC, known_positions_after
+from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
@@ -101,9 +103,10 @@ class BlockIntake:
         self._next_height = next_height
         self._parent_digest = parent_digest
         self._positions = {one.partition: one for one in positions}
-        self._waiting = WaitingBlocks()
+        self._waiting = WaitingBlocks(self._ledger_id)
         self._earlier: _Earlier | None = None
         self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._certified = CertifiedBlocks()
         self.dropped = 0
         """Blocks that waited and turned out not to be the certified ones."""
 
@@ -154,7 +157,8 @@ class BlockIntake:
 
     def offer(self, value: bytes | None, offset: int = 0) -> list[CheckedBlock]:
         """The blocks whose turn has come with this record. `Malformed`: the record is no block of
-        this ledger's chain. `Halt`: two certified blocks contradict each other.
+        this ledger's chain. `DegradedFound`, with the proof, or without it `Halt`: two certified
+        blocks contradict each other.
         """
         front = decode_block_front(unframe(value))
         _check_header(front.header, self._ledger_id)
@@ -184,7 +188,7 @@ class BlockIntake:
             return self._hold(held, held.height)
         except Malformed:
             self._next_height = self._earlier = None
-            self._waiting = WaitingBlocks()
+            self._waiting = WaitingBlocks(self._ledger_id)
             raise
 
     def _is_decided(self, height: int) -> bool:
@@ -218,9 +222,11 @@ class BlockIntake:
         if known.digest != front.digest:
             if isinstance(front.proof, ProofPointer):
                 raise Malformed(f"block {height}: not the committed one")
-            raise Halt(
+            raise self._two_chains(
+                self._certified.at(height),
+                Certified(front.header_bytes, front.proof),
                 f"two certified blocks at height {height}: {known.digest.hex()} and "
-                f"{front.digest.hex()}"
+                f"{front.digest.hex()}",
             )
         block = _waiting(front, 0, 0).block
         for record in block.records:
@@ -290,7 +296,7 @@ class BlockIntake:
         while (held := self._waiting.proved(self._next_height)) is not None:
             try:
                 checked = self._checked(held)
-                self._check_link(checked.block)
+                self._check_link(checked.block, checked.proof)
                 positions = self._check_log(checked.block)
                 if self._check is not None:
                     self._check(checked)
@@ -316,12 +322,22 @@ class BlockIntake:
             self._check_proof(held.proof, held.block)
         return CheckedBlock(held.block, held.proof, held.dispositions, held.leaves)
 
-    def _check_link(self, block: Block) -> None:
+    def _check_link(self, block: Block, proof: CommitProof) -> None:
         if self._parent_digest not in (None, block.header.parent_digest):
-            raise Halt(
-                f"the certified block {block.header.height} does not continue the certified block "
-                f"before it"
+            height = block.header.height
+            raise self._two_chains(
+                self._certified.at(height - 1),
+                Certified(block.header_bytes, proof),
+                f"the certified block {height} does not continue the certified block before it",
             )
+
+    def _two_chains(self, own: Certified | None, other: Certified, without: str) -> Halt:
+        """What to raise on a certified block that contradicts the chain given out: with the proof,
+        if the chain's own half of it is still at hand.
+        """
+        if own is None:
+            return Halt(without)
+        return DegradedFound(Degraded.by(conflicting_blocks(self._ledger_id, own, other)))
 
     def _sets_after(self, block: Block) -> ValidatorSets:
         """A quorum certified what the header says: another next set than the one that the control
@@ -370,6 +386,8 @@ class BlockIntake:
 
     def _remember(self, held: Waiting) -> None:
         block = held.block
+        if held.proof is not None:
+            self._certified.remember(held.height, Certified(block.header_bytes, held.proof))
         self._known[held.height] = _Known(block.digest, held.body_hash, _records_hash(block))
         if len(self._known) > KNOWN_BLOCKS_MAX:
             self._known.popitem(last=False)

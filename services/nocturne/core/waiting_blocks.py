@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 
 from nocturne.core.blocks import Block, Disposition
 from nocturne.core.certificates import CommitProof, Epoch
-from nocturne.core.errors import Halt
-from nocturne.core.identifiers import Hash
+from nocturne.core.conflicts import Certified, conflicting_blocks
+from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.modes import Degraded, DegradedFound
 
 HELD_BLOCKS_MAX: Final = 64
 """How far ahead of its turn a block may come; a batch of blocks under one proof is shorter."""
@@ -68,12 +69,22 @@ class _Certified(NamedTuple):
     digest: Hash
     epoch: Epoch
     proof: CommitProof
+    header_bytes: bytes | None
+    """None: known only as the parent of the first of the proof's headers."""
+
+    def shown(self) -> Certified:
+        """Itself, or the block after it, which names it."""
+        if self.header_bytes is not None:
+            return Certified(self.header_bytes, self.proof)
+        headers = self.proof.headers
+        return Certified(headers[0], CommitProof(self.proof.finalization, headers[1:]))
 
 
 class WaitingBlocks:
     """The room. `following` is always the height that comes next: what is below does not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger_id: LedgerId) -> None:
+        self._ledger_id = ledger_id
         self._held: dict[int, list[Waiting]] = {}
         self._records = 0
         self._bytes = 0
@@ -91,12 +102,14 @@ class WaitingBlocks:
 
     def add(self, one: Waiting, following: int) -> bool:
         """Take a block in, with its own proof already checked; False when it is here already.
-        `Halt`: two blocks of one height are certified. Call `make_room` when the blocks whose turn
-        has come are taken out.
+        `DegradedFound`: two blocks of one height are certified. Call `make_room` when the blocks
+        whose turn has come are taken out.
         """
         self._offset = one.offset
         if one.proof is not None:
-            self._learn(one.height, _Certified(one.block.digest, one.block.header.epoch, one.proof))
+            block = one.block
+            found = _Certified(block.digest, block.header.epoch, one.proof, block.header_bytes)
+            self._learn(one.height, found)
         copies = self._held.get(one.height, [])
         of_digest = [copy for copy in copies if copy.block.digest == one.block.digest]
         for copy in of_digest:
@@ -188,10 +201,8 @@ class WaitingBlocks:
     def _learn(self, height: int, found: _Certified) -> None:
         known = self._certified.get(height)
         if known is not None and known.digest != found.digest:
-            raise Halt(
-                f"two certified blocks at height {height}: {known.digest.hex()} and "
-                f"{found.digest.hex()}"
-            )
+            conflict = conflicting_blocks(self._ledger_id, known.shown(), found.shown())
+            raise DegradedFound(Degraded.by(conflict))
         self._newest_certified = max(self._newest_certified, height)
         if known is None and height in self._let_go:
             # It may have been let go for want of this proof.
@@ -215,7 +226,8 @@ class WaitingBlocks:
             final, headers = certified.proof.finalization, certified.proof.headers
             height -= 1
             before = CommitProof(final, (block.header_bytes, *headers))
-            self._learn(height, _Certified(block.header.parent_digest, block.header.epoch, before))
+            parent = block.header.parent_digest
+            self._learn(height, _Certified(parent, block.header.epoch, before, None))
 
     def _forget(self, one: Waiting) -> None:
         self.let_go += 1

@@ -24,6 +24,8 @@ from nocturne.runtime.handlers import shape_of
 from nocturne.runtime.security import CONNECTION_SECONDS_MAX, GRACE_SECONDS, Security
 from nocturne.runtime.vitals import STARTING, Vitals
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """gRPC's own default, made explicit; a service names what its messages need."""
 STOP_SECONDS_MAX: Final = 3.0
@@ -74,7 +76,8 @@ class RpcServer:
     """A gRPC server with health and reflection beside the services given. NOT_SERVING at first,
     and from the moment on that the process of `vitals` is told to stop.
 
-    With `security` it speaks TLS and asks who calls, as that says; without, it does neither.
+    With `security` it speaks TLS and asks who calls, as that says; without, it does neither. What
+    `trailing` gives goes with every answer (`abort` with `details_of` where an error has details).
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class RpcServer:
         message_bytes_max: int,
         vitals: Vitals | None = None,
         security: Security | None = None,
+        trailing: Callable[[], Metadata] = lambda: (),
     ) -> None:
         self._vitals = Vitals() if vitals is None else vitals
         self._leaving: asyncio.Task[None] | None = None
@@ -103,7 +107,7 @@ class RpcServer:
                 ("grpc.max_send_message_length", -1),
             ],
             # The guard first: what a stranger sends is not even decoded.
-            interceptors=[*(() if guard is None else (guard,)), _RefuseUndecodable()],
+            interceptors=[*(() if guard is None else (guard,)), _RefuseUndecodable(trailing)],
         )
         _quote_nobody()
         self._health = _Health()
@@ -141,7 +145,7 @@ class RpcServer:
 
     async def set_serving(self, serving: bool, why: str = "") -> None:
         """What health, and with it `/readyz`, says of the process and of every service in it; `why`
-        when they do not serve.
+        when they do not serve, or what else is to be known.
         """
         self._vitals.set_serving(serving, why)
         status = (
@@ -250,7 +254,8 @@ class _RefuseUndecodable(grpc.aio.ServerInterceptor):
     says UNKNOWN and logs a traceback for each, with which anybody could fill a disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trailing: Callable[[], Metadata]) -> None:
+        self._trailing = trailing
         # One for each method that is served: wrapping costs more than many calls.
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
@@ -262,12 +267,17 @@ class _RefuseUndecodable(grpc.aio.ServerInterceptor):
             return handler
         known = self._wrapped.get(details.method)
         if known is None or known[0] is not handler:
-            known = self._wrapped[details.method] = (handler, _checked(handler))
+            known = self._wrapped[details.method] = (
+                handler,
+                _checked(handler, self._trailing),
+            )
         return known[1]
 
 
-def _checked(handler: Any) -> Any:
-    """The handler with its requests looked at before it sees them."""
+def _checked(handler: Any, trailing: Callable[[], Metadata]) -> Any:
+    """The handler with its requests looked at before it sees them, and `trailing` with its answers:
+    as of the beginning, for one that is aborted, and of the end.
+    """
     make, behaviour = shape_of(handler)
 
     def decode(data: bytes) -> Any:
@@ -288,11 +298,16 @@ def _checked(handler: Any) -> Any:
         return requests
 
     async def generator(requests: Any, context: Any) -> AsyncIterator[Any]:
+        context.set_trailing_metadata(trailing())
         async for answer in behaviour(await looked_at(requests, context), context):
             yield answer
+        context.set_trailing_metadata(trailing())
 
     async def coroutine(requests: Any, context: Any) -> Any:
-        return await behaviour(await looked_at(requests, context), context)
+        context.set_trailing_metadata(trailing())
+        answer = await behaviour(await looked_at(requests, context), context)
+        context.set_trailing_metadata(trailing())
+        return answer
 
     # gRPC tells by its type how a method answers, so that the wrapper is of the same.
     return make(
@@ -309,8 +324,16 @@ async def _refuse_undecodable(request: object, context: Any) -> None:
     status = Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=message)
     violation = BadRequest.FieldViolation(field="request", description=message)
     status.details.add().Pack(BadRequest(field_violations=[violation]))
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    details = details_of(context, status)
     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message, details)
+
+
+def details_of(context: Any, status: Status) -> Metadata:
+    """What `abort` sends beside a code and words: the status with its details, and what every
+    answer of the server has.
+    """
+    own: Metadata = tuple(context.trailing_metadata() or ())
+    return (*own, ("grpc-status-details-bin", status.SerializeToString()))
 
 
 class HealthServer(RpcServer):
@@ -329,8 +352,9 @@ async def serve(
     message_bytes_max: int = MESSAGE_BYTES_MAX,
     vitals: Vitals | None = None,
     security: Security | None = None,
+    trailing: Callable[[], Metadata] = lambda: (),
 ) -> RpcServer:
     """A started server at `listen`; the caller says when it is serving, and stops it."""
-    server = RpcServer(listen, services, message_bytes_max, vitals, security)
+    server = RpcServer(listen, services, message_bytes_max, vitals, security, trailing)
     await server.start()
     return server

@@ -49,8 +49,10 @@ class Vitals:
         self._turned_at = self._clock()
 
     def set_serving(self, serving: bool, why: str = "") -> None:
-        """What the service says of itself; `why` when it does not serve."""
-        self._serving = Answer(serving, "" if serving else why or NOT_SERVING)
+        """What the service says of itself; `why` when it does not serve, or what else is to be
+        known of one that does.
+        """
+        self._serving = Answer(serving, why or ("" if serving else NOT_SERVING))
 
     def stop(self) -> None:
         """The process was told to stop: not ready from now on, for ever."""

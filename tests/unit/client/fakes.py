@@ -12,6 +12,7 @@ import grpc
 from google.rpc import code_pb2
 from tests.vectors.synthetic import MadeBlock, SyntheticLedger
 
+from nocturne.command import replies
 from nocturne.core import exports
 from nocturne.core.blocks import hash_block, positions_of
 from nocturne.core.commands import SignedCommand, decode_signed_command
@@ -19,6 +20,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event_header, encode_event, hash_event, sign_event
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import evidence_of
+from nocturne.core.modes import Degraded, ModeState
 from nocturne.core.receipts import (
     Reason,
     decode_receipt_header,
@@ -26,6 +28,7 @@ from nocturne.core.receipts import (
     hash_receipt,
     sign_receipt,
 )
+from nocturne.runtime.rpc import details_of
 from nocturne.wire.command.v1 import command_pb2, command_pb2_grpc
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
@@ -113,8 +116,15 @@ class FakeCommand(command_pb2_grpc.CommandServiceServicer):
         self.received: list[bytes] = []
         self.unanswered_max = 0
         self.answer_nothing = False
+        self.degraded: Degraded | None = None
+        self.asked = 0
 
     async def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked += 1
+        if self.degraded is not None:
+            refused = replies.degraded(self.degraded)
+            details = details_of(context, refused.status())
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refused.message, details)
         if self.unavailable:
             self.unavailable -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the log cannot be reached")
@@ -158,6 +168,10 @@ class FakeCommand(command_pb2_grpc.CommandServiceServicer):
                 yield response
 
     def _answer(self, one: Any) -> command_pb2.StreamOutcome:
+        self.asked += 1
+        if self.degraded is not None:
+            refusal = replies.degraded(self.degraded).refusal()
+            return command_pb2.StreamOutcome(correlation=one.correlation, refusal=refusal)
         if self.refuse_in_stream:
             self.refuse_in_stream -= 1
             refusal = command_pb2.Refusal(code=code_pb2.RESOURCE_EXHAUSTED, message="over rate")
@@ -183,6 +197,7 @@ class FakeQuery(query_pb2_grpc.QueryServiceServicer):
         self.unavailable = 0
         self.break_follow_after: list[int] = []
         self.changed = asyncio.Event()
+        self.mode = ModeState()
 
     async def GetDisposition(self, request: Any, context: Any) -> Any:  # noqa: N802
         if self.lagging:
@@ -270,6 +285,7 @@ class FakeQuery(query_pb2_grpc.QueryServiceServicer):
         )
 
     async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        context.set_trailing_metadata(self.mode.metadata())
         return query_pb2.GetStatusResponse(
             ledger_id=self.ledger.ledger.state.ledger_id,
             sessions=2,

@@ -14,6 +14,7 @@ from tests.vectors.synthetic import signer_of
 from nocturne.client import (
     Client,
     Committed,
+    LedgerDegraded,
     Level,
     Malformed,
     NocturneError,
@@ -30,6 +31,7 @@ from nocturne.client import client as client_module
 from nocturne.core.commands import SignedCommand
 from nocturne.core.errors import PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.modes import Cause, Degraded
 from nocturne.wire.command.v1 import command_pb2
 
 FACTS = Opening("facts", 1)
@@ -581,3 +583,42 @@ def test_programs_without_an_event_loop_have_the_same_client() -> None:
                 sync.append("no session", drafts)
 
     asyncio.run(asyncio.wait_for(whole(), SECONDS_MAX))
+
+
+# The ledger's mode -----------------------------------------------------------------------------
+
+CONFLICT = Degraded(Cause.CONFLICTING_COMMIT_PROOFS, "two certified blocks at height 7")
+
+
+def test_a_degraded_ledger_is_an_error_of_its_own_and_is_not_asked_again() -> None:
+    async def test(served: Services, client: Client) -> None:
+        served.command.degraded = CONFLICT
+        with pytest.raises(LedgerDegraded, match="two certified blocks at height 7") as found:
+            await client.append("s/1", [client.json("A", {})], opening=FACTS)
+        assert found.value.cause == "CONFLICTING_COMMIT_PROOFS"
+        assert "degraded.md" in str(found.value)
+        assert served.command.asked == 1
+
+    run(test)
+
+
+def test_in_a_stream_too() -> None:
+    async def test(served: Services, client: Client) -> None:
+        served.command.degraded = CONFLICT
+        with pytest.raises(LedgerDegraded, match="two certified blocks at height 7") as found:
+            await collect(client, await commands(client, 1))
+        assert found.value.cause == "CONFLICTING_COMMIT_PROOFS"
+        assert served.command.asked == 1
+
+    run(test)
+
+
+def test_the_status_has_the_mode_that_the_read_side_says() -> None:
+    async def test(served: Services, client: Client) -> None:
+        status = await client.status()
+        assert (status.mode, status.mode_cause) == ("SYNC_WS", "")
+        served.query.mode.keep(CONFLICT)
+        status = await client.status()
+        assert (status.mode, status.mode_cause) == ("DEGRADED", "CONFLICTING_COMMIT_PROOFS")
+
+    run(test)

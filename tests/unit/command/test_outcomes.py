@@ -26,9 +26,11 @@ from nocturne.core.blocks import (
     sign_seal,
 )
 from nocturne.core.commands import SignedCommand
+from nocturne.core.conflicts import check_conflict
 from nocturne.core.errors import Malformed
 from nocturne.core.events import Position, decode_event_header
 from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.modes import Cause, DegradedFound
 from nocturne.core.receipts import (
     Reason,
     Receipt,
@@ -495,7 +497,9 @@ def test_a_seal_of_a_stranger_is_refused(world: World) -> None:
     assert not pending.done
 
 
-def test_a_seal_of_another_block_of_that_height_signs_nothing(world: World) -> None:
+def test_a_seal_of_another_block_signs_nothing_and_two_of_one_height_are_a_proof(
+    world: World,
+) -> None:
     world.open()
     signed = world.ledger.command("a/1", b"{}")
     world.ledger.submit(signed)
@@ -508,7 +512,13 @@ def test_a_seal_of_another_block_of_that_height_signs_nothing(world: World) -> N
     )
     assert world.table.seal(other) == []
     assert not pending.done
-    assert world.table.seal(world.seal(checked)) == [pending]
+    with pytest.raises(DegradedFound, match="sealed two blocks at height 2") as found:
+        world.table.seal(world.seal(checked))
+    degraded = found.value.degraded
+    assert degraded.cause is Cause.SIGNING_CONFLICT
+    assert degraded.conflict is not None
+    sets, authority = world.ledger.genesis.founding_sets, world.ledger.authority.key
+    check_conflict(degraded.conflict, world.ledger_id, sets, authority)
 
 
 @pytest.mark.parametrize("before", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from google.rpc import code_pb2, error_details_pb2
@@ -19,7 +20,9 @@ from nocturne.core.block_intake import BlockIntake
 from nocturne.core.commands import SignedCommand, encode_signed_command
 from nocturne.core.errors import Unavailable
 from nocturne.core.identifiers import format_id
+from nocturne.core.modes import Cause, Degraded
 from nocturne.core.topics import COMMANDS, frame, partition_of
+from nocturne.runtime.degraded import LedgerMode, measure
 from nocturne.runtime.kafka import Delivery, ProducedRecord, Undelivered
 from nocturne.runtime.settings import Founding
 from nocturne.runtime.telemetry import Metrics
@@ -74,6 +77,7 @@ class World:
         limits: RateLimits | None = None,
         ledger: SyntheticLedger = ONE,
         sessions_max: int = 0,
+        home: Path = Path("/nowhere"),
     ) -> None:
         founding = Founding(ledger.genesis_bytes, ledger.genesis, ledger.state.ledger_id)
         self.ledger = ledger
@@ -81,6 +85,8 @@ class World:
         self.producer = FakeProducer()
         self.caller = FakeCaller()
         self.metrics = Metrics("command")
+        self.mode = LedgerMode(home, founding.ledger_id)
+        measure(self.metrics, lambda: self.mode.degraded)
         self.commands = Commands(
             founding,
             self.producer,  # type: ignore[arg-type]
@@ -88,6 +94,7 @@ class World:
             limits or RateLimits(0, 0),
             SessionCounts(sessions_max),
             self.metrics,
+            self.mode,
         )
 
     def submit(
@@ -476,3 +483,59 @@ def test_an_open_outcome_says_nothing_of_a_block() -> None:
     assert not message.HasField("position")
     assert message.command_hash == signed.command_hash
     assert message.height == 0
+
+
+# The ledger's mode ------------------------------------------------------------------------------
+
+CONFLICT = Degraded(Cause.CONFLICTING_COMMIT_PROOFS, "two certified blocks at height 7")
+
+
+def test_a_ledger_that_is_degraded_takes_no_command_and_says_why_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    signed = ONE.command("mode", b"{}")
+
+    async def test() -> None:
+        world = World(home=tmp_path)
+        assert world.sample("degraded") == 0
+        world.mode.keep(CONFLICT)
+        for each in (world, World(home=tmp_path)):
+            each.submit(signed, b"not a command")
+            assert each.producer.records == []
+            for number in (0, 1):
+                refused = each.caller.refusals[number]
+                assert refused.code == code_pb2.FAILED_PRECONDITION
+                assert "two certified blocks at height 7" in refused.message
+                info = error_details_pb2.ErrorInfo()
+                assert refused.status().details[0].Unpack(info)
+                assert info.reason == refused.refusal().reason == "LEDGER_DEGRADED"
+                assert info.metadata["cause"] == "CONFLICTING_COMMIT_PROOFS"
+                assert refused.refusal().cause == "CONFLICTING_COMMIT_PROOFS"
+            assert each.sample("degraded") == 1
+            assert dict(each.mode.metadata())["nocturne-mode"] == "DEGRADED"
+
+    run(test)
+
+
+def test_want_of_a_quorum_is_the_mode_while_it_lasts_and_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = SyntheticLedger(partitions=1)
+    signed = ledger.command("want", b"{}")
+
+    async def test() -> None:
+        world = World(home=tmp_path, ledger=ledger)
+        world.submit(signed, wait=Level.CERTIFIED)
+        world.producer.reports[0].set_result([(0, 0)])
+        await asyncio.sleep(0)
+        monkeypatch.setattr("nocturne.command.progress.STALLED_SECONDS", -1.0)
+        world.caller = FakeCaller()
+        world.submit(ledger.command("want", b"{}"))
+        assert world.caller.refusals[0].code == code_pb2.UNAVAILABLE
+        assert world.mode.metadata()[1] == ("nocturne-mode-cause", "WANT_OF_A_QUORUM")
+        monkeypatch.undo()
+        world.certify(signed)
+        assert world.mode.metadata() == (("nocturne-mode", "SYNC_WS"),)
+
+    run(test)
+    assert list(tmp_path.iterdir()) == []

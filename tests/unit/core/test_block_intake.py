@@ -649,7 +649,7 @@ def test_a_certified_block_that_does_not_continue_the_chain_halts(chain: Ledger)
     orphan = chain.certified(header, block.records, block.state_changes)
     intake = intake_of(chain)
     offer_all(intake, chain.blocks[:5])
-    with pytest.raises(Halt, match="does not continue"):
+    with pytest.raises(Halt, match="on which the certified block 6 stands"):
         intake.offer(record_value(orphan))
 
 

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nocturne.core.errors import Unavailable
-from nocturne.runtime.rpc import HealthServer, RpcServer, RpcService, serve
+from nocturne.runtime.rpc import HealthServer, RpcServer, RpcService, details_of, serve
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -182,3 +182,46 @@ def test_bytes_that_are_no_message_are_refused_with_details_and_no_traceback(
 
     run(test)
     assert caplog.records == []
+
+
+def test_what_goes_with_every_answer_is_asked_for_at_its_end_and_stays_with_errors() -> None:
+    said = ["SYNC_WS"]
+
+    async def check(request: Any, context: Any) -> Any:
+        if request.service == "none":
+            status = status_pb2.Status(code=5, message="none")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "none", details_of(context, status))
+        said[0] = "DEGRADED"
+        return health_pb2.HealthCheckResponse(status=SERVING)
+
+    handlers: dict[str, Any] = {
+        "Check": grpc.unary_unary_rpc_method_handler(
+            check,
+            request_deserializer=health_pb2.HealthCheckRequest.FromString,
+            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+        )
+    }
+    generic = grpc.method_handlers_generic_handler("test.v1.Mode", handlers)
+    service = RpcService("test.v1.Mode", lambda server: server.add_generic_rpc_handlers((generic,)))
+
+    async def test() -> None:
+        server = await serve(
+            "127.0.0.1:0", [service], trailing=lambda: (("nocturne-mode", said[0]),)
+        )
+        async with channel_to(server) as channel:
+            method: Any = channel.unary_unary(
+                "/test.v1.Mode/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await method(health_pb2.HealthCheckRequest(service="none"))
+            trailing = dict(refused.value.trailing_metadata())
+            assert trailing["nocturne-mode"] == "SYNC_WS"
+            assert "grpc-status-details-bin" in trailing
+            call = method(health_pb2.HealthCheckRequest())
+            await call
+            assert dict(await call.trailing_metadata())["nocturne-mode"] == "DEGRADED"
+        await server.stop(0)
+
+    run(test)

@@ -27,8 +27,10 @@ def test_a_process_lives_while_its_loop_turns_within_the_bound() -> None:
 def test_it_is_ready_when_the_service_says_so_and_says_why_it_is_not() -> None:
     vitals = Vitals()
     assert vitals.ready() == Answer(False, "starting")
-    vitals.set_serving(True, "ignored")
+    vitals.set_serving(True)
     assert vitals.ready() == Answer(True)
+    vitals.set_serving(True, "but for something")
+    assert vitals.ready() == Answer(True, "but for something")
     vitals.set_serving(False, "no broker answers")
     assert vitals.ready() == Answer(False, "no broker answers")
     vitals.set_serving(False)

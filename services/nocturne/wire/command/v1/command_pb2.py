@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nocturne/command/v1/command.proto\x12\x13nocturne.command.v1\"@\n\x08Position\x12\x11\n\tlog_epoch\x18\x01 \x01(\x05\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"z\n\rSubmitRequest\x12\x16\n\x0esigned_command\x18\x01 \x01(\x0c\x12(\n\x04wait\x18\x02 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\x12\x12\n\nwith_proof\x18\x04 \x01(\x08\"?\n\x0eSubmitResponse\x12-\n\x07outcome\x18\x01 \x01(\x0b\x32\x1c.nocturne.command.v1.Outcome\"\x8a\x01\n\x13SubmitStreamRequest\x12\x34\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\".nocturne.command.v1.StreamCommand\x12(\n\x04wait\x18\x02 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\"<\n\rStreamCommand\x12\x13\n\x0b\x63orrelation\x18\x01 \x01(\x04\x12\x16\n\x0esigned_command\x18\x02 \x01(\x0c\"L\n\x14SubmitStreamResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".nocturne.command.v1.StreamOutcome\"\x90\x01\n\rStreamOutcome\x12\x13\n\x0b\x63orrelation\x18\x01 \x01(\x04\x12/\n\x07outcome\x18\x02 \x01(\x0b\x32\x1c.nocturne.command.v1.OutcomeH\x00\x12/\n\x07refusal\x18\x03 \x01(\x0b\x32\x1c.nocturne.command.v1.RefusalH\x00\x42\x08\n\x06result\"(\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb6\x02\n\x07Outcome\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x14\n\x0c\x63ommand_hash\x18\x02 \x01(\x0c\x12\x12\n\ndurability\x18\x03 \x01(\t\x12/\n\x08position\x18\x04 \x01(\x0b\x32\x1d.nocturne.command.v1.Position\x12\x0e\n\x06height\x18\x05 \x01(\x03\x12\x14\n\x0ctimestamp_ms\x18\x06 \x01(\x03\x12\x14\n\x0c\x62lock_digest\x18\x07 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x08 \x03(\x0c\x12\x16\n\x0ereceipt_header\x18\t \x01(\x0c\x12\x0f\n\x07receipt\x18\n \x01(\x0c\x12\x10\n\x08repeated\x18\x0b \x01(\x08\x12\r\n\x05proof\x18\x0c \x01(\x0c\x12\x0f\n\x07\x64\x65\x63ided\x18\r \x01(\x08*\x94\x01\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x12\n\x0eLEVEL_ACCEPTED\x10\x01\x12\x13\n\x0fLEVEL_CERTIFIED\x10\x02\x12\x10\n\x0cLEVEL_SIGNED\x10\x03\x12\x10\n\x0cLEVEL_LOGGED\x10\x04\x12\x13\n\x0fLEVEL_WITNESSED\x10\x05\x12\x12\n\x0eLEVEL_ANCHORED\x10\x06\x32\xcc\x01\n\x0e\x43ommandService\x12Q\n\x06Submit\x12\".nocturne.command.v1.SubmitRequest\x1a#.nocturne.command.v1.SubmitResponse\x12g\n\x0cSubmitStream\x12(.nocturne.command.v1.SubmitStreamRequest\x1a).nocturne.command.v1.SubmitStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nocturne/command/v1/command.proto\x12\x13nocturne.command.v1\"@\n\x08Position\x12\x11\n\tlog_epoch\x18\x01 \x01(\x05\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"z\n\rSubmitRequest\x12\x16\n\x0esigned_command\x18\x01 \x01(\x0c\x12(\n\x04wait\x18\x02 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\x12\x12\n\nwith_proof\x18\x04 \x01(\x08\"?\n\x0eSubmitResponse\x12-\n\x07outcome\x18\x01 \x01(\x0b\x32\x1c.nocturne.command.v1.Outcome\"\x8a\x01\n\x13SubmitStreamRequest\x12\x34\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\".nocturne.command.v1.StreamCommand\x12(\n\x04wait\x18\x02 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\"<\n\rStreamCommand\x12\x13\n\x0b\x63orrelation\x18\x01 \x01(\x04\x12\x16\n\x0esigned_command\x18\x02 \x01(\x0c\"L\n\x14SubmitStreamResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".nocturne.command.v1.StreamOutcome\"\x90\x01\n\rStreamOutcome\x12\x13\n\x0b\x63orrelation\x18\x01 \x01(\x04\x12/\n\x07outcome\x18\x02 \x01(\x0b\x32\x1c.nocturne.command.v1.OutcomeH\x00\x12/\n\x07refusal\x18\x03 \x01(\x0b\x32\x1c.nocturne.command.v1.RefusalH\x00\x42\x08\n\x06result\"G\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\"\xb6\x02\n\x07Outcome\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.nocturne.command.v1.Level\x12\x14\n\x0c\x63ommand_hash\x18\x02 \x01(\x0c\x12\x12\n\ndurability\x18\x03 \x01(\t\x12/\n\x08position\x18\x04 \x01(\x0b\x32\x1d.nocturne.command.v1.Position\x12\x0e\n\x06height\x18\x05 \x01(\x03\x12\x14\n\x0ctimestamp_ms\x18\x06 \x01(\x03\x12\x14\n\x0c\x62lock_digest\x18\x07 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x08 \x03(\x0c\x12\x16\n\x0ereceipt_header\x18\t \x01(\x0c\x12\x0f\n\x07receipt\x18\n \x01(\x0c\x12\x10\n\x08repeated\x18\x0b \x01(\x08\x12\r\n\x05proof\x18\x0c \x01(\x0c\x12\x0f\n\x07\x64\x65\x63ided\x18\r \x01(\x08*\x94\x01\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x12\n\x0eLEVEL_ACCEPTED\x10\x01\x12\x13\n\x0fLEVEL_CERTIFIED\x10\x02\x12\x10\n\x0cLEVEL_SIGNED\x10\x03\x12\x10\n\x0cLEVEL_LOGGED\x10\x04\x12\x13\n\x0fLEVEL_WITNESSED\x10\x05\x12\x12\n\x0eLEVEL_ANCHORED\x10\x06\x32\xcc\x01\n\x0e\x43ommandService\x12Q\n\x06Submit\x12\".nocturne.command.v1.SubmitRequest\x1a#.nocturne.command.v1.SubmitResponse\x12g\n\x0cSubmitStream\x12(.nocturne.command.v1.SubmitStreamRequest\x1a).nocturne.command.v1.SubmitStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nocturne.wire.command.v1.command_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEVEL']._serialized_start=1097
-  _globals['_LEVEL']._serialized_end=1245
+  _globals['_LEVEL']._serialized_start=1128
+  _globals['_LEVEL']._serialized_end=1276
   _globals['_POSITION']._serialized_start=58
   _globals['_POSITION']._serialized_end=122
   _globals['_SUBMITREQUEST']._serialized_start=124
@@ -48,9 +48,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMOUTCOME']._serialized_start=595
   _globals['_STREAMOUTCOME']._serialized_end=739
   _globals['_REFUSAL']._serialized_start=741
-  _globals['_REFUSAL']._serialized_end=781
-  _globals['_OUTCOME']._serialized_start=784
-  _globals['_OUTCOME']._serialized_end=1094
-  _globals['_COMMANDSERVICE']._serialized_start=1248
-  _globals['_COMMANDSERVICE']._serialized_end=1452
+  _globals['_REFUSAL']._serialized_end=812
+  _globals['_OUTCOME']._serialized_start=815
+  _globals['_OUTCOME']._serialized_end=1125
+  _globals['_COMMANDSERVICE']._serialized_start=1279
+  _globals['_COMMANDSERVICE']._serialized_end=1483
 # @@protoc_insertion_point(module_scope)
