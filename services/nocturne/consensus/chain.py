@@ -33,6 +33,7 @@ from nocturne.core.governing import ControlBatch, check_control, control_number
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
 from nocturne.core.log_epochs import positions_after
+from nocturne.core.modes import LogRewritten
 from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
 from nocturne.core.state import LedgerState
@@ -380,7 +381,7 @@ def check_same(header: BlockHeader, execution: Execution, what: str) -> None:
     names = ("ranges", "record count", "control hash", "dispositions root", "state root")
     for name, one, other in zip(names, expected, got, strict=True):
         if one != other:
-            raise Halt(
+            raise LogRewritten(
                 f"{what} block {header.height} gives another {name}: "
                 f"expected {_shown(one)}, got {_shown(other)}"
             )

@@ -23,6 +23,7 @@ from nocturne.core.certificates import (
     decode_commit_proof,
     encode_commit_proof,
 )
+from nocturne.core.conflicts import Conflict, decode_conflict, encode_conflict
 from nocturne.core.encoding import HASH_BYTES
 from nocturne.core.errors import Malformed
 from nocturne.core.governing import GOVERNING_BYTES_MAX
@@ -73,6 +74,20 @@ class Control:
     record: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Conflicting:
+    """Proof that the ledger is DEGRADED, in its one encoding; its signatures are not checked."""
+
+    conflict: Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Halting:
+    """Who says it halts; whether for having read other bytes than a quorum certified."""
+
+    log_rewritten: bool
+
+
 Value = (
     Offer
     | Cast
@@ -85,6 +100,8 @@ Value = (
     | AskVotes
     | NewestVotes
     | Control
+    | Conflicting
+    | Halting
 )
 
 
@@ -140,6 +157,10 @@ def _message_of(value: Value) -> peer_pb2.PeerValue:
             return peer_pb2.PeerValue(newest_votes=newest)
         case Control(record):
             return peer_pb2.PeerValue(control=record)
+        case Conflicting(conflict):
+            return peer_pb2.PeerValue(conflict=encode_conflict(conflict))
+        case Halting(log_rewritten):
+            return peer_pb2.PeerValue(halting=peer_pb2.Halting(log_rewritten=log_rewritten))
 
 
 def _value_of(message: peer_pb2.PeerValue) -> Value:
@@ -169,6 +190,10 @@ def _value_of(message: peer_pb2.PeerValue) -> Value:
             return _newest_votes_of(message.newest_votes)
         case "control":
             return _control_of(message.control)
+        case "conflict":
+            return Conflicting(decode_conflict(message.conflict))
+        case "halting":
+            return Halting(message.halting.log_rewritten)
         case None:
             raise Malformed("peer value: empty, or of a kind that is not known here")
 

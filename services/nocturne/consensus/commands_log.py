@@ -13,7 +13,8 @@ import structlog
 
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
-from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.errors import Unavailable
+from nocturne.core.modes import LogRewritten
 from nocturne.core.record_headers import Headers
 from nocturne.core.state_leaf import LogPosition
 from nocturne.runtime import kafka
@@ -47,14 +48,14 @@ def check_log(
     for position in positions:
         partition, following = position.partition, position.next_offset
         if position.topic_uuid not in (bytes(16), uuid):
-            raise Halt(
+            raise LogRewritten(
                 f"the topic {topics.COMMANDS} was made anew: partition {partition} is "
                 f"certified up to offset {following} of topic {position.topic_uuid.hex()}, "
                 f"the broker has {uuid.hex()}"
             )
         low, high = kafka.watermarks(cluster, topics.COMMANDS, partition)
         if low > following:
-            raise Halt(
+            raise LogRewritten(
                 f"partition {partition} of {topics.COMMANDS} starts at offset {low}, certified "
                 f"up to {following}: records were deleted before they were certified"
             )
@@ -68,7 +69,7 @@ def check_end(certified: LogPosition, end: int) -> None:
     the broker was asked for `end`: both only rise.
     """
     if end < certified.next_offset:
-        raise Halt(
+        raise LogRewritten(
             f"partition {certified.partition} of {topics.COMMANDS} ends at offset {end}, "
             f"certified up to {certified.next_offset}: the broker lost certified records"
         )
@@ -92,7 +93,7 @@ async def watch_log(
             log.warning("topic_check", cause=str(fault))
             continue
         if found != uuid:
-            raise Halt(
+            raise LogRewritten(
                 f"the topic {topics.COMMANDS} was made anew while it was read: it was "
                 f"{uuid.hex()}, the broker now has {found.hex()}"
             )

@@ -48,6 +48,11 @@ class ControlDesk:
         self._chain = chain
         self._bring = bring
 
+    def close(self) -> None:
+        """The validator certifies no more."""
+        self._chain = None
+        self._bring = _nobody
+
     def bring(self, record: bytes) -> asyncio.Future[Block] | None:
         """The block that will carry the record; None when too many wait already."""
         found = self._waiting.get(record)

@@ -15,10 +15,11 @@ from operator import itemgetter
 from typing import Final
 
 from nocturne.core.blocks import Block, Range
-from nocturne.core.errors import Halt, Unavailable
+from nocturne.core.errors import Unavailable
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import Prepared
+from nocturne.core.modes import LogRewritten
 from nocturne.core.state_leaf import LogPosition
 
 WAITING_RECORDS_MAX: Final = 8192
@@ -149,7 +150,7 @@ class Gathering:
         self._check_gaps(partition, offset)
         expected = certified.records[offset - certified.start]
         if expected != record_hash:
-            raise Halt(
+            raise LogRewritten(
                 f"partition {partition}, offset {offset} of the commands topic is certified with "
                 f"the record {'(none)' if expected is None else expected.hex()}, the broker now "
                 f"has {record_hash.hex()}: the log was changed"
@@ -230,7 +231,7 @@ class Gathering:
         for skipped in range(following, min(offset, certified.end)):
             expected = certified.records[skipped - certified.start]
             if expected is not None:
-                raise Halt(
+                raise LogRewritten(
                     f"partition {partition}, offset {skipped} of the commands topic is certified "
                     f"with the record {expected.hex()}, the broker no longer has it"
                 )

@@ -23,6 +23,7 @@ from nocturne.core.blocks import (
     hash_block,
 )
 from nocturne.core.certificates import CommitProof
+from nocturne.core.conflicts import Certified
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.topics import unframe
@@ -43,6 +44,16 @@ which of them is the block shows then.
 """
 DIGESTS_MAX: Final = 4096
 """Heights below the tip at which another committed block is noticed."""
+
+
+class Contradicted(Halt):
+    """The topic has another committed block of a height than the own chain: with the own one's
+    proof, which the journal may have, it is proof that the ledger is DEGRADED.
+    """
+
+    def __init__(self, words: str, other: Certified) -> None:
+        super().__init__(words)
+        self.other = other
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ class TopicCheck:
             return
         own = self._digests.get(height)
         if own is not None and own != block.digest:
-            raise Halt(_contradicts(height, block.digest, own))
+            raise _contradicts(block, own)
         self._offsets.setdefault(height, offset)
 
     def newest(self) -> Published | None:
@@ -248,7 +259,7 @@ class Topic:
                 return self._take_early(offset, data, height)
             if own != hash_block(header_bytes):
                 found = committed_block(value, self._ledger_id, self._sets)
-                raise Halt(_contradicts(height, found.digest, own))
+                raise _contradicts(found, own)
             self._see(offset, data, height)
             self._advance()
         except Malformed:
@@ -300,8 +311,10 @@ def _size_of(made: Made) -> int:
     return len(made.before) + len(made.after)
 
 
-def _contradicts(height: int, other: Hash, own: Hash) -> str:
-    return (
-        f"the blocks topic has another committed block at height {height} than the own "
-        f"journal: {other.hex()}, {own.hex()}"
+def _contradicts(other: Block, own: Hash) -> Contradicted:
+    assert isinstance(other.proof, CommitProof)
+    return Contradicted(
+        f"the blocks topic has another committed block at height {other.header.height} than the "
+        f"own journal: {other.digest.hex()}, {own.hex()}",
+        Certified(other.header_bytes, other.proof),
     )

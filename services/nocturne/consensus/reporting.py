@@ -7,8 +7,8 @@ way is counted here since it began.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nocturne.consensus.quorum.leaders import LeaderSchedule
@@ -25,6 +25,7 @@ from nocturne.consensus.validator_servicer import (
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, VoteKind
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.keys import Key, key_id
+from nocturne.core.modes import Degraded
 
 _KINDS: Final = {
     VoteKind.NOTARIZE: ReportedKind.NOTARIZATION,
@@ -90,9 +91,11 @@ def report_of(
     noticed: Noticed,
     standing: Standing | None,
     cause: str,
+    saw_another_log: Callable[[tuple[Key, ...]], int] = lambda _: 0,
 ) -> ValidatorReport:
     """The report. Without `standing`, of one that recovers its journal (`validators` is genesis's
     set then), or will never vote: `cause` says which, and is empty if it only recovers.
+    `saw_another_log` counts those of a set that have halted for it, as they said.
     """
     own = _index(validators, key)
     machine = None if standing is None else standing.machine
@@ -116,13 +119,33 @@ def report_of(
         leader=leader,
         height=0 if standing is None else standing.height,
         published_height=0 if standing is None else standing.published_height,
-        degraded_cause=None if machine is None else _want_of_a_quorum(current, index, peers),
+        degraded_cause=(
+            None
+            if machine is None
+            else _want_of_a_quorum(current, index, peers, saw_another_log(current.keys))
+        ),
         newest_certificate=_certificate(noticed.newest),
         skipped_views=noticed.skipped_views,
         evidence_count=noticed.evidence_count,
         evidence=tuple(noticed.evidence),
         peers=tuple(sorted(peers, key=lambda one: (one.index is None, one.index or 0))),
         journal_bytes=0 if standing is None else standing.journal_bytes,
+    )
+
+
+def degraded_report(report: ValidatorReport, kept: Degraded | None) -> ValidatorReport:
+    """The same, of a validator that keeps why the ledger is DEGRADED, if it does: it votes no more,
+    and whatever passes is not shown.
+    """
+    if kept is None:
+        return report
+    is_member = report.index is not None
+    return replace(
+        report,
+        role=ReportedRole.REFUSING if is_member else ReportedRole.OBSERVER,
+        role_cause="the ledger is DEGRADED",
+        leader=None,
+        degraded_cause=str(kept),
     )
 
 
@@ -144,16 +167,25 @@ def evidence_text(accusation: Accuse) -> str:
 
 
 def _want_of_a_quorum(
-    validators: ValidatorSet, index: int | None, peers: Sequence[PeerReport]
+    validators: ValidatorSet,
+    index: int | None,
+    peers: Sequence[PeerReport],
+    saw_another_log: int,
 ) -> str | None:
     """Why nothing is certified as this one sees it; it lasts only while it lasts. None if enough
-    of the set are here, this one counted.
+    of the set are here, this one counted. Where those that halted would make the quorum, it is by
+    what they read that it is lost.
     """
     here = {one.index for one in peers if one.connected and one.index is not None}
     if index is not None:
         here.add(index)
     if len(here) >= validators.quorum:
         return None
+    if len(here) + saw_another_log >= validators.quorum:
+        return (
+            f"rewritten log at {saw_another_log} of {len(validators.keys)} validators, which "
+            f"halted, as they said: {len(here)} are here, {validators.quorum} are needed"
+        )
     return (
         f"want of a quorum: {len(here)} of {len(validators.keys)} validators are here, "
         f"{validators.quorum} are needed"

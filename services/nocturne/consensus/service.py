@@ -7,6 +7,7 @@ process observes; it still tells others which of their votes it holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -16,13 +17,15 @@ from nocturne.consensus.control_servicer import ControlDesk, ControlServicer
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes
 from nocturne.consensus.peers import PEER_MESSAGE_BYTES_MAX, Peers
-from nocturne.consensus.reporting import Noticed, report_of
+from nocturne.consensus.reporting import Noticed, degraded_report, report_of
 from nocturne.consensus.store import Store
 from nocturne.consensus.validator import Validator, peer_reports
 from nocturne.consensus.validator_servicer import ValidatorReport, ValidatorServicer
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.keys import Key, Signer, key_id
+from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.runtime import journal, kafka
+from nocturne.runtime.degraded import LedgerMode
 from nocturne.runtime.home import CannotStart, held_alone
 from nocturne.runtime.journal import JournalMissing, JournalOfAnother
 from nocturne.runtime.keys import load_signer
@@ -47,7 +50,9 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
     check_kinds(founding.genesis, kinds)
     signer = load_signer(settings.key_file)
     with held_alone(settings.home_dir):
+        mode = LedgerMode(settings.home_dir, founding.ledger_id)
         store = _store_of(settings.home_dir, founding.ledger_id, signer)
+        measures = Measures(lifecycle.metrics)
         desk = ControlDesk()
         heard = HeardVotes()
         validator: Validator | None = None
@@ -69,8 +74,10 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
         )
 
         def report() -> ValidatorReport:
-            if validator is not None:
-                return validator.report()
+            found = starting_report() if validator is None else validator.report()
+            return degraded_report(found, mode.kept)
+
+        def starting_report() -> ValidatorReport:
             validators = founding.genesis.validator_set
             others = peer_reports(peers.statuses(), validators)
             cause = "" if store is not None else "its key's journal is not in its folder"
@@ -88,8 +95,12 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             message_bytes_max=PEER_MESSAGE_BYTES_MAX,
             vitals=lifecycle.vitals,
             security=security_of(settings, lifecycle.metrics),
+            trailing=mode.metadata,
         )
         try:
+            if mode.kept is not None:
+                await _stay_degraded(lifecycle, mode.kept, measures, report)
+                return
             if store is None:
                 await _observe(lifecycle, settings.home_dir)
                 return
@@ -104,9 +115,15 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
                 peers,
                 heard,
                 desk,
-                Measures(lifecycle.metrics),
+                measures,
+                mode,
             )
-            await validator.run(server)
+            try:
+                await validator.run(server)
+            except DegradedFound as found:
+                desk.close()
+                await server.set_serving(False)
+                await _stay_degraded(lifecycle, found.degraded, measures, report)
         finally:
             await server.stop()
 
@@ -121,6 +138,20 @@ def _store_of(home: Path, ledger_id: LedgerId, signer: Signer) -> Store | None:
             f"the key {format_hash(key_id(signer.key))} is not the one that the journal in "
             f"{home / journal.FOLDER} was made with: {fault}"
         ) from fault
+
+
+async def _stay_degraded(
+    lifecycle: Lifecycle,
+    kept: Degraded,
+    measures: Measures,
+    report: Callable[[], ValidatorReport],
+) -> None:
+    """Nobody here knows which of two histories is the ledger's: it prolongs neither, and says so
+    until it is told to stop.
+    """
+    measures.validator.set(report())
+    lifecycle.vitals.set_serving(False, f"the ledger is DEGRADED: {kept}")
+    await lifecycle.stopping.wait()
 
 
 async def _observe(lifecycle: Lifecycle, home: Path) -> None:

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 import structlog
@@ -35,6 +36,7 @@ from nocturne.consensus.commands_log import (
     watch_log,
 )
 from nocturne.consensus.control_servicer import ControlDesk
+from nocturne.consensus.ending import Ending, SaidHalts
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes, VoteCheck
@@ -67,13 +69,16 @@ from nocturne.consensus.validator_servicer import PeerReport, ValidatorReport
 from nocturne.core import topics
 from nocturne.core.blocks import Block, hash_record, headers_bytes
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
+from nocturne.core.conflicts import Conflict, check_conflict
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
 from nocturne.core.evidence import name_of
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Key, Signer, key_id
+from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.runtime import kafka
 from nocturne.runtime.clock import now_ms
 from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.degraded import LedgerMode
 from nocturne.runtime.kafka import BatchConsumer, Start
 from nocturne.runtime.kinds import InstalledKinds
 from nocturne.runtime.lifecycle import Lifecycle
@@ -118,6 +123,7 @@ class Validator:
         heard: HeardVotes,
         desk: ControlDesk,
         measures: Measures,
+        mode: LedgerMode,
     ) -> None:
         """`heard` is what `peers` answer from before this one votes."""
         self._cluster = cluster
@@ -138,6 +144,13 @@ class Validator:
         self._traces = RecordTraces(lifecycle.tracer)
         self._disk = ThreadPoolExecutor(1, "journal")
         self._noticed = Noticed()
+        self._said_halts = SaidHalts()
+        self._ending = Ending(
+            founding.ledger_id,
+            peers,
+            lambda height: self._on_disk(lambda: islice(store.blocks_after(height), 1)),
+            mode.keep,
+        )
         self._started: Replica | None = None
         self._outbox: deque[Keep | Say | Report | Publishing] = deque()
         self._outbox_filled = asyncio.Event()
@@ -181,9 +194,11 @@ class Validator:
         )
         consumer: BatchConsumer | None = None
         try:
-            await self._publisher.begin(
-                recovered,
-                lambda height: self._on_disk(lambda: list(self._store.blocks_after(height))),
+            await self._ending.watched(
+                self._publisher.begin(
+                    recovered,
+                    lambda height: self._on_disk(lambda: list(self._store.blocks_after(height))),
+                )
             )
             self._started = self._replica
             consumer = BatchConsumer(
@@ -197,13 +212,15 @@ class Validator:
             self._check = self._vote_check(recovered)
             await self._lifecycle.until_stopped(
                 self._peers.run(),
-                self._certify(recovered, consumer, server),
+                self._ending.watched(self._certify(recovered, consumer, server)),
                 self._write(),
                 self._publisher.confirm(),
                 self._publisher.publish_evidence(),
                 self._watch(consumer),
-                watch_log(self._cluster, uuid, lambda: self._replica.chain.state.positions),
-                self._faults(),
+                self._ending.watched(
+                    watch_log(self._cluster, uuid, lambda: self._replica.chain.state.positions)
+                ),
+                self._ending.watched(self._faults()),
                 server.served(),
             )
         finally:
@@ -219,6 +236,7 @@ class Validator:
             self._noticed,
             self._standing(),
             "",
+            self._said_halts.saw_another_log,
         )
 
     def _standing(self) -> Standing | None:
@@ -340,6 +358,10 @@ class Validator:
                 self._step(partial(self._replica.fetched, proposal))
             case codec.Control(record):
                 self._step(partial(self._replica.add_control, record))
+            case codec.Conflicting(conflict):
+                self._hear_conflict(conflict)
+            case codec.Halting():
+                self._said_halts.said(sender, value)
             case Offer() | Cast() | Certificate() | Committed():
                 self._note_vote(sender, value)
                 while len(self._outbox) > OUTBOX_MAX:
@@ -365,10 +387,22 @@ class Validator:
         except Halt as halt:
             self._fail(halt)
 
+    def _hear_conflict(self, conflict: Conflict) -> None:
+        """Proof is proof, whoever brings it."""
+        sets, founding = self._replica.chain.sets, self._founding
+        try:
+            check_conflict(conflict, founding.ledger_id, sets, founding.genesis.authority)
+        except Malformed as fault:
+            self._measures.refused.inc()
+            log.warning("peer_refused", cause=str(fault))
+            return
+        self._fail(DegradedFound(Degraded.by(conflict)))
+
     def _note_vote(self, sender: Key, message: QuorumMessage) -> None:
         """Hold the newest votes of each, for when it asks."""
         if not isinstance(message, Cast):
             return
+        self._said_halts.votes(sender)
         keys, vote = self._replica.validators.keys, message.vote
         is_own = vote.validator < len(keys) and keys[vote.validator] == sender
         is_of_now = vote.epoch == self._replica.machine.epoch

@@ -122,6 +122,10 @@ class DegradedFound(Halt):
         self.degraded = degraded
 
 
+class LogRewritten(Halt):
+    """A validator reads, or has executed, other bytes than a quorum certified."""
+
+
 class ModeState:
     """The mode as one process has it: what it keeps, and what only lasts while it lasts."""
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.consensus.committees import Committee
 from tests.unit.consensus.test_own_votes import BLOCK, vote
+from tests.unit.core.test_modes import CONFLICTS
 
 from nocturne.consensus import codec
 from nocturne.consensus.quorum.messages import Cast, Committed, Offer, Proposal, Vote
@@ -53,6 +54,9 @@ def said() -> list[codec.Value]:
         codec.NewestVotes((vote(1), vote(2, VoteKind.FINALIZE), vote(3, VoteKind.NULLIFY))),
         codec.Control(b""),
         codec.Control(b"record"),
+        *map(codec.Conflicting, CONFLICTS),
+        codec.Halting(True),
+        codec.Halting(False),
     ]
 
 

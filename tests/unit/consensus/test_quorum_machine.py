@@ -54,8 +54,11 @@ from nocturne.core.certificates import (
     check_commit_proof,
     sign_vote,
 )
+from nocturne.core.conflicts import check_conflict, decode_conflict, encode_conflict
 from nocturne.core.errors import Halt, Malformed, PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
+from nocturne.core.modes import DegradedFound
+from nocturne.core.validator_sets import ValidatorSets
 
 T = TypeVar("T")
 LEDGER = LedgerId(b"L" * 32)
@@ -574,6 +577,60 @@ def test_a_final_block_that_is_not_here_is_fetched_with_its_ancestors() -> None:
     (commit,) = of_type(late.hear(Fetched(one.proposal)), Commit)
     assert [block.proposal for block in commit.blocks] == [one.proposal, two.proposal]
     assert commit.blocks[0].proof.headers == (two.proposal.header_bytes,)
+
+
+def _two_histories() -> tuple[list[Committed], list[Committed]]:
+    """What the same validators committed twice, of which more than f would have to lie."""
+    one, other = Group(), Group()
+    other._number = 50
+    for group in (one, other):
+        for _ in range(2):
+            group.append()
+    return one.committed[0], other.committed[0]
+
+
+def _proves_two_histories(host: Host, event: Event) -> None:
+    with pytest.raises(DegradedFound) as found:
+        host.hear(event)
+    conflict = found.value.degraded.conflict
+    assert conflict is not None
+    sets = ValidatorSets.founding(RULES.epoch_length, SET)
+    check_conflict(decode_conflict(encode_conflict(conflict)), LEDGER, sets, SIGNERS[0].key)
+
+
+def test_a_committed_block_on_another_parent_than_the_committed_one_is_proof() -> None:
+    own, others = _two_histories()
+    host = Host(machine(3))
+    host.hear(Received(0, own[0]))
+    _proves_two_histories(host, Received(0, others[1]))
+
+
+def test_a_finalization_beside_the_committed_block_is_proof_once_its_block_is_here() -> None:
+    own, others = _two_histories()
+    host = Host(machine(3))
+    host.hear(Received(0, own[1]), Fetched(own[0].proposal))
+    late = Group()
+    late._number = 50
+    for _ in range(4):
+        late.append()
+    third = late.committed[0][2]
+    assert [one.proposal.digest for one in others] == [
+        one.proposal.digest for one in late.committed[0][:2]
+    ]
+    _proves_two_histories(host, Received(0, third))
+
+
+def test_a_finalized_block_whose_ancestors_lead_past_the_committed_one_is_proof() -> None:
+    own, _ = _two_histories()
+    late = Group()
+    late._number = 50
+    for _ in range(3):
+        late.append()
+    host = Host(machine(3))
+    host.hear(Received(0, own[0]))
+    host.hear(Received(0, late.committed[0][2]))
+    host.hear(Fetched(late.committed[0][1].proposal))
+    _proves_two_histories(host, Fetched(late.committed[0][0].proposal))
 
 
 def test_a_committed_block_with_a_false_proof_is_refused() -> None:

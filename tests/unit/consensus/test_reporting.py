@@ -8,7 +8,7 @@ from nocturne.consensus.quorum.leaders import RoundRobin
 from nocturne.consensus.quorum.machine import Machine
 from nocturne.consensus.quorum.messages import Accuse, Rules, Suites, Vote
 from nocturne.consensus.quorum.pacing import Doubling
-from nocturne.consensus.reporting import Noticed, Standing, place_of, report_of
+from nocturne.consensus.reporting import Noticed, Standing, degraded_report, place_of, report_of
 from nocturne.consensus.validator_servicer import (
     CertificateReport,
     PeerReport,
@@ -19,6 +19,7 @@ from nocturne.consensus.validator_servicer import (
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet, VoteKind
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Ed25519Signer, key_id
+from nocturne.core.modes import Cause, Degraded
 
 LEDGER = LedgerId(b"\x01" * 32)
 EPOCH = Epoch(0, 0)
@@ -48,9 +49,19 @@ def report(
     cause: str = "",
     noticed: Noticed | None = None,
     peers: tuple[PeerReport, ...] = (),
+    saw_another_log: int = 0,
 ) -> ValidatorReport:
     standing = Standing(machine_of(signer), RoundRobin(), waits, 7, 6, 100) if stands else None
-    return report_of(LEDGER, signer.key, SET, peers, noticed or Noticed(), standing, cause)
+    return report_of(
+        LEDGER,
+        signer.key,
+        SET,
+        peers,
+        noticed or Noticed(),
+        standing,
+        cause,
+        lambda _: saw_another_log,
+    )
 
 
 def test_the_first_view_is_led_by_the_first_validator_and_followed_by_the_others() -> None:
@@ -155,3 +166,25 @@ def test_while_too_few_are_here_the_ledger_is_degraded_for_want_of_a_quorum() ->
     watching = report(STRANGER, peers=connected(0, 1, 3))
     assert watching.degraded_cause is None
     assert report(SIGNERS[0], stands=False).degraded_cause is None
+
+
+def test_a_quorum_that_is_lost_to_validators_that_halted_over_the_log_has_that_cause() -> None:
+    lost = report(SIGNERS[0], peers=connected(1), saw_another_log=2)
+    assert lost.degraded_cause == (
+        "rewritten log at 2 of 4 validators, which halted, as they said: 2 are here, 3 are needed"
+    )
+    enough = report(SIGNERS[0], peers=connected(1, 2), saw_another_log=1)
+    assert enough.degraded_cause is None
+    otherwise = report(SIGNERS[0], peers=connected(), saw_another_log=1)
+    assert (otherwise.degraded_cause or "").startswith("want of a quorum")
+
+
+def test_what_is_kept_is_reported_whatever_else_is_and_nobody_votes_on_it() -> None:
+    kept = Degraded(Cause.CONFLICTING_COMMIT_PROOFS, "two certified blocks at height 7")
+    for one in (report(SIGNERS[0]), report(SIGNERS[0], peers=connected(1)), report(STRANGER)):
+        found = degraded_report(one, kept)
+        assert found.degraded_cause == f"CONFLICTING_COMMIT_PROOFS: {kept.text}"
+        assert (found.role_cause, found.leader) == ("the ledger is DEGRADED", None)
+        assert degraded_report(one, None) == one
+    assert degraded_report(report(SIGNERS[0]), kept).role is ReportedRole.REFUSING
+    assert degraded_report(report(STRANGER), kept).role is ReportedRole.OBSERVER

@@ -93,10 +93,12 @@ from nocturne.core.certificates import (
     check_certificate,
     check_commit_proof,
 )
+from nocturne.core.conflicts import Certified, conflicting_blocks
 from nocturne.core.encoding import ZERO_HASH
 from nocturne.core.errors import Halt, Malformed, PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
+from nocturne.core.modes import Degraded, DegradedFound
 
 LEADER_PROOF: Final = b""
 """Leaders take turns; there is nothing to prove."""
@@ -446,9 +448,10 @@ class Machine:
             self._adopt(committed)
             return
         if header.height == self._base.height + 1:
-            raise Halt(
+            raise self._two_chains(
+                Certified(proposal.header_bytes, committed.proof),
                 f"block {header.height} is committed on {header.parent_digest.hex()}, and so is "
-                f"{self._base.digest.hex()} at its parent's height"
+                f"{self._base.digest.hex()} at its parent's height",
             )
         self._blocks[proposal.digest] = proposal
         self._hold(finalization)
@@ -715,9 +718,11 @@ class Machine:
                 return
             header = block.header
             if header.epoch != self._epoch or header.view <= self._base_view:
-                raise Halt(
+                chain.append(block)
+                raise self._two_chains(
+                    self._beside_base(chain, fin),
                     f"view {fin.view} is finalized on {digest.hex()}, which does not continue the "
-                    f"committed block {self._base.height} {self._base.digest.hex()}"
+                    f"committed block {self._base.height} {self._base.digest.hex()}",
                 )
             if header.height - self._base.height > FETCHED_MAX and not chain:
                 self._catch_up()
@@ -738,6 +743,31 @@ class Machine:
         if blocks:
             self._stand_on(blocks)
         self._go_on_from(fin.view)
+
+    def _beside_base(self, chain: Sequence[Proposal], fin: Certificate) -> Certified | None:
+        """Of what `fin` commits, newest first, the ledger block that no chain has with the base:
+        of its height, or of the next on another parent. None if there is none in this epoch.
+        """
+        for number, block in enumerate(chain):
+            header, base = block.header, self._base
+            is_other = header.height == base.height and block.digest != base.digest
+            is_on_other = header.height == base.height + 1 and header.parent_digest != base.digest
+            is_of_now = header.kind is BlockKind.LEDGER and header.epoch == fin.epoch
+            if is_of_now and (is_other or is_on_other):
+                after = tuple(one.header_bytes for one in reversed(chain[:number]))
+                return Certified(block.header_bytes, CommitProof(fin, after))
+        return None
+
+    def _two_chains(self, other: Certified | None, without: str) -> Halt:
+        """What to raise on commit proofs that contradict each other: with the proof, if it is
+        whole.
+        """
+        final = self._final
+        if other is None or final is None:
+            return Halt(without)
+        own = Certified(final.proposal.header_bytes, final.proof)
+        conflict = conflicting_blocks(self._rules.ledger_id, own, other)
+        return DegradedFound(Degraded.by(conflict))
 
     def _adopt(self, committed: Committed) -> None:
         """The next block, with the proof that somebody else put together."""

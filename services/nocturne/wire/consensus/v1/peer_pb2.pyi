@@ -35,12 +35,16 @@ class PeerValue(_message.Message):
     ASK_VOTES_FIELD_NUMBER: _builtins.int
     NEWEST_VOTES_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_NUMBER: _builtins.int
+    HALTING_FIELD_NUMBER: _builtins.int
     certificate: _builtins.bytes
     """CommitProof in Avro (proto/nocturne/ledger/v1/commit_proof.avsc) without headers."""
     fetch: _builtins.bytes
     """Digest of the block whose header is asked for."""
     control: _builtins.bytes
     """SignedControl in Avro (proto/nocturne/ledger/v1/control.avsc)."""
+    conflict: _builtins.bytes
+    """Two certified histories (docs/spec/modes.md §3): proof enough, whoever brings it."""
     @_builtins.property
     def offer(self) -> Global___Offer: ...
     @_builtins.property
@@ -57,6 +61,8 @@ class PeerValue(_message.Message):
     def ask_votes(self) -> Global___AskVotes: ...
     @_builtins.property
     def newest_votes(self) -> Global___NewestVotes: ...
+    @_builtins.property
+    def halting(self) -> Global___Halting: ...
     def __init__(
         self,
         *,
@@ -71,12 +77,14 @@ class PeerValue(_message.Message):
         ask_votes: Global___AskVotes | None = ...,
         newest_votes: Global___NewestVotes | None = ...,
         control: _builtins.bytes = ...,
+        conflict: _builtins.bytes = ...,
+        halting: Global___Halting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["offer", "cast", "certificate", "committed", "proposal", "vote", "fetch", "fetched", "ask_votes", "newest_votes", "control"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["offer", "cast", "certificate", "committed", "proposal", "vote", "fetch", "fetched", "ask_votes", "newest_votes", "control", "conflict", "halting"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -218,6 +226,30 @@ class Committed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Committed: _TypeAlias = Committed  # noqa: Y015
+
+@_typing.final
+class Halting(_message.Message):
+    """Who says it halts. It is its own word: others halt on nothing of it, and name the cause of a want of a
+    quorum by it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_REWRITTEN_FIELD_NUMBER: _builtins.int
+    log_rewritten: _builtins.bool
+    """It has read other bytes than a quorum certified."""
+    def __init__(
+        self,
+        *,
+        log_rewritten: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_rewritten", b"log_rewritten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Halting: _TypeAlias = Halting  # noqa: Y015
 
 @_typing.final
 class AskVotes(_message.Message):
