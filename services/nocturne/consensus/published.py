@@ -42,6 +42,8 @@ EARLY_COPIES_MAX: Final = 4
 """Heights, bytes, and records of one height that are not committed here yet, held until they are:
 which of them is the block shows then.
 """
+PASSED_MAX: Final = 1024
+"""Heights that are not committed here yet of which it is remembered where the topic has them."""
 DIGESTS_MAX: Final = 4096
 """Heights below the tip at which another committed block is noticed."""
 
@@ -170,8 +172,10 @@ class Topic:
         self._published = published
         self._unpublished: OrderedDict[int, _Unpublished] = OrderedDict()
         self._unpublished_bytes = 0
-        self._early: OrderedDict[int, list[tuple[int, bytes]]] = OrderedDict()
+        self._early: dict[int, list[tuple[int, bytes]]] = {}
         self._early_bytes = 0
+        self._passed: dict[int, dict[Hash, int]] = {}
+        """Of heights that are not committed here yet, the offsets of blocks by their digests."""
         self._newest: Made | None = None
         self.ignored = 0
         """Records that are no committed block of this ledger, or one that the topic has already."""
@@ -211,6 +215,11 @@ class Topic:
             except Malformed:
                 # A stranger was faster than the leader.
                 self.ignored += 1
+        passed = self._passed.pop(height, {})
+        one = self._unpublished[height]
+        if rank is None and one.offset is None:
+            # Whoever publishes nothing never sees again what was not held until it was committed.
+            one.offset = passed.get(made.block.digest)
         self._advance()
 
     def due(self, now: int) -> list[Made]:
@@ -270,13 +279,19 @@ class Topic:
         block = decode_block(data)
         if not isinstance(block.proof, CommitProof):
             raise Malformed("block: its proof stands elsewhere")
+        passed = self._passed.setdefault(height, {})
+        if len(passed) < EARLY_COPIES_MAX:
+            passed.setdefault(block.digest, offset)
+        if len(self._passed) > PASSED_MAX:
+            # What is committed next is the lowest; anyone may have written the highest.
+            del self._passed[max(self._passed)]
         copies = self._early.setdefault(height, [])
         if len(copies) < EARLY_COPIES_MAX:
             copies.append((offset, data))
             self._early_bytes += len(data)
         while len(self._early) > EARLY_MAX or self._early_bytes > EARLY_BYTES_MAX:
             # Not seen, then: it may be published a second time.
-            _, dropped = self._early.popitem()
+            dropped = self._early.pop(max(self._early))
             self._early_bytes -= sum(len(one) for _, one in dropped)
         proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
         return Found(Committed(proposal, block.proof), block.control)

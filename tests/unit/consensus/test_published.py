@@ -8,8 +8,10 @@ from tests.unit.consensus.ledgers import NOW, VALIDATOR, Ledger
 from nocturne.consensus.chain import Made
 from nocturne.consensus.published import (
     EARLY_COPIES_MAX,
+    EARLY_MAX,
     NEXT_MS,
     OTHERS_MS,
+    PASSED_MAX,
     UNPUBLISHED_MAX,
     Published,
     Topic,
@@ -225,6 +227,23 @@ def test_what_waits_for_the_topic_is_bounded() -> None:
         header = replace(made[0].block.header, height=number + 1)
         subject.committed(replace(made[0], block=replace(made[0].block, header=header)), 0, NOW)
     assert subject.is_full
+
+
+def test_an_observer_that_reads_the_topic_far_ahead_misses_nothing_when_it_catches_up() -> None:
+    ledger, made = chain_of(EARLY_MAX + 20, "".join(map(chr, range(48, 48 + EARLY_MAX + 20))))
+    subject = topic(ledger)
+    header = made[0].block.header
+    for number in range(2 * PASSED_MAX):
+        # Anyone may have written blocks of heights that will not be for long.
+        strange = replace(made[0].block, header=replace(header, height=10_000 + number))
+        subject.offer(number, topics.frame(2, encode_block(strange)))
+    for offset, one in enumerate(made, 5_000):
+        assert subject.offer(offset, framed(one)) is not None
+    for one in made:
+        subject.committed(one, None, NOW)
+        assert not subject.is_full
+    assert subject.published == Published(len(made), 5_000 + len(made) - 1)
+    assert subject.newest == made[-1]
 
 
 def test_a_forgery_that_was_there_before_the_block_is_ignored_once_the_block_is_committed() -> None:
