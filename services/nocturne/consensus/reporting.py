@@ -95,7 +95,8 @@ def report_of(
 ) -> ValidatorReport:
     """The report. Without `standing`, of one that recovers its journal (`validators` is genesis's
     set then), or will never vote: `cause` says which, and is empty if it only recovers.
-    `saw_another_log` counts those of a set that have halted for it, as they said.
+    `saw_another_log` counts those of a set that have halted for it, as they said. An observer, whom
+    nobody talks to, does not say that a quorum is missing.
     """
     own = _index(validators, key)
     machine = None if standing is None else standing.machine
@@ -121,7 +122,7 @@ def report_of(
         published_height=0 if standing is None else standing.published_height,
         degraded_cause=(
             None
-            if machine is None
+            if machine is None or index is None
             else _want_of_a_quorum(current, index, peers, saw_another_log(current.keys))
         ),
         newest_certificate=_certificate(noticed.newest),
@@ -168,7 +169,7 @@ def evidence_text(accusation: Accuse) -> str:
 
 def _want_of_a_quorum(
     validators: ValidatorSet,
-    index: int | None,
+    index: int,
     peers: Sequence[PeerReport],
     saw_another_log: int,
 ) -> str | None:
@@ -176,9 +177,7 @@ def _want_of_a_quorum(
     of the set are here, this one counted. Where those that halted would make the quorum, it is by
     what they read that it is lost.
     """
-    here = {one.index for one in peers if one.connected and one.index is not None}
-    if index is not None:
-        here.add(index)
+    here = {one.index for one in peers if one.connected and one.index is not None} | {index}
     if len(here) >= validators.quorum:
         return None
     if len(here) + saw_another_log >= validators.quorum:

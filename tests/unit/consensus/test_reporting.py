@@ -165,6 +165,8 @@ def test_while_too_few_are_here_the_ledger_is_degraded_for_want_of_a_quorum() ->
     assert report(SIGNERS[0], peers=connected(1, 1, 0)).degraded_cause is not None
     watching = report(STRANGER, peers=connected(0, 1, 3))
     assert watching.degraded_cause is None
+    # Nobody talks to an observer: that it misses them all says nothing of the ledger.
+    assert report(STRANGER).degraded_cause is None
     assert report(SIGNERS[0], stands=False).degraded_cause is None
 
 
