@@ -3,12 +3,18 @@
 Rules: docs/spec/blocks.md §8. Any validator takes a record; of several addresses the first is asked
 that answers. A record names its own number, so the same one brought twice counts once: the second
 time it is refused, for the next number is expected.
+
+What a validator says was decided is not proved. Operators sign whole sets of validators, so whoever
+builds one asks all addresses, and believes what more of them say than may lie (`agreed`).
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -18,6 +24,8 @@ from nocturne.client.link import Link
 from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.genesis import OpenRule
 from nocturne.core.identifiers import AuthorId, Hash, KeyId, LedgerId
+from nocturne.core.keys import key_from_bytes, signatures_from_bytes
+from nocturne.core.validator_sets import EPOCHS_UNTIL, Member
 from nocturne.wire.consensus.v1 import consensus_pb2, consensus_pb2_grpc
 
 if TYPE_CHECKING:
@@ -29,9 +37,23 @@ LOOK_SECONDS_MAX: Final = 5.0
 """For a question to one of several validators: its answer is at hand, and there is a next one."""
 
 
+VALIDATORS_MAX: Final = 1_024
+"""In one set of an answer: a genesis may name more than operators may decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedSet:
+    """The validators, with proofs of possession, of an epoch and of those after it."""
+
+    first_epoch: int
+    members: tuple[Member, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Governance:
-    """What the operators decided so far, as one validator says: not proved."""
+    """What the operators decided so far, as one validator says: not proved. `sets` begins with the
+    set of the next block's epoch; later ones follow, first epochs ascending.
+    """
 
     ledger_id: LedgerId
     height: int
@@ -39,6 +61,13 @@ class Governance:
     open_policy: tuple[OpenRule, ...]
     operators: tuple[KeyId, ...]
     operator_threshold: int
+    epoch_length: int
+    sets: tuple[DecidedSet, ...]
+
+    @property
+    def newest(self) -> DecidedSet:
+        """The set that was decided last: what a change begins with."""
+        return self.sets[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +124,27 @@ class OperatorClient:
                 return found
         raise faults[-1]
 
+    async def agreed_governance(self) -> Governance:
+        """What was decided so far, as all that answer are asked and enough of them agree on it
+        (`agreed`). `Unavailable` when none answers or too few agree.
+        """
+        told = await asyncio.gather(*map(self._governance, self._links), return_exceptions=True)
+        answers: list[tuple[Link, Governance]] = []
+        faults: list[BaseException] = []
+        for link, one in zip(self._links, told, strict=True):
+            if isinstance(one, BaseException):
+                faults.append(one)
+            else:
+                answers.append((link, one))
+        for fault in faults:
+            if not isinstance(fault, Unavailable | Malformed):
+                raise fault
+        if not answers:
+            raise faults[-1]
+        found = agreed([one for _, one in answers], len(self._links))
+        self._answering = next(link for link, one in answers if _same(one, found))
+        return found
+
     async def _governance(self, link: Link) -> Governance:
         seconds = LOOK_SECONDS_MAX if len(self._links) > 1 else ANSWER_SECONDS_MAX
         answer = await self._ask(link, "GetControl", consensus_pb2.GetControlRequest(), seconds)
@@ -107,6 +157,8 @@ class OperatorClient:
             tuple(_rule(one) for one in answer.open_policy),
             tuple(KeyId(one) for one in answer.operators),
             answer.operator_threshold,
+            answer.epoch_length,
+            _sets(answer),
         )
 
     async def submit(self, signed_control: bytes) -> Governed:
@@ -131,6 +183,58 @@ class OperatorClient:
                 return await getattr(stub, method)(request, timeout=seconds, metadata=link.metadata)
             except grpc.aio.AioRpcError as error:
                 raise await link.fault_of(error) from error
+
+
+def agreed(answers: Sequence[Governance], asked: int) -> Governance:
+    """What most of the answers say, at their median height, if more say it than may lie of so many
+    that were asked: more than ⌊(asked−1)/3⌋. `Unavailable` when no answer has so many.
+    """
+    ordered = sorted(answers, key=lambda one: one.height)
+    alike = Counter(replace(one, height=0) for one in ordered)
+    most, count = max(alike.items(), key=lambda item: (item[1], item[0].number))
+    needed = (asked - 1) // 3 + 1
+    if count < needed:
+        raise Unavailable(
+            f"the validators do not agree on what was decided: {needed} of {asked} have to say the "
+            f"same, and {count} do"
+        )
+    heights = [one.height for one in ordered if _same(one, most)]
+    return replace(most, height=heights[len(heights) // 2])
+
+
+def _same(one: Governance, other: Governance) -> bool:
+    """But for how far a chain has come."""
+    return replace(one, height=other.height) == other
+
+
+def _sets(answer: consensus_pb2.GetControlResponse) -> tuple[DecidedSet, ...]:
+    """`Malformed` on what no validator says."""
+    if not 1 <= len(answer.validator_sets) <= EPOCHS_UNTIL + 1:
+        raise Malformed(
+            f"consensus: expected 1 to {EPOCHS_UNTIL + 1} validator sets, "
+            f"got {len(answer.validator_sets)}"
+        )
+    if answer.epoch_length < 1:
+        raise Malformed(f"consensus: expected an epoch length, got {answer.epoch_length}")
+    sets = tuple(map(_set, answer.validator_sets))
+    firsts = [one.first_epoch for one in sets]
+    if firsts[0] < 0 or any(one >= after for one, after in pairwise(firsts)):
+        raise Malformed(f"consensus: expected first epochs ascending, got {firsts}")
+    return sets
+
+
+def _set(message: consensus_pb2.DecidedValidators) -> DecidedSet:
+    if not 1 <= len(message.validators) <= VALIDATORS_MAX:
+        raise Malformed(
+            f"consensus: expected 1 to {VALIDATORS_MAX} validators, got {len(message.validators)}"
+        )
+    return DecidedSet(
+        message.first_epoch,
+        tuple(
+            (key_from_bytes(one.key), signatures_from_bytes(one.possession))
+            for one in message.validators
+        ),
+    )
 
 
 def _rule(message: consensus_pb2.OpenRule) -> OpenRule:

@@ -7,7 +7,7 @@ this one or another; the answer is given once that block is certified, durable a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -19,6 +19,8 @@ from nocturne.consensus.chain import Chain
 from nocturne.core.blocks import Block
 from nocturne.core.errors import Malformed
 from nocturne.core.governing import control_number
+from nocturne.core.keys import key_bytes, signatures_bytes
+from nocturne.core.validator_sets import Member
 from nocturne.runtime.rpc import RpcService
 from nocturne.wire.consensus.v1 import consensus_pb2, consensus_pb2_grpc
 
@@ -37,16 +39,24 @@ class ControlDesk:
         self._waiting: dict[bytes, asyncio.Future[Block]] = {}
         self._chain: Chain | None = None
         self._bring: Callable[[bytes], bool] = _nobody
+        self._certifies: Callable[[], bool] = lambda: False
 
     @property
     def chain(self) -> Chain | None:
-        """The validator's chain, None before it certifies."""
-        return self._chain
+        """The validator's chain, None before it certifies, and while it only observes: nobody
+        listens to an observer, so what is brought to it would come to no block.
+        """
+        return self._chain if self._certifies() else None
 
-    def open(self, chain: Chain, bring: Callable[[bytes], bool]) -> None:
-        """The validator is ready. `bring` says whether it has room for a record."""
+    def open(
+        self, chain: Chain, bring: Callable[[bytes], bool], certifies: Callable[[], bool]
+    ) -> None:
+        """The validator is ready. `bring` says whether it has room for a record, `certifies`
+        whether it is in the set.
+        """
         self._chain = chain
         self._bring = bring
+        self._certifies = certifies
 
     def close(self) -> None:
         """The validator certifies no more."""
@@ -106,6 +116,11 @@ class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
             ],
             operators=sorted(view.operators),
             operator_threshold=view.genesis.operator_threshold,
+            epoch_length=view.genesis.epoch_length,
+            validator_sets=[
+                _decided(one.first_epoch, one.members(view.genesis.validators))
+                for one in chain.sets.ahead(chain.tip.height)
+            ],
         )
 
     async def SubmitControl(  # noqa: N802
@@ -137,6 +152,18 @@ class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
             message = "the validator does not certify: it starts, or observes only"
             await _abort(context, grpc.StatusCode.UNAVAILABLE, message, "NOT_CERTIFYING")
         return chain
+
+
+def _decided(first_epoch: int, members: Sequence[Member]) -> consensus_pb2.DecidedValidators:
+    return consensus_pb2.DecidedValidators(
+        first_epoch=first_epoch,
+        validators=[
+            consensus_pb2.ValidatorMember(
+                key=key_bytes(key), possession=signatures_bytes(possession)
+            )
+            for key, possession in members
+        ],
+    )
 
 
 async def _invalid(context: Context, message: str) -> NoReturn:

@@ -31,11 +31,10 @@ from nocturne.core.errors import Malformed, PeerFault
 from nocturne.core.identifiers import LedgerId
 from nocturne.core.keys import (
     Key,
-    PublicKey,
     Signatures,
     Signer,
-    is_valid_key,
     key_bytes,
+    key_from_bytes,
     signatures_bytes,
     signatures_from_bytes,
     verify,
@@ -260,7 +259,7 @@ def _read_hello(ledger_id: LedgerId, data: bytes) -> tuple[End, Signatures]:
         raise PeerFault("peer: is of another ledger")
     if len(hello.share) != SHARE_BYTES:
         raise Malformed(f"peer share: expected {SHARE_BYTES} bytes, got {len(hello.share)}")
-    return End(_key_of(hello.key), hello.share), signatures_from_bytes(hello.signatures)
+    return End(key_from_bytes(hello.key), hello.share), signatures_from_bytes(hello.signatures)
 
 
 def _read(data: bytes, bytes_max: int | None) -> exchange_pb2.Envelope:
@@ -272,16 +271,3 @@ def _read(data: bytes, bytes_max: int | None) -> exchange_pb2.Envelope:
     except DecodeError as fault:
         raise Malformed(f"peer envelope: {fault}") from fault
     return envelope
-
-
-def _key_of(data: bytes) -> Key:
-    """The reverse of `key_bytes`."""
-    parts, at = [], 0
-    while at < len(data):
-        end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "big")
-        parts.append(PublicKey(data[at], data[at + 5 : end]))
-        at = end
-    key = tuple(parts)
-    if at != len(data) or not is_valid_key(key):
-        raise Malformed("peer key: expected a public key of each known suite")
-    return key

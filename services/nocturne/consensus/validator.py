@@ -312,7 +312,9 @@ class Validator:
         if self._signer.key in self._replica.validators.keys:
             await self._ask_for_votes()
         chain = self._replica.chain
-        self._desk.open(chain, self._bring_control)
+        self._desk.open(
+            chain, self._bring_control, lambda: self._signer.key in self._replica.validators.keys
+        )
         self._do(self._replica.restore(recovered.records, now_ms()))
         self._votes_checked = True
         await server.set_serving(True)

@@ -75,6 +75,19 @@ def key_bytes(key: Key) -> bytes:
     return b"".join([u8(part.suite) + variable(part.data) for part in key])
 
 
+def key_from_bytes(data: bytes) -> Key:
+    """The reverse of `key_bytes`; `Malformed` unless it is a key of known suites."""
+    parts, at = [], 0
+    while at < len(data):
+        end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "big")
+        parts.append(PublicKey(data[at], data[at + 5 : end]))
+        at = end
+    key = tuple(parts)
+    if at != len(data) or not is_valid_key(key):
+        raise Malformed("key: expected a public key of each known suite")
+    return key
+
+
 def key_id(key: Key) -> KeyId:
     """SHA-256 of the domain and the key's bytes; of an author's first key: the author id."""
     return KeyId(sha256(_KEY + key_bytes(key)))

@@ -52,6 +52,10 @@ class Decided:
     validators: ValidatorSet
     record: bytes = b""
 
+    def members(self, founding: Sequence[Member]) -> tuple[Member, ...]:
+        """The validators with their proofs of possession; `founding` are those of genesis."""
+        return members_of(decode_control(self.record)[0]) if self.record else tuple(founding)
+
 
 @dataclass(frozen=True, slots=True)
 class ValidatorSets:
@@ -85,9 +89,12 @@ class ValidatorSets:
         """The set of an epoch, as far as it is decided. `Malformed` for one before all that is
         known here.
         """
+        return self._deciding(number).validators
+
+    def _deciding(self, number: int) -> Decided:
         for one in reversed(self.decided):
             if one.first_epoch <= number:
-                return one.validators
+                return one
         raise Malformed(f"validators: those of epoch {number} are not known here")
 
     def of_block(self, header: BlockHeader) -> ValidatorSet:
@@ -188,8 +195,15 @@ class ValidatorSets:
         """The validators of the newest set with their proofs of possession; `founding` are those of
         genesis. What a change begins with.
         """
-        record = self.decided[-1].record
-        return members_of(decode_control(record)[0]) if record else tuple(founding)
+        return self.decided[-1].members(founding)
+
+    def ahead(self, height: int) -> tuple[Decided, ...]:
+        """The set that certifies the block after `height`, then those decided for later epochs: at
+        most three, for a set acts two epochs after its decision.
+        """
+        number = self.epoch_at(height + 1)
+        later = tuple(one for one in self.decided if one.first_epoch > number)
+        return (self._deciding(number), *later)
 
     def _with(self, decided: Decided) -> ValidatorSets:
         others = [one for one in self.decided if one.first_epoch != decided.first_epoch]
@@ -223,6 +237,12 @@ class ValidatorSets:
 def epoch_at(epoch_length: int, height: int) -> int:
     """Epoch e has the heights (e·E, (e+1)·E]."""
     return (height - 1) // epoch_length
+
+
+def acts_from(epoch_length: int, height: int) -> tuple[int, int]:
+    """The first epoch, and its first height, of a set that the block at `height` decides."""
+    first = epoch_at(epoch_length, height) + EPOCHS_UNTIL
+    return first, first * epoch_length + 1
 
 
 # Control records -------------------------------------------------------------------------------

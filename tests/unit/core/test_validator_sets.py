@@ -51,6 +51,8 @@ from nocturne.core.validator_sets import (
     VALIDATORS_MAX,
     Member,
     ValidatorSets,
+    acts_from,
+    check_members,
     members_of,
     set_fields,
     with_added,
@@ -500,3 +502,38 @@ def test_altered_bytes_of_kept_sets_are_refused_or_in_one_encoding(
     except Malformed:
         return
     assert found.encode() == changed_bytes
+
+
+def test_the_sets_ahead_are_the_next_blocks_and_every_later_one() -> None:
+    ledger = founded()
+    genesis = ledger.genesis
+    sets = genesis.founding_sets
+    assert [one.first_epoch for one in sets.ahead(0)] == [0]
+    for number, height in enumerate((1, E + 1), 1):
+        sets = sets.after(height, (ledger.change_of(VALIDATORS[: 4 + number], number),))
+    firsts = {
+        height: [one.first_epoch for one in sets.ahead(height)]
+        for height in (0, E + 1, 2 * E - 1, 2 * E, 3 * E - 1, 3 * E, 90 * E)
+    }
+    assert firsts == {
+        0: [0, 2, 3],
+        E + 1: [0, 2, 3],
+        2 * E - 1: [0, 2, 3],
+        2 * E: [2, 3],
+        3 * E - 1: [2, 3],
+        3 * E: [3],
+        90 * E: [3],
+    }
+    for one in sets.ahead(0):
+        assert tuple(key for key, _ in one.members(genesis.validators)) == one.validators.keys
+        check_members(one.members(genesis.validators))
+
+
+@pytest.mark.parametrize("height", [1, 2, E, E + 1, 2 * E, 7 * E])
+def test_a_set_acts_with_the_first_height_of_the_second_epoch_after_its_block(height: int) -> None:
+    ledger = founded()
+    first_epoch, first_height = acts_from(E, height)
+    sets = ledger.genesis.founding_sets.after(height, (ledger.change_of(NEW),))
+    assert sets.of(sets.epoch_at(first_height)).keys == set_of(NEW).keys
+    assert sets.of(sets.epoch_at(first_height - 1)).keys == set_of(OLD).keys
+    assert first_epoch == sets.epoch_at(first_height)

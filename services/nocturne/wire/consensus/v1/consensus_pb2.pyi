@@ -49,6 +49,57 @@ class OpenRule(_message.Message):
 Global___OpenRule: _TypeAlias = OpenRule  # noqa: Y015
 
 @_typing.final
+class ValidatorMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    POSSESSION_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Suite byte and variable public key, for each suite (docs/spec/encoding.md)."""
+    possession: _builtins.bytes
+    """The proof of its possession: suite byte, key id and variable signature, for each suite."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        possession: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "possession", b"possession"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidatorMember: _TypeAlias = ValidatorMember  # noqa: Y015
+
+@_typing.final
+class DecidedValidators(_message.Message):
+    """The validators of an epoch and of those after it, until the next set begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_EPOCH_FIELD_NUMBER: _builtins.int
+    VALIDATORS_FIELD_NUMBER: _builtins.int
+    first_epoch: _builtins.int
+    @_builtins.property
+    def validators(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidatorMember]:
+        """In the order of the set: at most 31, or as many as the genesis has."""
+
+    def __init__(
+        self,
+        *,
+        first_epoch: _builtins.int = ...,
+        validators: _abc.Iterable[Global___ValidatorMember] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_epoch", b"first_epoch", "validators", b"validators"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecidedValidators: _TypeAlias = DecidedValidators  # noqa: Y015
+
+@_typing.final
 class GetControlRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -73,17 +124,27 @@ class GetControlResponse(_message.Message):
     OPEN_POLICY_FIELD_NUMBER: _builtins.int
     OPERATORS_FIELD_NUMBER: _builtins.int
     OPERATOR_THRESHOLD_FIELD_NUMBER: _builtins.int
+    EPOCH_LENGTH_FIELD_NUMBER: _builtins.int
+    VALIDATOR_SETS_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     height: _builtins.int
     """Of the newest block."""
     number: _builtins.int
     """Of the newest control record, 0 before the first: the next one has this number and one more."""
     operator_threshold: _builtins.int
+    epoch_length: _builtins.int
+    """How many heights an epoch has: those of epoch e begin with e times so many and one."""
     @_builtins.property
     def open_policy(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenRule]: ...
     @_builtins.property
     def operators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of the operators' keys, and how many of them must sign."""
+
+    @_builtins.property
+    def validator_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecidedValidators]:
+        """The set of the epoch that the next block is in, then what is decided for later ones, first epochs
+        ascending: at most three. A change begins with the last.
+        """
 
     def __init__(
         self,
@@ -94,10 +155,12 @@ class GetControlResponse(_message.Message):
         open_policy: _abc.Iterable[Global___OpenRule] | None = ...,
         operators: _abc.Iterable[_builtins.bytes] | None = ...,
         operator_threshold: _builtins.int = ...,
+        epoch_length: _builtins.int = ...,
+        validator_sets: _abc.Iterable[Global___DecidedValidators] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "ledger_id", b"ledger_id", "number", b"number", "open_policy", b"open_policy", "operator_threshold", b"operator_threshold", "operators", b"operators"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch_length", b"epoch_length", "height", b"height", "ledger_id", b"ledger_id", "number", b"number", "open_policy", b"open_policy", "operator_threshold", b"operator_threshold", "operators", b"operators", "validator_sets", b"validator_sets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
