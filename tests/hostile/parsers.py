@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.hostile import samples
 from tests.hostile.samples import EXAMPLE, FACTORY, framed, text
+from tests.ledger_factory import AUTHORITY
 from tests.unit.core import shapes
 from tests.unit.core.test_modes import CHAIN, CONFLICTS, KEPT
 from tests.unit.imports.test_git import commit, printed
@@ -84,7 +85,7 @@ from nocturne.projection.service import Settings as ProjectionSettings
 from nocturne.query import questions
 from nocturne.query.refusals import Refused as QuestionRefused
 from nocturne.query.service import Settings as QuerySettings
-from nocturne.runtime import journal
+from nocturne.runtime import addresses, journal
 from nocturne.runtime.certificates import (
     PEM_BYTES_MAX,
     CertificateFault,
@@ -859,6 +860,18 @@ _command_line = (
         of_text(lambda named: trust.trusted(named, Home(Path("/nowhere")))),
         shapes.hashes.map(lambda one: identifiers.format_hash(one).encode()),
         (Failure,),
+    ),
+    Parser(
+        "runtime.addresses.parse_addresses",
+        addresses.parse_addresses,
+        text("a:1\n# b\n[::1]:7400"),
+        bytes_max=addresses.FILE_BYTES_MAX,
+    ),
+    Parser(
+        "core.keys.key_from_bytes",
+        keys.key_from_bytes,
+        st.just(keys.key_bytes(AUTHORITY.key)),
+        print=keys.key_bytes,
     ),
     Parser(
         "cli.policy.parse_rules",

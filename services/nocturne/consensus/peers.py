@@ -36,6 +36,7 @@ from nocturne.core.access import EXCHANGE
 from nocturne.core.errors import PeerFault
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.keys import Key, Signer, key_id
+from nocturne.runtime.addresses import AddressFile
 from nocturne.runtime.certificates import CertificateFault, read_authorities, read_pair
 from nocturne.runtime.rpc import RpcService
 from nocturne.runtime.settings import PeerSettings
@@ -66,6 +67,8 @@ REFUSED_SECONDS: Final = 5.0
 better only when a set, or a deployment, has changed."""
 OWN_SECONDS: Final = 30.0
 """To the next look at one's own address: it may be another's by then."""
+FILE_SECONDS: Final = 2.0
+"""Between two looks at the file with addresses."""
 STOP_SECONDS_MAX: Final = 1.0
 LOG_SECONDS: Final = 1.0
 """Between two lines on streams that are refused for one cause; the metric counts them all."""
@@ -144,7 +147,11 @@ class Peers:
         self._measures = PeerMeasures(metrics)
         self._talk = Conversation(hear, self._fail, self._measures)
         self._door = _Door(settings)
-        self._places = [_Place(address) for address in dict.fromkeys(addresses)]
+        self._addresses = tuple(dict.fromkeys(addresses))
+        self._file = settings.peers_file
+        self._places: dict[str, _Place] = {one: _Place(one) for one in self._addresses}
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+        """There while it runs, one for each place."""
         self._peers: dict[Key, Peer] = {}
         self._fault: asyncio.Future[None] | None = None
         """There while it runs."""
@@ -181,7 +188,7 @@ class Peers:
 
     def statuses(self) -> tuple[PeerStatus, ...]:
         """Of each address but one's own, then of those that only called."""
-        placed = [self._status_of(one) for one in self._places if not one.is_own]
+        placed = [self._status_of(one) for one in self._places.values() if not one.is_own]
         known = {one.key for one in placed}
         called = [
             _status(peer, None, peer.error) for key, peer in self._peers.items() if key not in known
@@ -199,17 +206,22 @@ class Peers:
     async def run(self) -> None:
         """Dial and listen until cancelled; raises what `hear` raises."""
         self._fault = asyncio.get_running_loop().create_future()
-        parts = [asyncio.ensure_future(self._keep(place)) for place in self._places]
-        parts.append(asyncio.ensure_future(self._watch()))
+        for place in self._places.values():
+            self._start(place)
+        parts = [asyncio.ensure_future(self._watch())]
+        if self._file is not None:
+            parts.append(asyncio.ensure_future(self._read_again(AddressFile(self._file))))
         try:
             done, _ = await asyncio.wait({*parts, self._fault}, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
         finally:
             self._fault = None
+            parts += self._keeping.values()
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
+            self._keeping.clear()
             await self._send_away()
 
     # Everyone ----------------------------------------------------------------------------------
@@ -372,6 +384,36 @@ class Peers:
         raise fault
 
     # Whom one calls ----------------------------------------------------------------------------
+
+    def _start(self, place: _Place) -> None:
+        task = self._keeping[place.address] = asyncio.ensure_future(self._keep(place))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Dialing ends by itself with a bug alone."""
+        fault = None if task.cancelled() else task.exception()
+        if isinstance(fault, Exception):
+            self._fail(fault)
+
+    async def _read_again(self, file: AddressFile) -> None:
+        """Dial what the file has, as it is now, beside the addresses that the settings name."""
+        while True:
+            listed = await asyncio.to_thread(file.read)
+            if listed is not None:
+                await self._dial_those(dict.fromkeys((*self._addresses, *listed)))
+            await asyncio.sleep(FILE_SECONDS)
+
+    async def _dial_those(self, addresses: Collection[str]) -> None:
+        gone = [one for one in self._places if one not in addresses]
+        for address in gone:
+            del self._places[address]
+            task = self._keeping.pop(address)
+            task.cancel()
+            await asyncio.wait({task})
+        for address in addresses:
+            if address not in self._places:
+                self._places[address] = _Place(address)
+                self._start(self._places[address])
 
     async def _keep(self, place: _Place) -> None:
         """Dial one address for ever."""

@@ -17,6 +17,7 @@ from nocturne.core.errors import NocturneError
 from nocturne.core.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis, ledger_id_of
 from nocturne.core.identifiers import LedgerId
 from nocturne.runtime import registry
+from nocturne.runtime.addresses import PEERS_MAX, check_address
 from nocturne.runtime.cluster import SASL, TLS, Cluster, SaslMechanism, SecurityProtocol
 
 if TYPE_CHECKING:
@@ -30,19 +31,8 @@ Given = TypeVar("Given", str, Path, None)
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def _is_address(text: str) -> str:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
-        raise ValueError(f"expected host:port, got {text[:80]!r}")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_is_address)]
+Address = Annotated[str, AfterValidator(check_address)]
 """`host:port`; port 0 asks the system for a free one."""
-
-
-PEERS_MAX: Final = 1_000
-"""Addresses of validators: twice as many as a set may have members."""
 
 
 def _between_commas(given: object) -> object:
@@ -59,7 +49,7 @@ def _is_collector(text: str) -> str:
     scheme, separator, address = text.partition("://")
     if scheme not in ("http", "https") or not separator:
         raise ValueError(f"expected http://host:port or https://host:port, got {text[:80]!r}")
-    _is_address(address)
+    check_address(address)
     return text
 
 
@@ -230,6 +220,8 @@ class PeerSettings(ServiceSettings):
 
     peers: Addresses = ()
     """Where validators listen; its own address may be among them."""
+    peers_file: Path | None = None
+    """More of them (`runtime.addresses`), read again when it changes; None, or not there: none."""
     peers_ca_file: Path | None = None
     """Who vouches for the others' certificates (PEM), read for each connection; None: no TLS."""
 

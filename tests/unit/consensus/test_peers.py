@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from tests.unit.consensus.peering import (
     channel_to,
     fetch,
     happens,
+    settings_of,
     signer,
     some,
     validator,
@@ -118,6 +120,37 @@ def test_a_validator_that_was_started_again_is_back_at_once() -> None:
             await happens(lambda: 2 in again.heard_of(first), "it hears again")
             await happens(lambda: first.status_of(third.address).error is None, "it is dialed too")
             await again.stop()
+
+    run(test)
+
+
+def test_addresses_that_a_file_has_are_dialed_while_it_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "FILE_SECONDS", 0.02)
+    keys = [signer(number).key for number in range(3)]
+
+    async def test() -> None:
+        file = tmp_path / "peers"
+        async with some() as add:
+            named = await add(signer(1), lambda: keys)
+            listed = await add(signer(2), lambda: keys)
+            one = await add(
+                signer(0),
+                lambda: keys,
+                addresses=[named.address],
+                settings=settings_of(tmp_path, peers_file=file),
+            )
+            await happens(lambda: one.peers.connected() == {named.key}, "the one named is met")
+            file.write_text(f"{listed.address}\n")
+            await happens(lambda: one.peers.connected() == set(keys[1:]), "so is the one listed")
+            file.write_text("nonsense")
+            one.peers.send(listed.key, fetch(1))
+            await happens(lambda: listed.heard_of(one) == [1], "a broken file changes nothing")
+            file.write_text(f"# {listed.address}\n{named.address}\n")
+            await happens(lambda: one.peers.connected() == {named.key}, "it is let go")
+            assert [status.address for status in one.peers.statuses()][:1] == [named.address]
+            assert named.counted("peer_refused_total", cause="handshake") == 0
 
     run(test)
 
