@@ -41,7 +41,7 @@ _CHECK = "Check"
 app.command(rich_help_panel=_RUN)(running.up)
 app.command(rich_help_panel=_RUN)(running.down)
 app.command(rich_help_panel=_RUN)(running.status)
-app.command(rich_help_panel=_RUN)(validators.validators)
+app.add_typer(validators.validators, name="validators", rich_help_panel=_RUN)
 app.add_typer(policy.policy, name="policy", rich_help_panel=_RUN)
 app.command(rich_help_panel=_RUN)(rebuilding.rebuild)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)

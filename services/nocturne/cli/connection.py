@@ -104,6 +104,11 @@ class RemoteOperators:
         with _ways_out():
             return await self._client.governance()
 
+    async def agreed_governance(self) -> Governance:
+        """What was decided so far, as more validators say than may lie."""
+        with _ways_out():
+            return await self._client.agreed_governance()
+
     async def submit(self, signed_control: bytes) -> Governed:
         """Bring a control record into a block."""
         with _ways_out():

@@ -80,5 +80,8 @@ class Operators(Protocol):
     async def governance(self) -> Governance:
         """What was decided so far."""
 
+    async def agreed_governance(self) -> Governance:
+        """What was decided so far, as more validators say than may lie."""
+
     async def submit(self, signed_control: bytes) -> Governed:
         """Bring a control record into a block; `Malformed` says why none may carry it."""

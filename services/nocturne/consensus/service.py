@@ -159,7 +159,8 @@ async def _observe(lifecycle: Lifecycle, home: Path) -> None:
         "observing",
         cause=f"the key's journal is not in {home / journal.FOLDER}; a key votes only with the "
         "journal that it was made with, for nothing else knows how it voted",
-        way_out="stop, put the journal back as it last was, start again; or found another ledger",
+        way_out="stop, put the journal back as it last was, start again; or have another key take "
+        "this one's place: nocturne validators rotate",
     )
     lifecycle.vitals.set_serving(False, "observing: the key's journal is not in its folder")
     await lifecycle.stopping.wait()

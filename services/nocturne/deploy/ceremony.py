@@ -139,6 +139,26 @@ def contribute(member: Member) -> Contribution:
     return Contribution(member.role, member.ordinal, signer.key, prove_possession(signer))
 
 
+def admit(member: Member, ledger_id: LedgerId) -> Contribution:
+    """A validator that the genesis does not name: its key and its journal, made together, for a set
+    change to admit. Safe to repeat: what is finished is only checked. `FoundingFault` when a key is
+    there without its journal, or a journal without its key.
+    """
+    assert member.home is not None, "a validator has its own folder"
+    assert member.journal is not None, "and its journal in it"
+    if has_founded(member):
+        signer = load_signer(member.key_file)
+        # The validator may be running: it checks its journal itself when it starts.
+        _check_journal(member.journal)
+        return Contribution(member.role, member.ordinal, signer.key, prove_possession(signer))
+    # Alone: two at once could each remove the other's half-written key.
+    with held_alone(member.home):
+        one = contribute(member)
+        _make_journal(member.journal, journal.owner_label(ledger_id, one.key))
+        _finish(member)
+    return one
+
+
 def complete(member: Member, genesis_data: bytes) -> None:
     """Take the genesis that names the member. `FoundingFault` when it does not, or when what
     belongs to the member's key is gone. Safe to repeat: what is finished is only checked.
@@ -257,23 +277,32 @@ def _may_be_elsewhere(member: Member) -> bool:
 
 def _bind_journal(directory: Path, label: bytes, founding: bool) -> None:
     if not founding:
-        if not journal.exists(directory):
-            raise FoundingFault(
-                f"the validator's journal {directory} is gone, and its key never votes without "
-                "it: put the folder back as it last was, or found another ledger"
-            )
         # The validator may be running: it checks its journal itself when it starts.
+        _check_journal(directory)
         return
     # Alone: somebody may have started the validator although its founding was not finished.
     with held_alone(directory.parent):
-        if not journal.exists(directory):
-            journal.create(directory, label)
-        try:
-            journal.open_journal(directory, label).close()
-        except Halt as fault:
-            raise FoundingFault(
-                f"the validator's journal {directory} was not made for this genesis: {fault}"
-            ) from fault
+        _make_journal(directory, label)
+
+
+def _check_journal(directory: Path) -> None:
+    if not journal.exists(directory):
+        raise FoundingFault(
+            f"the validator's journal {directory} is gone, and its key never votes without "
+            "it: put the folder back as it last was, or give the ledger another validator"
+        )
+
+
+def _make_journal(directory: Path, label: bytes) -> None:
+    """Make it, or see that what a crash left is this key's own."""
+    if not journal.exists(directory):
+        journal.create(directory, label)
+    try:
+        journal.open_journal(directory, label).close()
+    except Halt as fault:
+        raise FoundingFault(
+            f"the validator's journal {directory} was not made for this genesis: {fault}"
+        ) from fault
 
 
 def _finish(member: Member) -> None:

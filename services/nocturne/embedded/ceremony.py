@@ -13,12 +13,13 @@ For the same reason there is one operator (threshold 1 of 1). The ceremony is ev
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from nocturne.core.errors import NocturneError
 from nocturne.deploy import ceremony
-from nocturne.deploy.ceremony import GENESIS_FILE, Founded
+from nocturne.deploy.ceremony import GENESIS_FILE, Founded, Member
 from nocturne.deploy.contributions import Role, Terms
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
@@ -30,11 +31,15 @@ __all__ = [
     "Founded",
     "authority_key",
     "ensure",
+    "next_validator",
     "operator_key",
     "validator_key",
+    "validators_here",
 ]
 
 NONCE_BYTES: Final = 32
+VALIDATORS_HERE_MAX: Final = 64
+"""Twice a set: each may be rotated once before those that left are taken away."""
 VALIDATOR: Final = ceremony.validator_name(0)
 
 
@@ -56,6 +61,32 @@ def ensure(home: Path, validators: int) -> Founded:
         raise EmbeddedError(
             f"No ledger can run here: {fault}, or choose another home with --home."
         ) from fault
+
+
+def next_validator(home: Home) -> Member:
+    """The place of one validator more, after those of genesis and those that were made later: the
+    first without a finished key. `EmbeddedError` when there are too many here.
+    """
+    for member in _places(home):
+        if not ceremony.has_founded(member):
+            return member
+    raise EmbeddedError(f"{home.root} has {VALIDATORS_HERE_MAX} validators: one machine is enough.")
+
+
+def validators_here(home: Home) -> int:
+    """How many validators have their place in this home: those of genesis, and those whose key and
+    journal were made later, whether the set has them or not.
+    """
+    return next(
+        (one.ordinal for one in _places(home) if not ceremony.has_founded(one)), VALIDATORS_HERE_MAX
+    )
+
+
+def _places(home: Home) -> Iterator[Member]:
+    """Of validators that the genesis does not name, by their ordinals."""
+    founded = ceremony.validators_of(home.root / GENESIS_FILE) or 0
+    members = ceremony.members_of(home.root, VALIDATORS_HERE_MAX)
+    return (one for one in members[founded:] if one.role is Role.VALIDATOR)
 
 
 def validator_key(home: Home, ordinal: int = 0) -> Path:

@@ -56,6 +56,11 @@ class Home:
     def ports(self) -> Path:
         return self.run / "ports.json"
 
+    @property
+    def peers(self) -> Path:
+        """Addresses of validators that genesis does not name."""
+        return self.run / "peers"
+
     def create(self) -> None:
         """Make the folders; keys are closed to everyone else. EmbeddedError when that fails."""
         try:

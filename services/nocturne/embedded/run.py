@@ -46,6 +46,8 @@ from nocturne.runtime.registry import schema_ids
 START_SECONDS_MAX = 120.0
 LEFTOVER_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
+VALIDATORS_LOOK_SECONDS = 1.0
+"""Between two looks for a validator's place that was made while the ledger runs."""
 # What every service stands on: first to start, last to stop.
 FOUNDATION = ("kafka", "postgres")
 
@@ -73,7 +75,7 @@ def run(home: Home, validators: int | None, progress: downloads.Progress) -> Non
             _tell_failure(home, error)
             raise
         logs.rotate(home.logs)
-        asyncio.run(_run(machine, partitions))
+        asyncio.run(_run(machine, partitions, reserved.take))
 
 
 def _check_registry(environment: Mapping[str, str]) -> None:
@@ -88,14 +90,16 @@ def _machine(
     home: Home, classpath: tuple[Path, ...], free: ports.IsFree, founding: int
 ) -> tuple[Machine, int]:
     founded = ceremony.ensure(home.root, founding)
-    usual = services.usual_ports(founded.validators)
+    validators = ceremony.validators_here(home)
+    usual = services.usual_ports(validators)
     chosen = ports.choose(usual, ports.load(home.ports), os.environ, free, random.SystemRandom())
     ports.save(home.ports, chosen)
     broker = kafka.Broker(
         home.kafka, chosen["kafka"], chosen["kafka-controller"], classpath, kafka.java()
     )
     server = postgres.Server(home.postgres / "data", chosen["postgres"], home.keys("postgres"))
-    machine = Machine(home, broker, server, chosen, founded.genesis_file, founded.validators)
+    machine = Machine(home, broker, server, chosen, founded.genesis_file, validators)
+    services.write_peers(machine)
     for service in machine.services:
         home.data(service.name).mkdir(exist_ok=True, mode=0o700)
     return machine, founded.partitions
@@ -127,7 +131,40 @@ def _wait_for_leftovers(home: Home) -> None:
             time.sleep(POLL_SECONDS)
 
 
-async def _run(machine: Machine, partitions: int) -> None:
+def _with_validators(machine: Machine, count: int, free: ports.IsFree) -> Machine:
+    """With the places that were made since: ports for them, and their addresses for the others."""
+    usual = {
+        name: port
+        for name, port in services.usual_ports(count).items()
+        if name not in machine.ports
+    }
+    remembered = ports.load(machine.home.ports)
+    chosen = ports.choose(usual, remembered, os.environ, free, random.SystemRandom())
+    # What others remember stays: a port is chosen once.
+    ports.save(machine.home.ports, {**remembered, **machine.ports, **chosen})
+    grown = replace(machine, ports={**machine.ports, **chosen}, validators=count)
+    services.write_peers(grown)
+    return grown
+
+
+async def _admit(supervisor: Supervisor, machine: Machine, free: ports.IsFree) -> None:
+    """Start each validator whose place is made while the ledger runs, for ever."""
+    while True:
+        await asyncio.sleep(VALIDATORS_LOOK_SECONDS)
+        known = machine.validators
+        count = ceremony.validators_here(machine.home)
+        if count > known:
+            try:
+                machine = _with_validators(machine, count, free)
+            except EmbeddedError as error:
+                supervisor.fail(error)
+                return
+            for service in services.validators_of(count)[known:]:
+                machine.home.data(service.name).mkdir(exist_ok=True, mode=0o700)
+                supervisor.start(services.process(machine, service))
+
+
+async def _run(machine: Machine, partitions: int, free: ports.IsFree) -> None:
     supervisor = Supervisor(machine.home)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -140,7 +177,15 @@ async def _run(machine: Machine, partitions: int) -> None:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            await stopping
+            admitting = asyncio.create_task(_admit(supervisor, machine, free))
+            try:
+                await asyncio.wait({admitting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if admitting.done():
+                    admitting.result()
+                await stopping
+            finally:
+                admitting.cancel()
+                await asyncio.gather(admitting, return_exceptions=True)
     except EmbeddedError as error:
         supervisor.fail(error)
         raise

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nocturne.deploy.ceremony import validator_name
+from nocturne.deploy.ceremony import validator_name, write_file
+from nocturne.deploy.ceremony import validators_of as validators_in_genesis
 from nocturne.embedded import kafka, postgres
 from nocturne.embedded.home import Home
 from nocturne.embedded.kafka import Broker
@@ -127,9 +128,20 @@ def environment(machine: Machine, service: Service) -> dict[str, str]:
     if service.peers:
         addresses = (f"{HOST}:{ports[one.name]}" for one in validators_of(machine.validators))
         settings["NOCTURNE_PEERS"] = ",".join(addresses)
+        settings["NOCTURNE_PEERS_FILE"] = str(machine.home.peers)
     if service.key is not None:
         settings["NOCTURNE_KEY_FILE"] = str(machine.home.keys(service.name) / service.key)
     return settings
+
+
+def write_peers(machine: Machine) -> None:
+    """Where the validators listen whom the genesis does not name: those that run already hear of
+    them by this file.
+    """
+    founded = validators_in_genesis(machine.genesis)
+    later = validators_of(machine.validators)[founded:]
+    lines = [f"{HOST}:{machine.ports[one.name]}\n" for one in later]
+    write_file(machine.home.peers, "".join(lines).encode("ascii"))
 
 
 def process(machine: Machine, service: Service) -> Process:

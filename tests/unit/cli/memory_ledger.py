@@ -31,7 +31,7 @@ from nocturne.audit.verify import Verdict, verify_export
 from nocturne.cli.line import run
 from nocturne.cli.surroundings import Progress, Surroundings
 from nocturne.cli.validators_view import Asked, Seen
-from nocturne.client.operating import Governance, Governed
+from nocturne.client.operating import DecidedSet, Governance, Governed
 from nocturne.client.results import (
     AppliedThrough,
     Committed,
@@ -409,7 +409,15 @@ class MemoryOperators:
             view.open_policy,
             tuple(sorted(view.operators)),
             view.genesis.operator_threshold,
+            view.genesis.epoch_length,
+            tuple(
+                DecidedSet(one.first_epoch, one.members(view.genesis.validators))
+                for one in view.validator_sets.ahead(len(self.ledger.blocks))
+            ),
         )
+
+    async def agreed_governance(self) -> Governance:
+        return await self.governance()
 
     async def submit(self, signed_control: bytes) -> Governed:
         height = len(self.ledger.blocks) + 1

@@ -228,3 +228,35 @@ def test_a_lost_key_is_not_made_anew_for_a_ledger_that_is_founded(tmp_path: Path
     create_key_file(members[1].key_file)
     with pytest.raises(FoundingFault, match="not the one in"):
         complete(members[1], data)
+
+
+# A validator more ------------------------------------------------------------------------------
+
+
+def test_a_validator_more_has_a_key_and_a_journal_that_are_made_together(tmp_path: Path) -> None:
+    ledger_id = founded(tmp_path).ledger_id
+    more = Member(Role.VALIDATOR, 7, tmp_path / "more" / "validator.key", tmp_path / "more")
+    made = ceremony.admit(more, ledger_id)
+    assert not more.mark.exists()
+    assert made.key == load_signer(more.key_file).key
+    label = journal.owner_label(ledger_id, made.key)
+    assert more.journal is not None
+    journal.open_journal(more.journal, label).close()
+    assert ceremony.admit(more, ledger_id) == made, "what is finished is only checked"
+
+
+def test_a_key_without_its_journal_is_given_none_and_a_journal_without_its_key_neither(
+    tmp_path: Path,
+) -> None:
+    ledger_id = founded(tmp_path).ledger_id
+    more = Member(Role.VALIDATOR, 7, tmp_path / "more" / "validator.key", tmp_path / "more")
+    ceremony.admit(more, ledger_id)
+    assert more.journal is not None
+    kept = more.journal.rename(tmp_path / "kept")
+    with pytest.raises(FoundingFault, match="never votes without it"):
+        ceremony.admit(more, ledger_id)
+    assert not more.journal.exists()
+    kept.rename(more.journal)
+    more.key_file.unlink()
+    with pytest.raises(FoundingFault, match="is there"):
+        ceremony.admit(more, ledger_id)

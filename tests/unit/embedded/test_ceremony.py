@@ -7,7 +7,15 @@ import pytest
 
 from nocturne.core.genesis import decode_genesis, ledger_id_of
 from nocturne.core.keys import key_id
-from nocturne.embedded.ceremony import authority_key, ensure, operator_key, validator_key
+from nocturne.deploy import ceremony
+from nocturne.embedded.ceremony import (
+    authority_key,
+    ensure,
+    next_validator,
+    operator_key,
+    validator_key,
+    validators_here,
+)
 from nocturne.embedded.errors import EmbeddedError
 from nocturne.embedded.home import Home
 from nocturne.runtime import journal
@@ -124,3 +132,31 @@ def test_a_founding_that_was_cut_short_keeps_the_number_that_it_composed(
             key.with_name(f"{key.name}.founding").touch()
     assert ensure(tmp_path, asked) == founded
     assert not list(tmp_path.rglob("*.founding"))
+
+
+def test_a_validator_that_was_made_later_has_the_next_place(tmp_path: Path) -> None:
+    founded = ensure(tmp_path, 4)
+    home = Home(tmp_path)
+    assert validators_here(home) == 4
+    place = next_validator(home)
+    assert place.home == home.data("consensus-4")
+    made = ceremony.admit(place, founded.ledger_id)
+    assert made.key == load_signer(validator_key(home, 4)).key
+    assert validators_here(home) == 5
+    assert next_validator(home).ordinal == 5
+    # The ledger keeps its own number of founders.
+    assert ensure(tmp_path, 4) == founded
+
+
+def test_a_validators_place_that_a_crash_left_half_made_is_finished_and_not_started(
+    tmp_path: Path,
+) -> None:
+    founded = ensure(tmp_path, 1)
+    home = Home(tmp_path)
+    place = next_validator(home)
+    contribution = ceremony.contribute(place)
+    assert validators_here(home) == 1, "its journal is not made yet"
+    again = next_validator(home)
+    assert again == place
+    assert ceremony.admit(again, founded.ledger_id).key == contribution.key
+    assert validators_here(home) == 2
