@@ -25,7 +25,13 @@ from nocturne.core.identifiers import format_hash
 from nocturne.core.keys import Ed25519Signer, prove_possession
 from nocturne.deploy import ceremony, kubernetes
 from nocturne.deploy.config_maps import ConfigMaps, Conflict, Forbidden
-from nocturne.deploy.contributions import Contribution, FoundingFault, Role, encode_contribution
+from nocturne.deploy.contributions import (
+    Contribution,
+    FoundingFault,
+    Role,
+    decode_contribution,
+    encode_contribution,
+)
 from nocturne.runtime import journal
 from nocturne.runtime.home import CannotStart, held_alone
 from nocturne.runtime.keys import load_signer
@@ -219,6 +225,32 @@ def test_four_validators_found_a_ledger_in_any_order_each_with_its_own_key(
             cluster.compose(VALIDATORS=7)
         with pytest.raises(FoundingFault):
             cluster.join("consensus", volumes[1], 2)
+
+
+def test_a_validator_more_makes_its_key_and_journal_once_there_is_a_ledger_and_says_its_key(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def admitted() -> Contribution:
+        settings = {**cluster.member("consensus", "more", 1), "NOCTURNE_VALIDATORS": "1"}
+        assert "once operators admit it" in cluster.run(kubernetes.join, settings)
+        return decode_contribution(capsys.readouterr().out.encode())
+
+    with pytest.raises(Unavailable, match=r"genesis\.avro"):
+        admitted()
+    home = cluster.volume("more")
+    assert not (home / "keys" / "validator.key").exists(), "its journal will name the ledger"
+    cluster.found()
+    capsys.readouterr()
+    made = admitted()
+    assert (made.role, made.ordinal) == (Role.VALIDATOR, 1)
+    assert made.key == load_signer(home / "keys" / "validator.key").key
+    label = journal.owner_label(ledger_id_of(cluster.genesis), made.key)
+    journal.open_journal(home / journal.FOLDER, label).close()
+    assert admitted() == made, "it says so at each start"
+    # A founder's place is never taken that way.
+    settings = {**cluster.member("consensus", "lost", 0), "NOCTURNE_VALIDATORS": "1"}
+    with pytest.raises(FoundingFault, match="never taken in its place"):
+        cluster.run(kubernetes.join, settings)
 
 
 def test_a_founding_of_more_validators_than_a_certificate_lists_is_refused(

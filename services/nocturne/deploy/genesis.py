@@ -1,10 +1,12 @@
-"""Found a ledger: `python -m nocturne.deploy.genesis [found|contribute|compose|complete]`.
+"""Found a ledger: `python -m nocturne.deploy.genesis [found|contribute|compose|complete|admit]`.
 
     found        all of it, where one process reaches every member's place (the default):
                  keys/<member>/ and consensus-<n>/ in HOME_DIR, then GENESIS_FILE
     contribute   one member: ROLE, ORDINAL, KEY_FILE, a validator's HOME_DIR → CONTRIBUTION_FILE
     compose      whoever founds: CONTRIBUTIONS_DIR, VALIDATORS → GENESIS_FILE, once and for all
     complete     one member again: ROLE, ORDINAL, KEY_FILE, a validator's HOME_DIR, GENESIS_FILE
+    admit        a validator more, of a ledger that is founded: KEY_FILE, HOME_DIR, GENESIS_FILE →
+                 CONTRIBUTION_FILE, for operators to admit
 
 Rules: docs/guides/settings.md, docs/spec/ledger.md §1; what each step does: `ceremony`. Every step
 may be repeated. Exit codes: 0 done, 1 refused (the sentence says why), 2 settings.
@@ -16,7 +18,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -101,6 +103,14 @@ class CompleteSettings(MemberSettings):
     genesis_file: Path
 
 
+class AdmitSettings(ContributeSettings):
+    """`admit`."""
+
+    role: Literal[Role.VALIDATOR] = Role.VALIDATOR
+    home_dir: Path
+    genesis_file: Path
+
+
 def found() -> str:
     """Found the ledger, or check it when it is there."""
     settings = read_settings(FoundSettings)
@@ -155,6 +165,20 @@ def complete() -> str:
     return f"{settings.member} is a member of {format_hash(founding.ledger_id)}"
 
 
+def admit() -> str:
+    """Make a validator that the genesis does not name, key and journal together."""
+    settings = read_settings(AdmitSettings)
+    founding = read_founding(settings.genesis_file)
+    made = ceremony.admit(settings.member, founding.ledger_id)
+    data = encode_contribution(made)
+    write_file(settings.contribution_file, data)
+    print(data.decode("ascii"), end="", flush=True)
+    return (
+        f"a validator of {format_hash(founding.ledger_id)} is made: it votes once operators have "
+        f"admitted it ('nocturne validators add' with {settings.contribution_file.name})"
+    )
+
+
 def terms_of(settings: TermsSettings) -> Terms:
     """The terms, with a nonce of their own and every session kind that is installed."""
     return Terms(
@@ -191,6 +215,7 @@ STEPS: Final[dict[str, Callable[[], str]]] = {
     "contribute": contribute,
     "compose": compose_genesis,
     "complete": complete,
+    "admit": admit,
 }
 
 

@@ -6,6 +6,9 @@
     compose   one job: waits for every member, writes the genesis once (VALIDATORS, …; operators
               from CONTRIBUTIONS_DIR, or one whose key it makes itself in KEY_FILE)
 
+A validator whose ORDINAL is not below VALIDATORS is one more than the genesis names: `join` makes
+its key and its journal once there is a genesis, and prints what operators admit it with.
+
 Members and job meet in ConfigMaps that the chart makes, empty (RELEASE is their names' beginning):
 
     <release>-contribution-<role>-<ordinal>   contribution.json, written by that member alone, and
@@ -84,6 +87,14 @@ class JoinSettings(CeremonySettings, MemberSettings):
 
     home_dir: Path
     genesis_file: Path
+    validators: Positive | None = None
+    """How many the genesis names: a validator with a higher ordinal is one more. None: all."""
+
+    @property
+    def is_additional(self) -> bool:
+        """Whether the genesis does not name this member, which is a validator then."""
+        count = self.validators
+        return self.role is Role.VALIDATOR and count is not None and self.ordinal >= count
 
 
 class ComposeSettings(CeremonySettings, TermsSettings):
@@ -100,7 +111,25 @@ def join() -> str:
     settings = read_settings(JoinSettings)
     # Two of them make one key between them, or none.
     with held_alone(settings.key_file.parent):
+        if settings.is_additional:
+            return _admitted(settings, settings.member)
         return _joined(settings, settings.member)
+
+
+def _admitted(settings: JoinSettings, member: Member) -> str:
+    """A validator more: it waits for a genesis without being in it, and says what operators need to
+    admit it, at each start.
+    """
+    if settings.genesis_file.exists():
+        data = read_founding(settings.genesis_file).data
+    else:
+        api, patience = _api(settings), Patience(settings.wait_seconds)
+        name = genesis_name(settings.release)
+        data = patience.until(lambda: _genesis_in(api.get(name)), f"{name}: {GENESIS_KEY}")
+        ceremony.write_file(settings.genesis_file, data)
+    made = ceremony.admit(member, ledger_id_of(data))
+    print(encode_contribution(made).decode("ascii"), end="", flush=True)
+    return f"{member} is one more of {format_hash(ledger_id_of(data))}, once operators admit it"
 
 
 def _joined(settings: JoinSettings, member: Member) -> str:

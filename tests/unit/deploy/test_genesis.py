@@ -8,7 +8,8 @@ import pytest
 
 from nocturne.core.genesis import decode_genesis
 from nocturne.deploy import genesis
-from nocturne.deploy.contributions import Role
+from nocturne.deploy.contributions import Role, decode_contribution
+from nocturne.runtime import journal
 from nocturne.runtime.home import held_alone
 
 Captured = pytest.CaptureFixture[str]
@@ -117,6 +118,37 @@ def test_a_genesis_that_is_there_is_never_composed_anew(
     )
     assert "a genesis is never changed" in capsys.readouterr().err
     assert file.read_bytes() == before
+
+
+def test_a_validator_more_is_made_for_a_ledger_that_is_founded(
+    job: Job, tmp_path: Path, capsys: Captured
+) -> None:
+    genesis_file, file = tmp_path / "genesis.avro", tmp_path / "validator.json"
+    home = tmp_path / "fifth"
+    settings = {
+        "home_dir": home,
+        "key_file": home / "validator.key",
+        "ordinal": 4,
+        "contribution_file": file,
+        "genesis_file": genesis_file,
+    }
+    assert job.run("admit", **settings) == 1, "there is no ledger yet"
+    assert not home.exists()
+    assert job.run(home_dir=tmp_path, genesis_file=genesis_file, validators=2) == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert job.run("admit", **settings) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(file.read_text())
+        assert "it votes once operators have admitted it" in said
+    made = decode_contribution(file.read_bytes())
+    assert (made.role, made.ordinal) == (Role.VALIDATOR, 4)
+    assert journal.exists(home / journal.FOLDER)
+    assert job.run("admit", role="authority", **settings) == 2
+    with held_alone(tmp_path / "sixth"):
+        busy = {**settings, "home_dir": tmp_path / "sixth", "key_file": tmp_path / "sixth" / "k"}
+        assert job.run("admit", **busy) == 1
+    assert "in use by another process" in capsys.readouterr().err
 
 
 def test_a_contribution_that_is_none_is_named(job: Job, tmp_path: Path, capsys: Captured) -> None:
