@@ -174,13 +174,14 @@ def test_validators_are_added_rotated_and_removed_under_load_and_nothing_is_lost
         return sessions
 
     sessions = asyncio.run(scenario())
-    print(f"{len(sessions)} sessions verified; changes acted from", changes)
+    acted = [one["firstHeight"] for one in changes]
+    print(f"{len(sessions)} exports verified; the sets changed at blocks {acted}")
     decided = nocturne(ledger, "validators", "sets")
     (certifying,) = decided["sets"]
     assert [one["key"] for one in certifying["validators"]][::3] == [keys[1], keys[0]]
     # And for who has but the file and the command line.
     export = ledger.home.root / "one.jsonl"
-    nocturne(ledger, "export", sessions[0], "--out", str(export))
+    nocturne(ledger, "export", sessions[0], str(export))
     nocturne(ledger, "verify", str(export))
     # Started again, all of them are there, and certify.
     up.down(ledger.home.root)
