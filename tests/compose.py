@@ -44,6 +44,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FILE: Final = ROOT / "docker-compose.yml"
 SECURED: Final = ROOT / "docker-compose.secured.yml"
 REPLICATED: Final = ROOT / "docker-compose.replicated.yml"
+MORE: Final = ROOT / "docker-compose.more.yml"
 OWN_IMAGE: Final = "nocturne"
 IMAGE_FOLDERS: Final = ("/var/lib/nocturne",)
 """Folders of our image that nothing need be mounted at."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.compose import FILE, REPLICATED, ROOT, SECURED, Composition, NoImages, normalised
+from tests.compose import FILE, MORE, REPLICATED, ROOT, SECURED, Composition, NoImages, normalised
 
 from nocturne.command.service import CommandSettings
 from nocturne.consensus.service import Settings as ConsensusSettings
@@ -322,6 +322,49 @@ def test_a_file_of_certificates_has_whom_the_validators_trust_among_each_other()
     overlay = yaml.safe_load(SECURED.read_text())["services"]
     for name in VALIDATORS:
         assert settings_of(overlay[name])["NOCTURNE_PEERS_CA_FILE"] == "/run/secrets/tls/ca.crt"
+
+
+def test_a_validator_more_has_everything_to_itself_and_the_others_stay_as_they_are() -> None:
+    before, model = normalised(FILE), normalised(FILE, MORE)
+    more = model["services"]
+    for name, one in before["services"].items():
+        assert more[name] == one, name
+    assert set(more) - set(before["services"]) == {"secrets-4", "validator-4", "consensus-4"}
+    own = {"consensus-4", "keys-consensus-4", "secrets-consensus-4"}
+    assert set(model["volumes"]) - set(before["volumes"]) == own
+
+    def volumes(name: str) -> dict[str, tuple[str, bool]]:
+        return {
+            one["source"]: (one["target"], one.get("read_only", False))
+            for one in more[name]["volumes"]
+        }
+
+    assert volumes("consensus-4") == {
+        "consensus-4": (HOME, False),
+        "genesis": ("/etc/nocturne/genesis", True),
+        "keys-consensus-4": ("/run/secrets/validator", True),
+        "secrets-consensus-4": ("/run/secrets/consensus", True),
+    }
+    assert set(volumes("validator-4")) == {"consensus-4", "genesis", "keys-consensus-4"}
+    assert set(volumes("secrets-4")) == {"secrets", *own}
+    requests = [parse_request(one) for one in more["secrets-4"]["command"][3:]]
+    folders = {
+        target.removeprefix(f"{HANDED}/places/") for target, _ in volumes("secrets-4").values()
+    }
+    assert {place for one in requests for place in one.places} == folders - {f"{HANDED}/kept"}
+    # As any validator, but for what is its own.
+    for name in ("environment", "command", "networks", "healthcheck", "user", "read_only"):
+        assert more["consensus-4"][name] == more["consensus-0"][name], name
+    (port,) = more["consensus-4"]["ports"]
+    taken = {one["published"] for name in SERVICES for one in more[name].get("ports", ())}
+    assert (port["published"], port["target"]) == ("7414", 7400)
+    assert port["published"] not in taken
+    known = {PREFIX + field.upper() for field in genesis.AdmitSettings.model_fields}
+    given = more["validator-4"]["environment"]
+    assert set(given) <= known
+    assert given[f"{PREFIX}KEY_FILE"] == more["consensus-4"]["environment"][f"{PREFIX}KEY_FILE"]
+    assert given[f"{PREFIX}HOME_DIR"] == more["consensus-4"]["environment"][f"{PREFIX}HOME_DIR"]
+    assert set(more["consensus-4"]["depends_on"]) >= {"validator-4"}
 
 
 # Networks ---------------------------------------------------------------------------------------
