@@ -59,11 +59,11 @@ BUGS: Final = (
             ),
             Edit(
                 MACHINE,
-                "if proposal is None or view in voted[VoteKind.NOTARIZE] or view in voted"
-                "[VoteKind.NULLIFY]:\n            return\n        header",
-                "if proposal is None or view in voted[VoteKind.NULLIFY]:\n            return\n"
+                "if view in voted[VoteKind.NOTARIZE] or view in voted[VoteKind.NULLIFY]:\n"
+                "            return\n",
+                "if view in voted[VoteKind.NULLIFY]:\n            return\n"
                 "        if view in voted[VoteKind.NOTARIZE] and voted[VoteKind.NOTARIZE][view]"
-                ".digest == proposal.digest:\n            return\n        header",
+                ".digest == proposal.digest:\n            return\n",
             ),
         ),
     ),

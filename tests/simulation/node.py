@@ -213,10 +213,13 @@ class Node:
         """One step of the machine and all that follows from it here."""
         if not self.alive:
             return
-        self.addressed = self.members()
-        before = self.machine.epoch
+        machine = self.machine
+        before = machine.epoch
+        if before is not self._epoch:
+            self._look_at_epoch()
+        self.addressed = self._members
         try:
-            effects = self.machine.step(event, self.now())
+            effects = machine.step(event, START_MS + self.world.now + self.clock)
         except PeerFault as fault:
             self.world.counted[f"refused: {NUMBERS.sub('…', str(fault))}"] += 1
             return
@@ -229,8 +232,8 @@ class Node:
                 return
             self.world.watch.violated(f"breaks: node {self.name} by {event!r:.200}: {fault!r}")
         if effects:
-            after, n = self.machine.epoch, len(self.addressed)
-            for row in rows(event, effects, before, after, self.machine.view, n):
+            after, n = machine.epoch, len(self.addressed)
+            for row in rows(event, effects, before, after, machine.view, n):
                 self.world.counted[row] += 1
             self.do(effects)
         # What the effects led to, if they left the node alive.
@@ -243,8 +246,9 @@ class Node:
 
     def do(self, effects: Sequence[Effect]) -> None:
         """In their order; a crash may come before each."""
+        crashes = self.world.plan.crash > 0.0
         for effect in effects:
-            if self.world.may_crash(self):
+            if crashes and self.world.may_crash(self):
                 self.crash()
                 return
             try:
@@ -394,10 +398,11 @@ class Node:
         """Tell the machine whether there is something past its parent, if that is news."""
         parent = self.machine.parent
         end = self.world.chains.end_of(parent)
-        said = (parent, end is not None and len(self.copy) - 1 > end)
-        if said != self.said:
-            self.said = said
-            self.hear(LogStands(*said))
+        has_more = end is not None and len(self.copy) - 1 > end
+        said = self.said
+        if said is None or said[1] is not has_more or said[0] != parent:
+            self.said = (parent, has_more)
+            self.hear(LogStands(parent, has_more))
 
     def try_build(self) -> None:
         """Answer `Build` as soon as there is what it asks for."""

@@ -54,14 +54,15 @@ class KeyedSigner:
 
 
 class KeyedHashes:
-    """A signature is made once: it follows from what is signed, and a vote is checked by everyone,
-    alone and in each certificate.
+    """A signature is made once: it follows from what is signed, and is checked by everyone, that of
+    a vote alone and in each certificate.
     """
 
     def __init__(self, sign_vote: SignVote) -> None:
         """`sign_vote` is `core.certificates`' encoder, or one with a bug."""
         self._sign_vote = sign_vote
         self._votes: dict[tuple[bytes, Ballot], Signatures] = {}
+        self._proposals: dict[tuple[bytes, Hash], Signatures] = {}
 
     def key_of(self, number: int) -> Key:
         """As `Signing` says."""
@@ -83,9 +84,17 @@ class KeyedHashes:
         """Whether the holder of `key` cast it: sign again and compare."""
         return signatures == self.vote(key, ballot)
 
+    def proposal(self, key: Key, digest: Hash) -> Signatures:
+        """Of the block `digest`, by the holder of `key`."""
+        place = (key[0].data, digest)
+        found = self._proposals.get(place)
+        if found is None:
+            found = self._proposals[place] = sign_proposal(KeyedSigner(key), digest)
+        return found
+
     def proposal_signed(self, key: Key, digest: Hash, signatures: Signatures) -> bool:
         """Whether the leader with `key` proposed the block."""
-        return signatures == sign_proposal(KeyedSigner(key), digest)
+        return signatures == self.proposal(key, digest)
 
 
 class Keyed:
@@ -93,7 +102,6 @@ class Keyed:
 
     def __init__(self, key: Key, hashes: KeyedHashes) -> None:
         self._key = key
-        self._signer = KeyedSigner(key)
         self._hashes = hashes
         self.vote_signed = hashes.vote_signed
         self.proposal_signed = hashes.proposal_signed
@@ -104,7 +112,7 @@ class Keyed:
 
     def sign_proposal(self, digest: Hash) -> Signatures:
         """By this node."""
-        return sign_proposal(self._signer, digest)
+        return self._hashes.proposal(self._key, digest)
 
 
 class Ed25519Keys:

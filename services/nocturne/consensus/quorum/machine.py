@@ -522,17 +522,20 @@ class Machine:
         said = -1
         while said != len(self._effects):
             said = len(self._effects)
-            self._commit_final()
+            if self._fin is not None:
+                self._commit_final()
             if self._index is not None:
-                self._finalize()
-                self._notarize(now)
-                self._build(now)
+                if self._nots:
+                    self._finalize()
+                proposal = self._offered.get(self._view)
+                if proposal is not None:
+                    self._notarize(proposal, now)
+                if self._view not in self._proposed:
+                    self._build(now)
         self._pace()
 
     def _finalize(self) -> None:
         """K3, for the newest notarized view alone: it commits all before it."""
-        if not self._nots:
-            return
         view = max(self._nots)
         voted = self._votes
         if view in voted[VoteKind.FINALIZE] or view in voted[VoteKind.NULLIFY]:
@@ -540,14 +543,11 @@ class Machine:
         if self._fin is None or self._fin.view < view:
             self._cast(VoteKind.FINALIZE, view, self._nots[view].digest)
 
-    def _notarize(self, now: int) -> None:
+    def _notarize(self, proposal: Proposal, now: int) -> None:
         """Vote for what the current view's leader offered, if everything speaks for it."""
-        view = self._view
-        proposal = self._offered.get(view)
-        voted = self._votes
-        if proposal is None or view in voted[VoteKind.NOTARIZE] or view in voted[VoteKind.NULLIFY]:
+        view, voted, header = self._view, self._votes, proposal.header
+        if view in voted[VoteKind.NOTARIZE] or view in voted[VoteKind.NULLIFY]:
             return
-        header = proposal.header
         if self._checks.get(proposal.digest, True) is not True:
             # All else spoke for it when it was asked for; the answer is not here, or is no.
             return
@@ -627,7 +627,7 @@ class Machine:
         until votes that are on their way have had their time.
         """
         view = self._view
-        if self._leader(view) != self._index or view in self._proposed:
+        if self._leader(view) != self._index:
             return
         digest = self._parent_digest()
         parent = None if digest is None else self._block(digest)
