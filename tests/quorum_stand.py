@@ -23,22 +23,25 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from tests.machines import free_ports, until
 from tests.stand import Result, Running, Stand, author
 
+from nocturne.client.operating import OperatorClient
 from nocturne.client.validators import Role, Validator, ask_validator
 from nocturne.consensus.store import Store
-from nocturne.core import topics
+from nocturne.core import log_epochs, topics
 from nocturne.core.blocks import Block, decode_block, link_of, link_to
 from nocturne.core.certificates import CommitProof, check_commit_proof
 from nocturne.core.commands import Opening
+from nocturne.core.control import Control, sign_control
 from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key, Signer, prove_possession
+from nocturne.core.log_epochs import LogOpening
 from nocturne.core.validator_sets import Member, ValidatorSets
 from nocturne.deploy import ceremony as founding
 from nocturne.deploy.contributions import Terms
 from nocturne.embedded import ceremony
 from nocturne.embedded.home import Home
 from nocturne.embedded.processes import grpc_serves, launched
-from nocturne.runtime import journal
+from nocturne.runtime import journal, kafka
 from nocturne.runtime.kafka import ProducedRecord
 from nocturne.runtime.keys import create_key_file, load_signer
 from nocturne.runtime.kinds import installed_kinds
@@ -231,6 +234,63 @@ class QuorumStand(Stand):
         assert words in cause, cause
         assert not grpc_serves(running.address)
         return cause.strip()
+
+    def wait_standing(self, ordinal: int, words: str) -> None:
+        """Until a validator says that its intake stands, for a cause that has these words. It may
+        have to ask the others first, who may have failed too.
+        """
+
+        causes: list[str] = []
+
+        def stands() -> bool:
+            said = self._all_asked_again()[ordinal]
+            if said is None or "its intake stands" not in said.role_cause:
+                return False
+            assert said.role in VOTING
+            causes.append(said.role_cause)
+            return True
+
+        until(stands, SECONDS_MAX, f"validator {ordinal} stands")
+        assert words in causes[0], causes[0]
+
+    def wait_blocks(self, count: int) -> None:
+        """Until the topic has so many blocks of the chain."""
+
+        def has() -> bool:
+            self._all_asked_again()
+            return len(self.blocks()) >= count
+
+        until(has, SECONDS_MAX, f"the topic has {count} blocks")
+
+    def _all_asked_again(self) -> dict[int, Validator | None]:
+        return {one: self._asked_again(one) for one in sorted(self._standing)}
+
+    def open_log_epochs(self) -> int:
+        """The operators let every partition that has certified records go on with the commands
+        topic as the broker has it now, from its first offset on. The height of the last record.
+        """
+        uuid = kafka.topic_uuid(self.cluster, topics.COMMANDS)
+        positions = {one.partition: one for block in self.blocks() for one in block.header.ranges}
+
+        async def bring() -> int:
+            height = 0
+            async with OperatorClient(self.addresses, self.ledger_id) as client:
+                for partition, newest in sorted(positions.items()):
+                    now = await client.governance()
+                    low, _ = kafka.watermarks(self.cluster, topics.COMMANDS, partition)
+                    opening = LogOpening(partition, newest.log_epoch + 1, uuid, low)
+                    control = Control(
+                        self.ledger_id,
+                        now.number + 1,
+                        now.height + 1000,
+                        log_epochs.ACTION,
+                        log_epochs.opening_fields(opening),
+                    )
+                    signed = sign_control(control, (self.operator(),))
+                    height = (await client.submit(signed)).height
+            return height
+
+        return asyncio.run(bring())
 
     # Load ---------------------------------------------------------------------------------
 

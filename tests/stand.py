@@ -35,6 +35,7 @@ from nocturne.core.errors import Malformed
 from nocturne.core.genesis import Genesis, decode_genesis
 from nocturne.core.identifiers import AuthorId, CommandId, Hash, SessionId, format_id
 from nocturne.core.keys import Ed25519Signer, Signer, key_id
+from nocturne.core.log_epochs import openings_of
 from nocturne.deploy import topics as topics_job
 from nocturne.embedded import ceremony
 from nocturne.embedded.home import Home
@@ -321,6 +322,8 @@ class Stand:
             for one in block.header.ranges:
                 assert one.start == reached[one.partition]
                 reached[one.partition] = one.end
+            for opening in openings_of(block.control):
+                reached[opening.partition] = opening.start
         return reached
 
     def wait_certified(self) -> None:

@@ -282,7 +282,7 @@ def _rotated(stand: QuorumStand, ordinal: int, member: Any) -> int:
 # The broker ------------------------------------------------------------------------------------
 
 
-def test_a_commands_topic_made_anew_halts_every_validator_and_no_block_is_added(
+def test_a_commands_topic_made_anew_is_read_by_nobody_until_the_operators_open_a_log_epoch(
     stand: QuorumStand,
 ) -> None:
     stand.raise_all(before=OFTEN)
@@ -292,14 +292,29 @@ def test_a_commands_topic_made_anew_halts_every_validator_and_no_block_is_added(
     admin.delete_topics([topics.COMMANDS])[topics.COMMANDS].result(10)
     _made_again(stand)
     for ordinal in stand.everyone:
-        stand.wait_halted(ordinal, "was made anew")
+        stand.wait_standing(ordinal, "was made anew")
     # The records that stand at the certified offsets now are certified by nobody.
     stand.submit([stand.command(author(7), "anew", number) for number in range(20)])
     for ordinal in stand.everyone:
-        stand.begin(ordinal)
-        stand.wait_halted(ordinal, "was made anew")
+        stand.of(ordinal).kill()
+    stand.raise_all(before=OFTEN)
+    for ordinal in stand.everyone:
+        stand.wait_standing(ordinal, "was made anew")
     assert [one.digest for one in stand.blocks()] == [one.digest for one in before]
-    assert validators_seen(stand)["quorum"]["voting"] == 0
+    opened = stand.open_log_epochs()
+    stand.certify(20)
+    blocks = stand.blocks()
+    assert [one.digest for one in blocks[: len(before)]] == [one.digest for one in before]
+    assert {one.log_epoch for block in blocks[: len(before)] for one in block.header.ranges} == {1}
+    anew = [one for block in blocks[opened:] for one in block.header.ranges]
+    assert anew
+    assert max(one.log_epoch for one in anew) == 2
+    assert validators_seen(stand)["quorum"]["voting"] == 4
+    for ordinal in stand.everyone:
+        said = stand.report(ordinal)
+        assert said is not None
+        assert said.role_cause == ""
+    stand.check_no_fork()
 
 
 def _made_again(stand: QuorumStand) -> None:
@@ -331,7 +346,7 @@ def test_certified_records_that_are_deleted_are_not_missed(stand: QuorumStand) -
     stand.check_no_fork()
 
 
-def test_records_deleted_before_they_were_certified_halt_whoever_lacks_them(
+def test_records_deleted_before_they_were_certified_are_missed_until_the_operators_say_go_on(
     stand: QuorumStand,
 ) -> None:
     stand.raise_all()
@@ -343,11 +358,15 @@ def test_records_deleted_before_they_were_certified_halt_whoever_lacks_them(
     before = stand.blocks()
     for ordinal in stand.everyone:
         stand.begin(ordinal)
-        stand.wait_halted(ordinal, "deleted before they were certified")
+    for ordinal in stand.everyone:
+        stand.wait_standing(ordinal, "deleted before they were certified")
     assert [one.digest for one in stand.blocks()] == [one.digest for one in before]
+    stand.open_log_epochs()
+    stand.certify(10)
+    stand.check_no_fork()
 
 
-def test_who_was_away_when_the_records_it_lacks_were_deleted_halts_and_the_others_go_on(
+def test_who_was_away_when_the_records_it_lacks_were_deleted_follows_and_the_others_go_on(
     stand: QuorumStand,
 ) -> None:
     stand.raise_all()
@@ -356,8 +375,10 @@ def test_who_was_away_when_the_records_it_lacks_were_deleted_halts_and_the_other
     stand.certify(20)
     _delete(stand, stand.ends(topics.COMMANDS))
     stand.begin(3)
-    stand.wait_halted(3, "deleted before they were certified")
+    stand.wait_standing(3, "deleted before they were certified")
     stand.certify(10)
+    # Without a log it executes what the others published.
+    stand.wait_height(3, len(stand.blocks()))
     stand.check_no_fork()
 
 
@@ -368,7 +389,9 @@ def _delete(stand: QuorumStand, ends: list[int]) -> None:
         deleted.result(10)
 
 
-def test_a_broker_put_back_to_an_older_copy_halts_the_validators_that_run(tmp_path: Path) -> None:
+def test_a_broker_put_back_to_an_older_copy_is_noticed_and_the_operators_let_it_go_on(
+    tmp_path: Path,
+) -> None:
     broker = make_broker(tmp_path / "kafka")
     kafka.prepare(broker)
     stand = QuorumStand(tmp_path / "home", broker.bootstrap)
@@ -386,11 +409,18 @@ def test_a_broker_put_back_to_an_older_copy_halts_the_validators_that_run(tmp_pa
         with started(kafka_process(broker), broker.folder / "log"):
             stand.forget()
             for ordinal in stand.everyone:
-                stand.wait_halted(ordinal, "the broker lost certified records")
+                stand.wait_standing(ordinal, "the broker lost certified records")
             digests = {block.header.height: block.digest for block in blocks}
             for ordinal in stand.everyone:
                 for height, digest in stand.digests_of(ordinal).items():
                     assert digests.get(height, digest) == digest
+            # The blocks that the broker lost are published again, before and after it.
+            stand.wait_blocks(len(blocks))
+            for ordinal in stand.everyone:
+                stand.wait_voting(ordinal)
+            stand.open_log_epochs()
+            stand.certify(20)
+            stand.check_no_fork()
     finally:
         stand.stop_all()
 

@@ -29,7 +29,17 @@ from tests.unit.imports.test_xes import LOG as EVENT_LOG
 from tests.vectors.synthetic import make_genesis
 
 from nocturne.audit.verify import verify_disposition_proof, verify_export
-from nocturne.cli import author_state, authors, command_ids, lag, options, payloads, policy, trust
+from nocturne.cli import (
+    author_state,
+    authors,
+    command_ids,
+    lag,
+    log_openings,
+    options,
+    payloads,
+    policy,
+    trust,
+)
 from nocturne.cli.failures import Failure
 from nocturne.client import checking, sharing, subject_store
 from nocturne.client.credentials import Credentials, host_and_port, load
@@ -498,6 +508,12 @@ _avro = (
         decode_control,
         samples.controls,
         bytes_max=CONTROL_BYTES_MAX,
+    ),
+    Parser(
+        "cli.log_openings.parse_proposal",
+        log_openings.parse_proposal,
+        samples.log_proposals,
+        bytes_max=log_openings.PROPOSAL_BYTES_MAX,
     ),
     Parser(
         "deploy.contributions.decode_contribution",

@@ -24,6 +24,7 @@ from tests.unit.core.test_control import FIELDS as CONTROL_FIELDS
 from tests.unit.core.test_control import OPERATORS, control
 from tests.vectors.synthetic import changing_ledger, example_ledger
 
+from nocturne.cli.log_openings import proposal_of
 from nocturne.client import checking
 from nocturne.consensus import codec
 from nocturne.consensus.handshake import Called, Calling, Sealer
@@ -174,6 +175,9 @@ record_headers = (
 )
 controls = st.sampled_from([*CONTROL_FIELDS]).map(
     lambda action: sign_control(control(action), OPERATORS[:2])
+)
+log_proposals = st.integers(1, 3).map(
+    lambda count: proposal_of([ledger_factory.Ledger().opening_of_log(0)] * count)
 )
 json_texts = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=9),

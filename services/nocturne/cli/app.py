@@ -11,6 +11,7 @@ from nocturne.cli import (
     checking,
     importing,
     keys,
+    log,
     members,
     policy,
     reading,
@@ -43,6 +44,7 @@ app.command(rich_help_panel=_RUN)(running.down)
 app.command(rich_help_panel=_RUN)(running.status)
 app.add_typer(validators.validators, name="validators", rich_help_panel=_RUN)
 app.add_typer(policy.policy, name="policy", rich_help_panel=_RUN)
+app.add_typer(log.log, name="log", rich_help_panel=_RUN)
 app.command(rich_help_panel=_RUN)(rebuilding.rebuild)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_WRITE)
 app.command(rich_help_panel=_WRITE)(writing.submit)

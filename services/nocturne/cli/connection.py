@@ -23,7 +23,7 @@ from nocturne.client import (
     TlsRefused,
     Unavailable,
 )
-from nocturne.client.operating import Governance, Governed, OperatorClient
+from nocturne.client.operating import Governance, Governed, LogStands, OperatorClient
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
 from nocturne.core.genesis import Genesis
@@ -108,6 +108,11 @@ class RemoteOperators:
         """What was decided so far, as more validators say than may lie."""
         with _ways_out():
             return await self._client.agreed_governance()
+
+    async def log(self) -> LogStands:
+        """Where the log stands."""
+        with _ways_out():
+            return await self._client.log()
 
     async def submit(self, signed_control: bytes) -> Governed:
         """Bring a control record into a block."""

@@ -106,7 +106,7 @@ class Decision:
     def sign(self, around: Surroundings, file: Path, record: bytes, signer: Signer) -> None:
         """Add a signature to the proposal that a file has."""
         signed = cosign_control(record, signer)
-        _replace(file, signed)
+        replace_file(file, signed)
         signers = {one.key_id for one in decode_control(signed)[1]}
         around.say(f"Signed by {len(signers)}: 'nocturne {self.word} submit {file}' brings it in.")
 
@@ -141,7 +141,7 @@ def check_operator(now: Governance, signer: Signer) -> None:
         raise bad_use("The key is no operator's of this ledger: name another with --key.")
 
 
-def _replace(file: Path, record: bytes) -> None:
+def replace_file(file: Path, record: bytes) -> None:
     """Written beside it first: a signature that could not be written loses none that was."""
     fresh = file.with_name(f"{file.name}.signed")
     with fresh.open("xb") as opened:

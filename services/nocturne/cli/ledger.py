@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nocturne.audit.verify import Verdict
-from nocturne.client.operating import Governance, Governed
+from nocturne.client.operating import Governance, Governed, LogStands
 from nocturne.client.results import Level, Result, Session, State, Status
 from nocturne.core.commands import SignedCommand
 from nocturne.core.events import Event
@@ -82,6 +82,9 @@ class Operators(Protocol):
 
     async def agreed_governance(self) -> Governance:
         """What was decided so far, as more validators say than may lie."""
+
+    async def log(self) -> LogStands:
+        """Where the log stands: what is certified of it, and what the broker has."""
 
     async def submit(self, signed_control: bytes) -> Governed:
         """Bring a control record into a block; `Malformed` says why none may carry it."""

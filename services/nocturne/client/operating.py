@@ -78,6 +78,33 @@ class Governed:
     digest: Hash
 
 
+@dataclass(frozen=True, slots=True)
+class LogPartition:
+    """One partition: what is certified of it, in which log epoch of which topic (zero before its
+    first range), how many records the validator holds beyond that, and what the broker has.
+    """
+
+    partition: int
+    log_epoch: int
+    topic_uuid: bytes
+    next_offset: int
+    held_records: int
+    first_offset: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogStands:
+    """Where the log stands, as one validator says: not proved. `cause` is why it takes no records,
+    empty while it does; `topic_uuid` is of the topic that its broker has.
+    """
+
+    height: int
+    cause: str
+    topic_uuid: bytes
+    partitions: tuple[LogPartition, ...]
+
+
 class OperatorClient:
     """Connections to the ControlService of validators, one or several; an async context manager."""
 
@@ -159,6 +186,33 @@ class OperatorClient:
             answer.operator_threshold,
             answer.epoch_length,
             _sets(answer),
+        )
+
+    async def log(self) -> LogStands:
+        """Where the log stands, as the validator says that `governance` found."""
+        if self._answering is None:
+            await self.governance()
+        assert self._answering is not None, "or else nobody answered"
+        request = consensus_pb2.GetLogRequest()
+        answer = await self._ask(self._answering, "GetLog", request, ANSWER_SECONDS_MAX)
+        if answer.ledger_id != self._ledger_id:
+            raise Malformed("consensus: it serves another ledger")
+        return LogStands(
+            answer.height,
+            answer.cause,
+            answer.topic_uuid,
+            tuple(
+                LogPartition(
+                    one.partition,
+                    one.log_epoch,
+                    one.topic_uuid,
+                    one.next_offset,
+                    one.held_records,
+                    one.first_offset,
+                    one.end_offset,
+                )
+                for one in answer.partitions
+            ),
         )
 
     async def submit(self, signed_control: bytes) -> Governed:

@@ -9,8 +9,9 @@ executing them here gave. What is in the journal is executed again, and must giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from nocturne.consensus.quorum.messages import Committed, Contents, Proposal
@@ -195,6 +196,18 @@ class Chain:
         self._keep(proposal, execution)
         return True
 
+    def batches_in(self, block: Block) -> list[PartitionBatch] | None:
+        """The records of a published block's body, each looked at as if the log had brought it;
+        None when they cannot be any block's. The execution binds them to the header.
+        """
+        size = sum(one.end - one.start for one in block.header.ranges)
+        if size != len(block.records):
+            return None
+        try:
+            return _batches_of(block, partial(_read, self._context))
+        except Malformed:
+            return None
+
     @property
     def sets(self) -> ValidatorSets:
         """The validators of the epochs, as of the newest committed block that was executed."""
@@ -312,30 +325,30 @@ def check_journalled(committed: Committed, state: LedgerState) -> None:
 
 def batches_of(context: IntakeContext, block: Block) -> list[PartitionBatch]:
     """A block's records as they came from the log, for executing them again."""
+    return _batches_of(block, partial(_prepared, context))
+
+
+def _batches_of(
+    block: Block, prepared: Callable[[Range, RecordDisposition], Prepared]
+) -> list[PartitionBatch]:
     batches = []
     first = 0
     for one in block.header.ranges:
         records = block.records[first : first + one.end - one.start]
         first += len(records)
-        prepared = [
-            (offset, _prepared(context, one, record))
+        found = [
+            (offset, prepared(one, record))
             for offset, record in zip(range(one.start, one.end), records, strict=True)
             if record.record_hash is not None
         ]
-        batches.append(PartitionBatch(one.partition, one.topic_uuid, one.end, prepared))
+        batches.append(PartitionBatch(one.partition, one.topic_uuid, one.end, found))
     return batches
 
 
 def _prepared(context: IntakeContext, one: Range, record: RecordDisposition) -> Prepared:
+    if not is_carried(record) or not record.events:
+        return _read(context, one, record)
     assert record.record_hash is not None
-    if not is_carried(record):
-        return Prepared(
-            None, None, b"", record.record_hash, record.record_hash, None, Reason.TOO_LARGE, "",
-            False,
-        )  # fmt: skip
-    headers = parse_headers(record.headers)
-    if not record.events:
-        return prepare(context, one.partition, LogRecord(record.key, record.value, headers))
     # It became events, and this validator itself checked its author's signature when it did.
     signed = decode_signed_command_trusted(unframe(record.value))
     return Prepared(
@@ -349,6 +362,18 @@ def _prepared(context: IntakeContext, one: Range, record: RecordDisposition) -> 
         "",
         True,
     )
+
+
+def _read(context: IntakeContext, one: Range, record: RecordDisposition) -> Prepared:
+    """The record, looked at as when it came; of one that is not carried there is only its hash."""
+    assert record.record_hash is not None
+    if not is_carried(record):
+        return Prepared(
+            None, None, b"", record.record_hash, record.record_hash, None, Reason.TOO_LARGE, "",
+            False,
+        )  # fmt: skip
+    headers = parse_headers(record.headers)
+    return prepare(context, one.partition, LogRecord(record.key, record.value, headers))
 
 
 def contents_of(execution: Execution) -> Contents:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
+from nocturne.consensus.gathering import LogLost
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
 from nocturne.core.errors import Unavailable
-from nocturne.core.modes import LogRewritten
 from nocturne.core.record_headers import Headers
 from nocturne.core.state_leaf import LogPosition
 from nocturne.runtime import kafka
@@ -35,7 +36,7 @@ log = structlog.get_logger()
 def check_log(
     cluster: Cluster, partitions: int, positions: Sequence[LogPosition]
 ) -> tuple[bytes, dict[int, int]]:
-    """The topic's id, and the first offset that each partition still has. `Halt` unless it holds
+    """The topic's id, and the first offset that each partition still has. `LogLost` unless it holds
     what is certified up to `positions`.
     """
     found = kafka.partition_count(cluster, topics.COMMANDS)
@@ -48,14 +49,14 @@ def check_log(
     for position in positions:
         partition, following = position.partition, position.next_offset
         if position.topic_uuid not in (bytes(16), uuid):
-            raise LogRewritten(
+            raise LogLost(
                 f"the topic {topics.COMMANDS} was made anew: partition {partition} is "
                 f"certified up to offset {following} of topic {position.topic_uuid.hex()}, "
                 f"the broker has {uuid.hex()}"
             )
         low, high = kafka.watermarks(cluster, topics.COMMANDS, partition)
         if low > following:
-            raise LogRewritten(
+            raise LogLost(
                 f"partition {partition} of {topics.COMMANDS} starts at offset {low}, certified "
                 f"up to {following}: records were deleted before they were certified"
             )
@@ -64,12 +65,29 @@ def check_log(
     return uuid, kept_from
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the broker has of a partition: its first offset, and the one after its last."""
+
+    first: int
+    end: int
+
+
+def kept_by_broker(cluster: Cluster, partitions: int) -> tuple[bytes, tuple[Kept, ...]]:
+    """The id of the commands topic that the broker has, and what it has of each partition;
+    `Unavailable` when it is away.
+    """
+    uuid = kafka.topic_uuid(cluster, topics.COMMANDS)
+    found = [kafka.watermarks(cluster, topics.COMMANDS, one) for one in range(partitions)]
+    return uuid, tuple(Kept(*one) for one in found)
+
+
 def check_end(certified: LogPosition, end: int) -> None:
-    """`Halt` when a partition ends before what is certified of it. `certified` must be from before
-    the broker was asked for `end`: both only rise.
+    """`LogLost` when a partition ends before what is certified of it. `certified` must be from
+    before the broker was asked for `end`: both only rise.
     """
     if end < certified.next_offset:
-        raise LogRewritten(
+        raise LogLost(
             f"partition {certified.partition} of {topics.COMMANDS} ends at offset {end}, "
             f"certified up to {certified.next_offset}: the broker lost certified records"
         )
@@ -78,8 +96,8 @@ def check_end(certified: LogPosition, end: int) -> None:
 async def watch_log(
     cluster: Cluster, uuid: bytes, certified: Callable[[], Sequence[LogPosition]]
 ) -> None:
-    """`Halt` once the topic is another one than that of `uuid`, or ends before what is `certified`.
-    Records that are deleted before they are certified show in the reading itself.
+    """`LogLost` once the topic is another one than that of `uuid`, or ends before what is
+    `certified`. Records that are deleted before they are certified show in the reading itself.
     """
     while True:
         await asyncio.sleep(TOPIC_CHECK_SECONDS)
@@ -93,7 +111,7 @@ async def watch_log(
             log.warning("topic_check", cause=str(fault))
             continue
         if found != uuid:
-            raise LogRewritten(
+            raise LogLost(
                 f"the topic {topics.COMMANDS} was made anew while it was read: it was "
                 f"{uuid.hex()}, the broker now has {found.hex()}"
             )

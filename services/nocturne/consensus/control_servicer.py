@@ -7,7 +7,7 @@ this one or another; the answer is given once that block is certified, durable a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -16,8 +16,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from nocturne.consensus.chain import Chain
+from nocturne.consensus.log_reading import LogState
 from nocturne.core.blocks import Block
-from nocturne.core.errors import Malformed
+from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.governing import control_number
 from nocturne.core.keys import key_bytes, signatures_bytes
 from nocturne.core.validator_sets import Member
@@ -40,6 +41,7 @@ class ControlDesk:
         self._chain: Chain | None = None
         self._bring: Callable[[bytes], bool] = _nobody
         self._certifies: Callable[[], bool] = lambda: False
+        self._log: Callable[[], Awaitable[LogState]] | None = None
 
     @property
     def chain(self) -> Chain | None:
@@ -48,15 +50,25 @@ class ControlDesk:
         """
         return self._chain if self._certifies() else None
 
+    @property
+    def log(self) -> Callable[[], Awaitable[LogState]] | None:
+        """Where the log stands, None before it certifies."""
+        return self._log
+
     def open(
-        self, chain: Chain, bring: Callable[[bytes], bool], certifies: Callable[[], bool]
+        self,
+        chain: Chain,
+        bring: Callable[[bytes], bool],
+        certifies: Callable[[], bool],
+        log: Callable[[], Awaitable[LogState]],
     ) -> None:
         """The validator is ready. `bring` says whether it has room for a record, `certifies`
-        whether it is in the set.
+        whether it is in the set, `log` where the log stands.
         """
         self._chain = chain
         self._bring = bring
         self._certifies = certifies
+        self._log = log
 
     def close(self) -> None:
         """The validator certifies no more."""
@@ -145,6 +157,37 @@ class ControlServicer(consensus_pb2_grpc.ControlServiceServicer):
             message = "no block was certified in time: see GetControl, whether it came in later"
             await _abort(context, grpc.StatusCode.UNAVAILABLE, message, "NO_BLOCK")
         return consensus_pb2.SubmitControlResponse(height=block.header.height, digest=block.digest)
+
+    async def GetLog(  # noqa: N802
+        self, request: consensus_pb2.GetLogRequest, context: Context
+    ) -> consensus_pb2.GetLogResponse:
+        """What is certified of the log, and what this validator's broker has of it."""
+        chain = await self._chain(context)
+        assert self._desk.log is not None, "it is ready with its chain"
+        try:
+            found = await self._desk.log()
+        except Unavailable as fault:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(fault), "BROKER_AWAY")
+        return consensus_pb2.GetLogResponse(
+            ledger_id=chain.state.ledger_id,
+            height=chain.tip.height,
+            cause=found.cause,
+            topic_uuid=found.topic_uuid,
+            partitions=[
+                consensus_pb2.LogPartition(
+                    partition=position.partition,
+                    log_epoch=position.log_epoch,
+                    topic_uuid=position.topic_uuid,
+                    next_offset=position.next_offset,
+                    held_records=held,
+                    first_offset=kept.first,
+                    end_offset=kept.end,
+                )
+                for position, held, kept in zip(
+                    found.positions, found.held, found.kept, strict=True
+                )
+            ],
+        )
 
     async def _chain(self, context: Context) -> Chain:
         chain = self._desk.chain

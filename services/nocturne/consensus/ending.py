@@ -33,14 +33,19 @@ log = structlog.get_logger()
 
 @dataclass
 class SaidHalts:
-    """Which validators have said that they halt, and not voted since: their own word."""
+    """Which validators have said that they halt, or take no records, and not voted since: their own
+    word.
+    """
 
     rewritten: dict[Key, bool] = field(default_factory=dict)
 
     def said(self, sender: Key, halting: codec.Halting) -> None:
-        """Its newest word; there are as many as members."""
+        """Its newest word; there are as many as members. Whose intake stands says it again and
+        again, for it votes.
+        """
+        if self.rewritten.get(sender) != halting.log_rewritten:
+            log.warning("validator_halts", log_rewritten=halting.log_rewritten)
         self.rewritten[sender] = halting.log_rewritten
-        log.warning("validator_halts", log_rewritten=halting.log_rewritten)
 
     def votes(self, sender: Key) -> None:
         """It is back."""

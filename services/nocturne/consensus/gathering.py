@@ -4,6 +4,9 @@ Rules: docs/spec/consensus.md, intake. Pure. Every record comes through `admit` 
 partition. Below the certified position it must be what was certified; above it waits until a block
 that has it is committed, bounded by `is_full`, which asks the caller to bring no more. Until then
 it may be executed more than once: blocks that exclude each other may have it.
+
+Where the log is not the certified one any more, it *stands*: nothing of it is offered for a block
+to come. Once the operators have opened the next log epoch it begins anew, with the new log.
 """
 
 from __future__ import annotations
@@ -31,6 +34,12 @@ WANTED_FACTOR: Final = 4
 have gathered more of another partition."""
 
 _OFFSET: Final = itemgetter(0)
+
+
+class LogLost(LogRewritten):
+    """The log is not the one that was certified. The intake stands for it, and the rest of the
+    validator goes on: the operators may open a log epoch.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,11 @@ def ranges_of(block: Block) -> dict[int, CertifiedRange]:
 
 @dataclass(slots=True)
 class _Waiting:
-    """One partition: the next offset to come from the log, the first that no committed block has,
-    the end of what can be executed, and the records between.
+    """One partition in its log epoch: the next offset to come from the log, the first that no
+    committed block has, the end of what can be executed, and the records between.
     """
 
+    log_epoch: int
     next_offset: int
     committed: int
     end: int
@@ -99,18 +109,60 @@ class Gathering:
         kept_from: Mapping[int, int],
     ) -> None:
         """`certified` is compared again, from the first offset that the broker still has."""
-        self._topic_uuid = topic_uuid
-        self._certified = certified
+        self._certified = dict(certified)
         self._waiting: dict[int, _Waiting] = {}
         self._starts: dict[int, int] = {}
+        self._stands = False
+        self.generation = 0
+        """How many log epochs were opened since: what was read for an earlier one is not taken."""
+        self.begin(topic_uuid, positions, kept_from)
+
+    def begin(
+        self, topic_uuid: bytes, positions: Sequence[LogPosition], kept_from: Mapping[int, int]
+    ) -> None:
+        """Expect the records of this topic from the positions of the newest committed block on;
+        what waited is read again.
+        """
+        self._topic_uuid = topic_uuid
+        self._stands = False
         for position in positions:
             partition, following = position.partition, position.next_offset
-            again = certified.get(partition)
+            again = self._certified.get(partition)
             start = following if again is None else max(again.start, kept_from.get(partition, 0))
-            self._starts[partition] = min(start, following)
-            self._waiting[partition] = _Waiting(self._starts[partition], following, following, [])
+            self._starts[partition] = start = min(start, following)
+            self._waiting[partition] = _Waiting(position.log_epoch, start, following, following, [])
         self._bytes = 0
         self._records = 0
+
+    def stand(self) -> None:
+        """The log is not the certified one: nothing of it is for a block to come. What was gathered
+        is still executed in the blocks of others.
+        """
+        self._stands = True
+
+    def reopen(self, position: LogPosition) -> None:
+        """A committed block opened a log epoch of this position's partition: what waits there is of
+        the one before, and no block has it any more. The caller begins anew.
+        """
+        waiting = self._waiting[position.partition]
+        self._bytes -= sum([_bytes_of(prepared) for _, prepared in waiting.records])
+        self._records -= len(waiting.records)
+        following = position.next_offset
+        self._waiting[position.partition] = _Waiting(
+            position.log_epoch, following, following, following, []
+        )
+        self._certified.pop(position.partition, None)
+        self.generation += 1
+
+    @property
+    def topic_uuid(self) -> bytes:
+        """Of the topic that is read."""
+        return self._topic_uuid
+
+    @property
+    def stands(self) -> bool:
+        """Whether the log is not the certified one."""
+        return self._stands
 
     @property
     def starts(self) -> Mapping[int, int]:
@@ -150,7 +202,7 @@ class Gathering:
         self._check_gaps(partition, offset)
         expected = certified.records[offset - certified.start]
         if expected != record_hash:
-            raise LogRewritten(
+            raise LogLost(
                 f"partition {partition}, offset {offset} of the commands topic is certified with "
                 f"the record {'(none)' if expected is None else expected.hex()}, the broker now "
                 f"has {record_hash.hex()}: the log was changed"
@@ -178,7 +230,15 @@ class Gathering:
 
     def has_after(self, positions: Sequence[LogPosition]) -> bool:
         """Whether there is an offset that a state at these positions has not executed."""
-        return any(self._waiting[one.partition].end > one.next_offset for one in positions)
+        return any(self._has_after(one) for one in positions)
+
+    def _has_after(self, position: LogPosition) -> bool:
+        waiting = self._waiting[position.partition]
+        return (
+            not self._stands
+            and waiting.log_epoch == position.log_epoch
+            and waiting.end > position.next_offset
+        )
 
     def batches_after(self, positions: Sequence[LogPosition]) -> list[PartitionBatch]:
         """Everything here that a state at these positions has not executed, partitions ascending.
@@ -188,7 +248,7 @@ class Gathering:
         for position in sorted(positions, key=lambda one: one.partition):
             partition, start = position.partition, position.next_offset
             one = self._waiting[partition]
-            if one.end > start:
+            if self._has_after(position):
                 records = one.between(start, one.end)
                 found.append(PartitionBatch(partition, self._topic_uuid, one.end, records))
         return found
@@ -200,7 +260,9 @@ class Gathering:
         found = []
         for one in ranges:
             waiting = self._waiting.get(one.partition)
-            if waiting is None or one.end > waiting.end or one.start < waiting.committed:
+            if waiting is None or one.log_epoch != waiting.log_epoch:
+                return None
+            if one.end > waiting.end or one.start < waiting.committed:
                 return None
             records = waiting.between(one.start, one.end)
             found.append(PartitionBatch(one.partition, self._topic_uuid, one.end, records))
@@ -215,6 +277,7 @@ class Gathering:
             del waiting.records[:count]
             self._records -= count
             waiting.committed = one.end
+            self._certified.pop(one.partition, None)
 
     def _check_gaps(self, partition: int, offset: int) -> None:
         """What was skipped up to `offset` is a gap in the certified range too."""
@@ -231,7 +294,7 @@ class Gathering:
         for skipped in range(following, min(offset, certified.end)):
             expected = certified.records[skipped - certified.start]
             if expected is not None:
-                raise LogRewritten(
+                raise LogLost(
                     f"partition {partition}, offset {skipped} of the commands topic is certified "
                     f"with the record {expected.hex()}, the broker no longer has it"
                 )

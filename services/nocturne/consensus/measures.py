@@ -27,6 +27,9 @@ class Measures:
         self.partition_lag = metrics.gauge(
             "partition_lag_records", "The same, of each partition", ("partition",)
         )
+        self.intake_stands = metrics.gauge(
+            "intake_stands", "1 while the commands topic is not the certified log"
+        )
         self.dispositions = metrics.counter(
             "dispositions",
             "Offsets disposed of, by outcome: events, gap, or the reason of the receipt",

@@ -136,12 +136,12 @@ def committed_block(value: bytes | None, ledger_id: LedgerId, sets: ValidatorSet
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A block that the topic has and the own chain lacks, with the control records beside it:
-    neither its proof nor that these are its own is checked.
+    """A block that the topic has and the own chain lacks, with the body beside it: neither its
+    proof nor that the body is its own is checked.
     """
 
     committed: Committed
-    control: tuple[bytes, ...]
+    block: Block
 
 
 @dataclass(slots=True)
@@ -294,7 +294,7 @@ class Topic:
             dropped = self._early.pop(max(self._early))
             self._early_bytes -= sum(len(one) for _, one in dropped)
         proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
-        return Found(Committed(proposal, block.proof), block.control)
+        return Found(Committed(proposal, block.proof), block)
 
     def _see(self, offset: int, data: bytes, height: int) -> None:
         """A record with the header of an own block: whether consumers take it for the block."""

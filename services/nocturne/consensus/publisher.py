@@ -222,6 +222,18 @@ class Publisher:
                 one.traces.published()
             self._on_published(one.publish.made.block)
 
+    async def check_topic(self) -> None:
+        """`Unavailable` when the broker lost published blocks: a start publishes them again."""
+        published = self.topic.published
+        if published is None:
+            return
+        _, end = await asyncio.to_thread(kafka.watermarks, self._cluster, topics.BLOCKS, 0)
+        if end <= published.offset:
+            raise Unavailable(
+                f"the topic {topics.BLOCKS} ends at offset {end}, block {published.height} was "
+                f"published at {published.offset}: what it lacks is published again at a start"
+            )
+
     async def _read_topic(self, recovered: Recovered, known: Published | None) -> Published | None:
         low, high = await asyncio.to_thread(kafka.watermarks, self._cluster, topics.BLOCKS, 0)
         check = TopicCheck(

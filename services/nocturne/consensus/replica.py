@@ -22,13 +22,14 @@ from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.quorum import messages as quorum
 from nocturne.consensus.quorum.machine import Machine
 from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record, Vote
-from nocturne.core.blocks import BlockHeader, BlockKind, hash_control
+from nocturne.core.blocks import Block, BlockHeader, BlockKind, hash_control
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
 from nocturne.core.errors import Malformed
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key
+from nocturne.core.log_epochs import openings_of
 from nocturne.core.state import LedgerState
 
 UNCHECKED_MAX: Final = 64
@@ -38,6 +39,9 @@ PROPOSALS_KNOWN_BYTES_MAX: Final = 8 * 1024 * 1024
 """Headers that are held for whoever asks for them by digest; past either the oldest goes."""
 CONTROLS_MAX: Final = 16
 """Control records that wait for a block."""
+BODIES_MAX: Final = 8
+"""Published bodies that are held for committed blocks whose records the log has lost: each is taken
+in its turn, and none is longer than 12 MiB."""
 UNFINISHED_MAX: Final = 256
 """Committed blocks whose records have not come; past them no more are taken from elsewhere."""
 PAUSE_MS_PER_RECORD: Final = 0.5
@@ -133,6 +137,9 @@ class Replica:
         self._proposals_bytes = 0
         self._controls: OrderedDict[Hash, bytes] = OrderedDict()
         self._brought: dict[Hash, tuple[int, tuple[bytes, ...]]] = {}
+        self._bodies: dict[Hash, list[Block]] = {}
+        self._differs: Hash | None = None
+        """The committed block that what was gathered is not the records of."""
         self._kept: dict[Hash, int] = {}
         self._live: list[Proposal | Vote | Certificate] = []
         self._said: tuple[Hash, bool] | None = None
@@ -250,17 +257,17 @@ class Replica:
             self._controls.setdefault(hash_control((record,)), record)
         return self._run(now)
 
-    def bring_control(
-        self, committed: Committed, control: tuple[bytes, ...], now: int
-    ) -> list[Action]:
-        """The control records that a published block has beside it: whoever was away when they were
-        brought has them from there. Those of a block that waits for them are taken, if they are
-        the block's own.
+    def bring_body(self, committed: Committed, block: Block, now: int) -> list[Action]:
+        """The body that a published block has: whoever was away when its control records were
+        brought has them from there, and whose intake stands its records. Only what a block waits
+        for is taken, and only if it is the block's own.
         """
-        header = committed.proposal.header
-        waits = any(one.proposal.digest == committed.proposal.digest for one in self._unfinished)
-        if waits and hash_control(control) == header.control_hash:
-            self._brought[header.control_hash] = (header.height, control)
+        header, digest = committed.proposal.header, committed.proposal.digest
+        waits = any(one.proposal.digest == digest for one in self._unfinished)
+        if waits and hash_control(block.control) == header.control_hash:
+            self._brought[header.control_hash] = (header.height, block.control)
+        if waits and self._gathering.stands and len(self._bodies) < BODIES_MAX:
+            self._bodies.setdefault(digest, []).append(block)
         return self._run(now)
 
     # One step -------------------------------------------------------------------------------------
@@ -387,9 +394,15 @@ class Replica:
             if found is None:
                 batches = self._records_of(proposal)
                 control = self._control_of(proposal)
-                if batches is None or control is None:
+                if control is None:
                     return
-                self._chain.confirm(proposal, batches, control)
+                if self._gathering.stands:
+                    if not self._confirmed_without_log(proposal, batches, control):
+                        return
+                elif batches is None:
+                    return
+                else:
+                    self._chain.confirm(proposal, batches, control)
                 found = self._chain.executed(proposal.digest)
                 assert found is not None
                 self._pause(proposal, now)
@@ -402,6 +415,8 @@ class Replica:
             if decided is not None:
                 self._events.appendleft(quorum.SetDecided(*decided))
             self._gathering.taken(header.ranges)
+            for opening in openings_of(made.block.control):
+                self._gathering.reopen(made.state.positions[opening.partition])
             for record in made.block.control:
                 self._controls.pop(hash_control((record,)), None)
             self._brought = {
@@ -409,6 +424,7 @@ class Replica:
                 for one, (at, control) in self._brought.items()
                 if at > header.height
             }
+            self._bodies.pop(proposal.digest, None)
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             self._unchecked = {
                 digest: one
@@ -416,6 +432,27 @@ class Replica:
                 if one.header.height > header.height
             }
             self._actions.append(Publish(made, self._rank(header)))
+
+    def _confirmed_without_log(
+        self,
+        proposal: Proposal,
+        batches: Sequence[PartitionBatch] | None,
+        control: tuple[bytes, ...],
+    ) -> bool:
+        """Of the lost log some records may have been gathered, the others come from the topic,
+        where anybody writes: what does not give the header's log hashes and roots is not the
+        block's.
+        """
+        digest = proposal.digest
+        if batches is not None and digest != self._differs:
+            if self._chain.check(proposal, batches, control):
+                return True
+            self._differs = digest
+        for block in self._bodies.pop(digest, []):
+            body = self._chain.batches_in(block)
+            if body is not None and self._chain.check(proposal, body, control):
+                return True
+        return False
 
     def _rank(self, header: BlockHeader) -> int | None:
         """Among the validators of the block's own epoch, which may be over by now: the leader of

@@ -71,13 +71,14 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a validator stands. `cause` is why it does not vote yet, None once it does; heights are
-    of blocks, bytes of the journal.
+    """Where a validator stands. `cause` is why it does not vote yet, None once it does; `lost` why
+    its intake stands, None while it does not; heights are of blocks, bytes of the journal.
     """
 
     machine: Machine
     schedule: LeaderSchedule
     cause: str | None
+    lost: str | None
     height: int
     published_height: int
     journal_bytes: int
@@ -123,7 +124,13 @@ def report_of(
         degraded_cause=(
             None
             if machine is None or index is None
-            else _want_of_a_quorum(current, index, peers, saw_another_log(current.keys))
+            else _want_of_a_quorum(
+                current,
+                index,
+                peers,
+                saw_another_log(current.keys),
+                standing is not None and standing.lost is not None,
+            )
         ),
         newest_certificate=_certificate(noticed.newest),
         skipped_views=noticed.skipped_views,
@@ -172,14 +179,21 @@ def _want_of_a_quorum(
     index: int,
     peers: Sequence[PeerReport],
     saw_another_log: int,
+    stands: bool,
 ) -> str | None:
     """Why nothing is certified as this one sees it; it lasts only while it lasts. None if enough
-    of the set are here, this one counted. Where those that halted would make the quorum, it is by
-    what they read that it is lost.
+    of the set are here, this one counted, and take records. Where those that halted would make the
+    quorum, it is by what they read that it is lost; likewise where the intake of too many `stands`.
     """
     here = {one.index for one in peers if one.connected and one.index is not None} | {index}
+    lost, n = saw_another_log + stands, len(validators.keys)
     if len(here) >= validators.quorum:
-        return None
+        if n - lost >= validators.quorum:
+            return None
+        return (
+            f"rewritten log at {lost} of {n} validators, which take no records of it, as they say: "
+            f"{validators.quorum} are needed"
+        )
     if len(here) + saw_another_log >= validators.quorum:
         return (
             f"rewritten log at {saw_another_log} of {len(validators.keys)} validators, which "
@@ -202,7 +216,8 @@ def _role(
         return ReportedRole.STARTING, standing.cause
     if index is None:
         return ReportedRole.OBSERVER, "its key is not in the set"
-    return (ReportedRole.LEADER if index == leader else ReportedRole.FOLLOWER), ""
+    role = ReportedRole.LEADER if index == leader else ReportedRole.FOLLOWER
+    return role, "" if standing.lost is None else f"its intake stands: {standing.lost}"
 
 
 def _certificate(newest: Certificate | None) -> CertificateReport | None:

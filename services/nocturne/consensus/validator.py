@@ -28,16 +28,10 @@ import structlog
 from nocturne.consensus import codec
 from nocturne.consensus.accusations import evidence_of
 from nocturne.consensus.chain import Chain, Executed
-from nocturne.consensus.commands_log import (
-    check_log,
-    log_record_of,
-    offset_of,
-    partition_of,
-    watch_log,
-)
+from nocturne.consensus.commands_log import log_record_of, offset_of, partition_of
 from nocturne.consensus.control_servicer import ControlDesk
 from nocturne.consensus.ending import Ending, SaidHalts
-from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.log_reading import LogReading
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.own_votes import HeardVotes, VoteCheck
 from nocturne.consensus.peers import Peers, PeerStatus
@@ -75,11 +69,10 @@ from nocturne.core.evidence import name_of
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.core.modes import Degraded, DegradedFound
-from nocturne.runtime import kafka
 from nocturne.runtime.clock import now_ms
 from nocturne.runtime.cluster import Cluster
 from nocturne.runtime.degraded import LedgerMode
-from nocturne.runtime.kafka import BatchConsumer, Start
+from nocturne.runtime.kafka import BatchConsumer
 from nocturne.runtime.kinds import InstalledKinds
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.registry import schema_ids
@@ -91,8 +84,6 @@ if TYPE_CHECKING:
 
 PREPARE_RECORDS: Final = 32
 """Prepared in one go, about 4 ms, before other parts get their turn."""
-CONSUME_RECORDS_MAX: Final = 256
-"""Of one hand-over from the consumer's thread: at the largest size still below 64 MiB."""
 VIEW_MS: Final = 500
 """A view without a certificate is given up after so long: a leader that dies costs this much once
 in n views. Under full load a block takes 50 to 200 ms here."""
@@ -164,6 +155,7 @@ class Validator:
         self._wake: asyncio.TimerHandle | None = None
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._replica: Replica
+        self._reading: LogReading
         self._publisher: Publisher
         self._snapshots = Snapshots(
             store, self._on_disk, lambda: self._replica.live_records(), measures
@@ -183,16 +175,19 @@ class Validator:
         self._measures.height.set(chain.tip.height)
         self._measures.last_block.set(chain.tip.time / 1000)
         ids = await asyncio.to_thread(schema_ids, self._registry_url)
-        uuid, kept_from = await asyncio.to_thread(
-            check_log, self._cluster, self._founding.genesis.partitions, chain.state.positions
+        self._reading = LogReading(
+            self._cluster,
+            CONSUMER_GROUP,
+            chain,
+            recovered.ranges,
+            lambda: self._publisher.check_topic(),
         )
-        gathering = Gathering(uuid, chain.state.positions, recovered.ranges, kept_from)
-        self._replica = Replica(self._machine_on(chain), chain, gathering)
+        await self._reading.begin()
+        self._replica = Replica(self._machine_on(chain), chain, self._reading.gathering)
         self._members = _members_of(chain)
         self._publisher = Publisher(
             self._cluster, self._founding, ids, self._measures, self._on_published
         )
-        consumer: BatchConsumer | None = None
         try:
             await self._ending.watched(
                 self._publisher.begin(
@@ -201,30 +196,19 @@ class Validator:
                 )
             )
             self._started = self._replica
-            consumer = BatchConsumer(
-                kafka.consumer_config(self._cluster, CONSUMER_GROUP),
-                [
-                    Start(topics.COMMANDS, partition, offset)
-                    for partition, offset in gathering.starts.items()
-                ],
-                batch_records_max=CONSUME_RECORDS_MAX,
-            )
             self._check = self._vote_check(recovered)
             await self._lifecycle.until_stopped(
                 self._peers.run(),
-                self._ending.watched(self._certify(recovered, consumer, server)),
+                self._ending.watched(self._certify(recovered, server)),
                 self._write(),
                 self._publisher.confirm(),
                 self._publisher.publish_evidence(),
-                self._watch(consumer),
-                self._ending.watched(
-                    watch_log(self._cluster, uuid, lambda: self._replica.chain.state.positions)
-                ),
+                self._watch(),
                 self._ending.watched(self._faults()),
                 server.served(),
             )
         finally:
-            await self._close(consumer)
+            await self._close()
 
     def report(self) -> ValidatorReport:
         """What this one says of itself now."""
@@ -248,6 +232,7 @@ class Validator:
             replica.machine,
             RoundRobin(),
             None if self._votes_checked else "asks the others for the newest votes of its own",
+            self._reading.cause,
             replica.height,
             0 if published is None else published.height,
             self._store.journal_bytes,
@@ -305,22 +290,23 @@ class Validator:
             tuple(one.validators for one in recovered.chain.sets.decided),
         )
 
-    async def _certify(
-        self, recovered: Recovered, consumer: BatchConsumer, server: RpcServer
-    ) -> None:
+    async def _certify(self, recovered: Recovered, server: RpcServer) -> None:
         """Vote, once it is sure that the journal is no older copy."""
         if self._signer.key in self._replica.validators.keys:
             await self._ask_for_votes()
         chain = self._replica.chain
         self._desk.open(
-            chain, self._bring_control, lambda: self._signer.key in self._replica.validators.keys
+            chain,
+            self._bring_control,
+            lambda: self._signer.key in self._replica.validators.keys,
+            self._reading.state,
         )
         self._do(self._replica.restore(recovered.records, now_ms()))
         self._votes_checked = True
         await server.set_serving(True)
         validators = self._replica.validators.keys
         log.info("certifying", height=chain.tip.height, validators=len(validators))
-        await asyncio.gather(self._gather(consumer), self._follow())
+        await asyncio.gather(self._reading.run(self._gather), self._follow())
 
     async def _follow(self) -> None:
         """Read what others publish, from when there are others."""
@@ -472,6 +458,7 @@ class Validator:
         block = publish.made.block
         if block.control or self._replica.chain.sets.is_end(block.header.height):
             self._members = _members_of(self._replica.chain)
+            self._reading.opened()
         since = self._first_arrival or time.monotonic()
         if not self._replica.gathering.has_offsets:
             self._first_arrival = None
@@ -540,7 +527,7 @@ class Validator:
         committed = found.committed
         height = committed.proposal.header.height
         if height <= self._replica.height:
-            self._bring_control_of(found)
+            self._bring_body_of(found)
         if height > self._replica.height + 1 and not self._is_proved(committed):
             # Held until those below it came; strangers would fill the place.
             self._measures.ignored.inc()
@@ -558,12 +545,14 @@ class Validator:
                 self._finished.clear()
                 await self._finished.wait()
             self._do(self._hear(None, following.committed, now_ms()))
-            self._bring_control_of(following)
+            self._bring_body_of(following)
 
-    def _bring_control_of(self, found: Found) -> None:
-        """Who was away when the operators brought a record takes it from the block that has it."""
-        if found.control:
-            self._do(self._replica.bring_control(found.committed, found.control, now_ms()))
+    def _bring_body_of(self, found: Found) -> None:
+        """Who was away when the operators brought a record takes it from the block that has it; who
+        has no log, its records too.
+        """
+        if found.block.control or self._replica.gathering.stands:
+            self._do(self._replica.bring_body(found.committed, found.block, now_ms()))
 
     def _is_proved(self, committed: Committed) -> bool:
         proposal = committed.proposal
@@ -577,7 +566,9 @@ class Validator:
     # The log ------------------------------------------------------------------------------
 
     async def _gather(self, consumer: BatchConsumer) -> None:
+        """Until a log epoch is opened: from then on this consumer's records are of no block."""
         gathering = self._replica.gathering
+        generation = gathering.generation
         while True:
             while self._publisher.topic.is_full or gathering.is_full(self._replica.wants_records):
                 self._room.clear()
@@ -585,9 +576,13 @@ class Validator:
             messages = await consumer.batch()
             arrived = time.monotonic()
             for start in range(0, len(messages), PREPARE_RECORDS):
+                if gathering.generation != generation:
+                    return
                 self._take(messages[start : start + PREPARE_RECORDS])
                 self._look(arrived)
                 await asyncio.sleep(0)
+            if gathering.generation != generation:
+                return
             for partition in gathering.starts:
                 following = consumer.next_offset(topics.COMMANDS, partition)
                 gathering.reach(partition, following)
@@ -623,11 +618,15 @@ class Validator:
 
     # Watching, ending ---------------------------------------------------------------------
 
-    async def _watch(self, consumer: BatchConsumer) -> None:
+    async def _watch(self) -> None:
         gathering = self._replica.gathering
         while True:
-            self._measures.lag.set(consumer.lag() + gathering.waiting)
-            for (_, partition), lag in consumer.lags().items():
+            self._measures.lag.set(self._reading.lag() + gathering.waiting)
+            self._measures.intake_stands.set(gathering.stands)
+            if gathering.stands:
+                for key in self._peers.connected():
+                    self._peers.send(key, codec.Halting(True))
+            for (_, partition), lag in self._reading.lags().items():
                 waiting = gathering.waiting_in(partition)
                 self._measures.partition_lag.labels(str(partition)).set(lag + waiting)
             self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
@@ -635,11 +634,9 @@ class Validator:
             self._snapshots.check()
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _close(self, consumer: BatchConsumer | None) -> None:
+    async def _close(self) -> None:
         if self._wake is not None:
             self._wake.cancel()
-        if consumer is not None:
-            await consumer.close()
         await self._publisher.close()
         await self._snapshots.close()
         await asyncio.to_thread(self._disk.shutdown, wait=True)

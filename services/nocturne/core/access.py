@@ -92,6 +92,7 @@ METHODS: Final[Mapping[str, frozenset[Role]]] = {
     # An auditor checks what the operators decided, and decides nothing.
     f"{_CONTROL}GetControl": _OPERATE | _AUDIT,
     f"{_CONTROL}SubmitControl": _OPERATE,
+    f"{_CONTROL}GetLog": _OPERATE | _AUDIT,
     # How the validators are: who reads the ledger may ask whether it goes on.
     f"{_VALIDATOR}GetValidator": _READ | _OPERATE,
     f"/grpc.reflection.v1alpha.{_REFLECTION}": _ANY,

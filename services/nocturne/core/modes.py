@@ -79,9 +79,10 @@ RULES: Final = {
     ),
     Cause.REWRITTEN_LOG: CauseRule(
         proved_by="certified bytes that each of enough validators read otherwise",
-        seen_by="each validator that reads them halts and keeps that; the others hear it",
+        seen_by="each validator that reads them takes no more of it; the others hear it",
         is_kept=False,
-        left_by="the log is put right and the file `halted` of each is removed by a person",
+        left_by="the operators open the next log epoch, or the log is put right and validators "
+        "start again",
     ),
     Cause.WANT_OF_A_QUORUM: CauseRule(
         proved_by="nothing: too few validators are heard",

@@ -31,7 +31,13 @@ from nocturne.audit.verify import Verdict, verify_export
 from nocturne.cli.line import run
 from nocturne.cli.surroundings import Progress, Surroundings
 from nocturne.cli.validators_view import Asked, Seen
-from nocturne.client.operating import DecidedSet, Governance, Governed
+from nocturne.client.operating import (
+    DecidedSet,
+    Governance,
+    Governed,
+    LogPartition,
+    LogStands,
+)
 from nocturne.client.results import (
     AppliedThrough,
     Committed,
@@ -399,6 +405,9 @@ class MemoryOperators:
     """A validator that takes what operators sign, by the rules of the core."""
 
     ledger: ledger_factory.Ledger = field(default_factory=ledger_factory.Ledger)
+    cause: str = ""
+    held: int = 0
+    first_offset: int = 0
 
     async def governance(self) -> Governance:
         view = self.ledger.state.view
@@ -418,6 +427,23 @@ class MemoryOperators:
 
     async def agreed_governance(self) -> Governance:
         return await self.governance()
+
+    async def log(self) -> LogStands:
+        """As if the broker had the ledger's log."""
+        topic = self.ledger.topics[0]
+        partitions = tuple(
+            LogPartition(
+                one.partition,
+                one.log_epoch,
+                one.topic_uuid,
+                one.next_offset,
+                self.held,
+                self.first_offset,
+                len(self.ledger.log[one.partition]),
+            )
+            for one in self.ledger.state.positions
+        )
+        return LogStands(len(self.ledger.blocks), self.cause, topic, partitions)
 
     async def submit(self, signed_control: bytes) -> Governed:
         height = len(self.ledger.blocks) + 1

@@ -24,8 +24,10 @@ from nocturne.consensus.replica import (
     Say,
     Wake,
 )
+from nocturne.core.blocks import LogRecord
 from nocturne.core.certificates import CommitProof
 from nocturne.core.keys import Ed25519Signer
+from nocturne.core.record_headers import parse_headers
 
 LATENCY_MS = 3
 
@@ -41,6 +43,8 @@ class Member:
     reported: list[Report] = field(default_factory=list)
     read: int = 0
     """How much of the log its consumer has delivered."""
+    topic: bytes = TOPIC
+    """The topic that it reads."""
     alive: bool = True
     timer: int = 0
     life: int = 0
@@ -56,6 +60,7 @@ class Committee:
         self.now = 0
         self._soon: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
+        self.topic = TOPIC
         self.loses: Callable[[Member, Member, Say], bool] = lambda sender, to, say: False
         self.members = [self._fresh(one) for one in self.signers]
 
@@ -72,13 +77,33 @@ class Committee:
 
     def read(self, member: Member) -> None:
         """Its consumer delivers what the log has."""
-        if not member.alive:
+        if not member.alive or member.topic != self.topic or member.replica.gathering.stands:
             return
         for partition, offset, prepared in self.ledger.records[member.read :]:
             if offset >= member.replica.gathering.starts[partition]:
                 member.replica.gathering.admit(partition, offset, prepared)
         member.read = len(self.ledger.records)
         self.do(member, member.replica.look(self.clock))
+
+    def lose_log(self, topic: bytes) -> list[LogRecord]:
+        """The commands topic is made anew, and everyone's intake stands for it. What it had."""
+        lost = [prepared for _, _, prepared in self.ledger.records]
+        self.topic = topic
+        self.ledger.records.clear()
+        self.ledger.ends = [0] * len(self.ledger.ends)
+        self.ledger.gathering = Gathering(topic, self.ledger.founding.positions, {}, {})
+        for member in self.members:
+            member.replica.gathering.stand()
+        return [LogRecord(one.key, one.value, parse_headers(one.headers)) for one in lost]
+
+    def begin_anew(self) -> None:
+        """Everyone whose chain goes on with the new topic reads it from its positions on."""
+        for member in self.members:
+            positions = member.replica.chain.state.positions
+            if {one.topic_uuid for one in positions} <= {self.topic, bytes(16)}:
+                member.topic, member.read = self.topic, 0
+                member.replica.gathering.begin(self.topic, positions, {})
+                self.read(member)
 
     @property
     def clock(self) -> int:
@@ -167,15 +192,17 @@ class Committee:
         for member in self.members:
             if member.alive and height == member.replica.height + 1:
                 self.bring(member, made)
+            elif member.alive and height <= member.replica.height:
+                self.bring_body(member, made)
 
     def bring(self, member: Member, made: Made) -> None:
         """A published block comes to a member."""
-        block = made.block
-        proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
-        assert isinstance(block.proof, CommitProof)
-        committed = Committed(proposal, block.proof)
-        self.do(member, member.replica.hear(None, committed, self.clock))
-        self.do(member, member.replica.bring_control(committed, block.control, self.clock))
+        self.do(member, member.replica.hear(None, _committed(made), self.clock))
+        self.bring_body(member, made)
+
+    def bring_body(self, member: Member, made: Made) -> None:
+        """The body of a block that is committed there already."""
+        self.do(member, member.replica.bring_body(_committed(made), made.block, self.clock))
 
     def kill(self, member: Member) -> None:
         """Nothing that it was told from here on is heard."""
@@ -185,3 +212,10 @@ class Committee:
     def digests(self, member: Member) -> list[bytes]:
         """Of the blocks that it published, in order."""
         return [one.block.digest for one in member.published]
+
+
+def _committed(made: Made) -> Committed:
+    block = made.block
+    assert isinstance(block.proof, CommitProof)
+    proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+    return Committed(proposal, block.proof)

@@ -1,16 +1,19 @@
 """Gathering records: offsets, gaps, bounds, and the comparison with what is certified."""
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.consensus.ledgers import TOPIC, Ledger
 
 from nocturne.consensus import gathering
-from nocturne.consensus.gathering import CertifiedRange, Gathering, newest_ranges
+from nocturne.consensus.gathering import CertifiedRange, Gathering, LogLost, newest_ranges
 from nocturne.core.blocks import Block, Range
 from nocturne.core.errors import Halt, Unavailable
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import Prepared
 from nocturne.core.state_leaf import LogPosition
 
+OTHER = bytes(range(16, 32))
 SESSION_OF = {0: "s0", 1: "s1"}
 
 
@@ -201,3 +204,55 @@ def test_a_blocks_ranges_are_compared_record_by_record() -> None:
     assert {one.partition for one in made.block.header.ranges} == set(newest)
     assert newest[partition].records[-3:-1] == (None, None)
     assert newest[partition].end == ledger.ends[partition]
+
+
+# Log epochs ------------------------------------------------------------------------------------
+
+
+def test_what_stands_offers_nothing_and_still_has_what_was_gathered(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.admit(0, 0, one)
+    (batch,) = subject.batches_after(positions(0, 0))
+    subject.stand()
+    assert subject.stands
+    assert (subject.has_after(positions(0, 0)), subject.batches_after(positions(0, 0))) == (
+        False,
+        [],
+    )
+    assert subject.batches_of([taken(0, 1)]) == [batch]
+
+
+def test_an_opened_log_epoch_forgets_the_records_of_the_one_before(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for partition in (0, 1):
+        subject.admit(partition, 0, one)
+    opened = replace(positions(0, 0)[0], log_epoch=2, next_offset=7)
+    subject.reopen(opened)
+    assert (subject.waiting, subject.generation) == (1, 1)
+    assert subject.batches_of([taken(0, 1)]) is None
+    assert not subject.has_after([opened])
+    subject.begin(OTHER, [opened, positions(0, 0)[1]], {})
+    assert (subject.topic_uuid, subject.starts) == (OTHER, {0: 7, 1: 0})
+    subject.admit(0, 7, one)
+    (batch,) = subject.batches_after([opened, positions(0, 0)[1]])
+    assert (batch.topic_uuid, batch.partition, batch.end) == (OTHER, 0, 8)
+    assert subject.batches_of([replace(taken(7, 8), log_epoch=2)]) == [batch]
+    assert subject.batches_of([taken(7, 8)]) is None
+    # A state of a block that opens another one yet has nothing here.
+    assert not subject.has_after([replace(opened, log_epoch=3)])
+
+
+def test_what_was_certified_is_compared_again_until_more_is_and_not_in_a_new_log_epoch(
+    one: Prepared,
+) -> None:
+    certified = {0: CertifiedRange(0, 3, (hash_of(1), None))}
+    subject = Gathering(TOPIC, positions(5, 0), certified, {})
+    assert subject.starts[0] == 3
+    with pytest.raises(LogLost, match="the log was changed"):
+        subject.compare(0, 3, hash_of(2))
+    opened = replace(positions(5, 0)[0], log_epoch=2, next_offset=0)
+    subject.reopen(opened)
+    subject.begin(TOPIC, [opened, positions(0, 0)[1]], {})
+    assert subject.starts[0] == 0
+    assert not subject.is_certified(0, 3)
+    subject.admit(0, 0, one)

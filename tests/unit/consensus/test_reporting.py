@@ -46,12 +46,15 @@ def report(
     *,
     stands: bool = True,
     waits: str | None = None,
+    lost: str | None = None,
     cause: str = "",
     noticed: Noticed | None = None,
     peers: tuple[PeerReport, ...] = (),
     saw_another_log: int = 0,
 ) -> ValidatorReport:
-    standing = Standing(machine_of(signer), RoundRobin(), waits, 7, 6, 100) if stands else None
+    standing = (
+        Standing(machine_of(signer), RoundRobin(), waits, lost, 7, 6, 100) if stands else None
+    )
     return report_of(
         LEDGER,
         signer.key,
@@ -92,6 +95,24 @@ def test_a_key_of_the_set_without_its_journal_refuses_to_vote() -> None:
     found = report(SIGNERS[1], stands=False, cause="its journal is gone")
     assert (found.role, found.role_cause) == (ReportedRole.REFUSING, "its journal is gone")
     assert report(STRANGER, stands=False, cause="gone").role is ReportedRole.OBSERVER
+
+
+def test_a_validator_whose_intake_stands_votes_and_says_why_it_takes_no_records() -> None:
+    found = report(SIGNERS[0], lost="the topic was made anew")
+    assert found.role is ReportedRole.LEADER
+    assert found.role_cause == "its intake stands: the topic was made anew"
+
+
+def test_where_too_many_take_no_records_the_ledger_is_degraded_for_a_rewritten_log() -> None:
+    others = connected(1, 2, 3)
+    one = report(SIGNERS[0], peers=others, lost="made anew")
+    assert one.degraded_cause is None
+    two = report(SIGNERS[0], peers=others, lost="made anew", saw_another_log=1)
+    assert two.degraded_cause == (
+        "rewritten log at 2 of 4 validators, which take no records of it, as they say: 3 are needed"
+    )
+    assert report(SIGNERS[0], peers=others, saw_another_log=2).degraded_cause is not None
+    assert report(SIGNERS[0], peers=others, saw_another_log=1).degraded_cause is None
 
 
 def test_peers_stand_by_their_places_and_observers_last() -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%nocturne/consensus/v1/consensus.proto\x12\x15nocturne.consensus.v1\"H\n\x08OpenRule\x12\x13\n\x06\x61uthor\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\tB\t\n\x07_author\"2\n\x0fValidatorMember\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\npossession\x18\x02 \x01(\x0c\"d\n\x11\x44\x65\x63idedValidators\x12\x13\n\x0b\x66irst_epoch\x18\x01 \x01(\x03\x12:\n\nvalidators\x18\x02 \x03(\x0b\x32&.nocturne.consensus.v1.ValidatorMember\"\x13\n\x11GetControlRequest\"\x84\x02\n\x12GetControlResponse\x12\x11\n\tledger_id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x34\n\x0bopen_policy\x18\x04 \x03(\x0b\x32\x1f.nocturne.consensus.v1.OpenRule\x12\x11\n\toperators\x18\x05 \x03(\x0c\x12\x1a\n\x12operator_threshold\x18\x06 \x01(\x05\x12\x14\n\x0c\x65poch_length\x18\x07 \x01(\x03\x12@\n\x0evalidator_sets\x18\x08 \x03(\x0b\x32(.nocturne.consensus.v1.DecidedValidators\".\n\x14SubmitControlRequest\x12\x16\n\x0esigned_control\x18\x01 \x01(\x0c\"7\n\x15SubmitControlResponse\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x32\xdf\x01\n\x0e\x43ontrolService\x12\x61\n\nGetControl\x12(.nocturne.consensus.v1.GetControlRequest\x1a).nocturne.consensus.v1.GetControlResponse\x12j\n\rSubmitControl\x12+.nocturne.consensus.v1.SubmitControlRequest\x1a,.nocturne.consensus.v1.SubmitControlResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%nocturne/consensus/v1/consensus.proto\x12\x15nocturne.consensus.v1\"H\n\x08OpenRule\x12\x13\n\x06\x61uthor\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\tB\t\n\x07_author\"2\n\x0fValidatorMember\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\npossession\x18\x02 \x01(\x0c\"d\n\x11\x44\x65\x63idedValidators\x12\x13\n\x0b\x66irst_epoch\x18\x01 \x01(\x03\x12:\n\nvalidators\x18\x02 \x03(\x0b\x32&.nocturne.consensus.v1.ValidatorMember\"\x13\n\x11GetControlRequest\"\x84\x02\n\x12GetControlResponse\x12\x11\n\tledger_id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x34\n\x0bopen_policy\x18\x04 \x03(\x0b\x32\x1f.nocturne.consensus.v1.OpenRule\x12\x11\n\toperators\x18\x05 \x03(\x0c\x12\x1a\n\x12operator_threshold\x18\x06 \x01(\x05\x12\x14\n\x0c\x65poch_length\x18\x07 \x01(\x03\x12@\n\x0evalidator_sets\x18\x08 \x03(\x0b\x32(.nocturne.consensus.v1.DecidedValidators\".\n\x14SubmitControlRequest\x12\x16\n\x0esigned_control\x18\x01 \x01(\x0c\"7\n\x15SubmitControlResponse\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\x0f\n\rGetLogRequest\"\x8f\x01\n\x0eGetLogResponse\x12\x11\n\tledger_id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x12\n\ntopic_uuid\x18\x04 \x01(\x0c\x12\x37\n\npartitions\x18\x05 \x03(\x0b\x32#.nocturne.consensus.v1.LogPartition\"\x9d\x01\n\x0cLogPartition\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x11\n\tlog_epoch\x18\x02 \x01(\x05\x12\x12\n\ntopic_uuid\x18\x03 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x03\x12\x14\n\x0cheld_records\x18\x05 \x01(\x03\x12\x14\n\x0c\x66irst_offset\x18\x06 \x01(\x03\x12\x12\n\nend_offset\x18\x07 \x01(\x03\x32\xb6\x02\n\x0e\x43ontrolService\x12\x61\n\nGetControl\x12(.nocturne.consensus.v1.GetControlRequest\x1a).nocturne.consensus.v1.GetControlResponse\x12j\n\rSubmitControl\x12+.nocturne.consensus.v1.SubmitControlRequest\x1a,.nocturne.consensus.v1.SubmitControlResponse\x12U\n\x06GetLog\x12$.nocturne.consensus.v1.GetLogRequest\x1a%.nocturne.consensus.v1.GetLogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITCONTROLREQUEST']._serialized_end=622
   _globals['_SUBMITCONTROLRESPONSE']._serialized_start=624
   _globals['_SUBMITCONTROLRESPONSE']._serialized_end=679
-  _globals['_CONTROLSERVICE']._serialized_start=682
-  _globals['_CONTROLSERVICE']._serialized_end=905
+  _globals['_GETLOGREQUEST']._serialized_start=681
+  _globals['_GETLOGREQUEST']._serialized_end=696
+  _globals['_GETLOGRESPONSE']._serialized_start=699
+  _globals['_GETLOGRESPONSE']._serialized_end=842
+  _globals['_LOGPARTITION']._serialized_start=845
+  _globals['_LOGPARTITION']._serialized_end=1002
+  _globals['_CONTROLSERVICE']._serialized_start=1005
+  _globals['_CONTROLSERVICE']._serialized_end=1315
 # @@protoc_insertion_point(module_scope)

@@ -208,3 +208,96 @@ class SubmitControlResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitControlResponse: _TypeAlias = SubmitControlResponse  # noqa: Y015
+
+@_typing.final
+class GetLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogRequest: _TypeAlias = GetLogRequest  # noqa: Y015
+
+@_typing.final
+class GetLogResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    TOPIC_UUID_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    ledger_id: _builtins.bytes
+    height: _builtins.int
+    """Of the newest block."""
+    cause: _builtins.str
+    """Why this validator takes no records; empty while it does."""
+    topic_uuid: _builtins.bytes
+    """Of the commands topic that the broker has now, 16 bytes."""
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPartition]:
+        """Ascending."""
+
+    def __init__(
+        self,
+        *,
+        ledger_id: _builtins.bytes = ...,
+        height: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        topic_uuid: _builtins.bytes = ...,
+        partitions: _abc.Iterable[Global___LogPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "height", b"height", "ledger_id", b"ledger_id", "partitions", b"partitions", "topic_uuid", b"topic_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogResponse: _TypeAlias = GetLogResponse  # noqa: Y015
+
+@_typing.final
+class LogPartition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    TOPIC_UUID_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    HELD_RECORDS_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    log_epoch: _builtins.int
+    topic_uuid: _builtins.bytes
+    """Of the topic that is certified in this log epoch, 16 bytes; zero before its first range."""
+    next_offset: _builtins.int
+    """The first offset that no block has."""
+    held_records: _builtins.int
+    """Records that this validator holds and no block has."""
+    first_offset: _builtins.int
+    """What the broker has now: its first offset, and the one after its last."""
+    end_offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        log_epoch: _builtins.int = ...,
+        topic_uuid: _builtins.bytes = ...,
+        next_offset: _builtins.int = ...,
+        held_records: _builtins.int = ...,
+        first_offset: _builtins.int = ...,
+        end_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "first_offset", b"first_offset", "held_records", b"held_records", "log_epoch", b"log_epoch", "next_offset", b"next_offset", "partition", b"partition", "topic_uuid", b"topic_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPartition: _TypeAlias = LogPartition  # noqa: Y015

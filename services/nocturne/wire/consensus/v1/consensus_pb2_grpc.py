@@ -45,6 +45,11 @@ class ControlServiceStub:
                 request_serializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlRequest.SerializeToString,
                 response_deserializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlResponse.FromString,
                 _registered_method=True)
+        self.GetLog = channel.unary_unary(
+                '/nocturne.consensus.v1.ControlService/GetLog',
+                request_serializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogRequest.SerializeToString,
+                response_deserializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
@@ -65,6 +70,13 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLog(self, request, context):
+        """Where the log stands: what is certified of it, and what this validator's broker has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.SubmitControl,
                     request_deserializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlRequest.FromString,
                     response_serializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlResponse.SerializeToString,
+            ),
+            'GetLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLog,
+                    request_deserializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogRequest.FromString,
+                    response_serializer=nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class ControlService:
             '/nocturne.consensus.v1.ControlService/SubmitControl',
             nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlRequest.SerializeToString,
             nocturne_dot_consensus_dot_v1_dot_consensus__pb2.SubmitControlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nocturne.consensus.v1.ControlService/GetLog',
+            nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogRequest.SerializeToString,
+            nocturne_dot_consensus_dot_v1_dot_consensus__pb2.GetLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class ControlServiceStub:
     """What the operators have decided so far, and what the next control record must say."""
     SubmitControl: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.SubmitControlRequest, _consensus_pb2.SubmitControlResponse]
     """Brings one control record into a block; answers once that block is certified and published."""
+    GetLog: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.GetLogRequest, _consensus_pb2.GetLogResponse]
+    """Where the log stands: what is certified of it, and what this validator's broker has."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -47,6 +49,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """What the operators have decided so far, and what the next control record must say."""
     SubmitControl: _aio.UnaryUnaryMultiCallable[_consensus_pb2.SubmitControlRequest, _consensus_pb2.SubmitControlResponse]  # type: ignore[assignment]
     """Brings one control record into a block; answers once that block is certified and published."""
+    GetLog: _aio.UnaryUnaryMultiCallable[_consensus_pb2.GetLogRequest, _consensus_pb2.GetLogResponse]  # type: ignore[assignment]
+    """Where the log stands: what is certified of it, and what this validator's broker has."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes control records, which blocks carry beside the log."""
@@ -66,5 +70,13 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.SubmitControlResponse, _abc.Awaitable[_consensus_pb2.SubmitControlResponse]]:
         """Brings one control record into a block; answers once that block is certified and published."""
+
+    @_abc_1.abstractmethod
+    def GetLog(
+        self,
+        request: _consensus_pb2.GetLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.GetLogResponse, _abc.Awaitable[_consensus_pb2.GetLogResponse]]:
+        """Where the log stands: what is certified of it, and what this validator's broker has."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
