@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tests.simulation.liars import Way
 from tests.simulation.variant import HostBug
 
 
@@ -22,13 +23,16 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One bug. `n` is the size of the worlds that it is sought in, where that matters."""
+    """One bug. `n` is the size of the worlds that it is sought in, where that matters; `lie` is how
+    liars bring it to light: it is sought where each of them lies so, among other ways.
+    """
 
     name: str
     rule: str
     edits: tuple[Edit, ...] = ()
     host: HostBug | None = None
     n: int | None = None
+    lie: Way | None = None
     expected: str | None = None
 
 
@@ -38,12 +42,15 @@ LEADERS: Final = "consensus/quorum/leaders.py"
 CERTIFICATES: Final = "core/certificates.py"
 
 
-def _machine(name: str, rule: str, old: str, new: str, expected: str | None = None) -> Bug:
-    return Bug(name, rule, (Edit(MACHINE, old, new),), expected=expected)
+def _machine(
+    name: str, rule: str, old: str, new: str, expected: str | None = None, lie: Way | None = None
+) -> Bug:
+    return Bug(name, rule, (Edit(MACHINE, old, new),), lie=lie, expected=expected)
 
 
-def _ballot(name: str, old: str, new: str = "b''", expected: str | None = None) -> Bug:
-    return Bug(name, "ballot", (Edit(CERTIFICATES, old, new),), expected=expected)
+def _ballot(name: str, old: str, new: str, expected: str | None = None) -> Bug:
+    lie = None if expected else Way.RELABELLING
+    return Bug(name, "ballot", (Edit(CERTIFICATES, old, new),), lie=lie, expected=expected)
 
 
 BUGS: Final = (
@@ -181,6 +188,7 @@ BUGS: Final = (
         "commit proof",
         "if header.kind is not BlockKind.LEDGER:\n            # It has",
         "if header.kind is None:\n            # It has",
+        lie=Way.STRETCHING,
     ),
     _machine(
         "who jumped over a view does not ask for what ended it",
@@ -195,6 +203,7 @@ BUGS: Final = (
         "signature",
         "if not self._scheme.vote_signed(keys[vote.validator], ballot, vote.signatures):",
         "if False:",
+        lie=Way.NAMES,
     ),
     _machine(
         "proposals are not verified",
@@ -256,6 +265,7 @@ BUGS: Final = (
         "shape",
         "return header == expected and header.time >= parent.time",
         "return header.time >= parent.time",
+        lie=Way.CONTENTS,
     ),
     _machine(
         "the time rule is not applied",
@@ -277,9 +287,19 @@ BUGS: Final = (
         "        if Contents.of(header).empty and not self.busy:\n            return\n",
         "",
     ),
-    Bug("`from` need not be the parent's `to`", "range", host=HostBug.TAKES_ANY_RANGE_START),
-    Bug("a block may have any number of records", "range", host=HostBug.TAKES_ANY_COUNT),
-    Bug("a block may have any roots", "validity", host=HostBug.TAKES_ANY_ROOT),
+    Bug(
+        "`from` need not be the parent's `to`",
+        "range",
+        host=HostBug.TAKES_ANY_RANGE_START,
+        lie=Way.CONTENTS,
+    ),
+    Bug(
+        "a block may have any number of records",
+        "range",
+        host=HostBug.TAKES_ANY_COUNT,
+        lie=Way.CONTENTS,
+    ),
+    Bug("a block may have any roots", "validity", host=HostBug.TAKES_ANY_ROOT, lie=Way.CONTENTS),
     Bug("certified records may change", "intake", host=HostBug.TRUSTS_A_CHANGED_LOG),
     # Epochs
     _machine(
@@ -294,6 +314,7 @@ BUGS: Final = (
         "        if self._ends_epoch(parent) and contents != _tail_contents(parent):\n"
         "            return False\n",
         "",
+        lie=Way.CONTENTS,
     ),
     _machine(
         "the epoch ends one height late",

@@ -1,6 +1,7 @@
 """Plant bugs, one at a time, and see which the simulator catches: make planted.
 
-They are sought in small worlds, every other one with as many liars as there may be.
+They are sought in small worlds, every other one with as many liars as there may be; where a bug
+takes a certain lie, in those where all that may be lie so.
 Prints for each what was violated, after how many seeds and seconds. The exit code fails when a bug
 that ought to be caught survives, when one that nobody can notice is caught (its explanation is
 wrong then), or when the text that a bug replaces is not there exactly once.
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Final
 
 from tests.simulation.bugs import BUGS, Bug, Edit
+from tests.simulation.liars import Way
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.run import outcome
 from tests.simulation.variant import Variant
@@ -103,18 +105,19 @@ def hunt(job: tuple[Bug, int, float]) -> Verdict:
     """Try seeds until one shows the bug."""
     bug, seeds_max, seconds_max = job
     variant = variant_of(bug)
+    ways = frozenset[Way]() if bug.lie is None else frozenset((bug.lie,))
     started = time.process_time()
     tried = 0
     for seed in range(1, seeds_max + 1):
         plan = Plan.of(seed)
         if bug.n is not None:
             plan = replace(plan, n=bug.n, faulty=plan.faulty[: (bug.n - 1) // 3])
-        elif plan.n > 7:
+        elif plan.n > 7 or (ways and plan.n < 4):
             continue
-        elif seed % 2:
+        elif ways or seed % 2:
             plan = replace(plan, faulty=(Fault.LIAR,) * ((plan.n - 1) // 3))
         tried += 1
-        found = outcome(plan, variant, EVENTS_OF_A_BROKEN_WORLD_MAX)
+        found = outcome(plan, variant, EVENTS_OF_A_BROKEN_WORLD_MAX, ways=ways)
         seconds = time.process_time() - started
         if found.violation is not None:
             return Verdict(bug, found.violation, tried, seconds)

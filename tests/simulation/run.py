@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from typing import Final
 
-from tests.simulation.liars import Way
+from tests.simulation.liars import Liar, Way
 from tests.simulation.log import LOSSES, Showing
 from tests.simulation.network import PARTITIONS
 from tests.simulation.plan import Fault, Plan
@@ -128,9 +128,13 @@ def outcome(
     variant: Variant = PRODUCTION,
     events_max: int | None = None,
     signing: Signing | None = None,
+    ways: frozenset[Way] = frozenset(),
 ) -> Outcome:
-    """Run one world to its end."""
+    """Run one world to its end; each liar lies in these `ways` besides its own."""
     world = World(plan, variant, events_max=events_max, signing=signing)
+    for node in world.nodes:
+        if isinstance(node, Liar):
+            node.ways |= ways
     violation = None
     try:
         world.run()
