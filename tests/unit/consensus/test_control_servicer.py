@@ -10,9 +10,14 @@ from tests.unit.consensus.ledgers import Ledger
 
 from nocturne.client.operating import OperatorClient
 from nocturne.consensus.control_servicer import ControlDesk, ControlServicer
+from nocturne.consensus.log_reading import LogState
 from nocturne.core.errors import Unavailable
 from nocturne.core.validator_sets import check_members
 from nocturne.wire.consensus.v1 import consensus_pb2_grpc
+
+
+async def nobody_asks() -> LogState:
+    raise AssertionError("nobody asks where the log stands")
 
 
 def test_who_only_observes_takes_no_record_for_nobody_would_hear_of_it() -> None:
@@ -34,7 +39,7 @@ def test_who_only_observes_takes_no_record_for_nobody_would_hear_of_it() -> None
         async with OperatorClient(address, ledger.ledger_id) as client:
             with pytest.raises(Unavailable, match="it starts, or observes only"):
                 await client.governance()
-            desk.open(ledger.chain, bring, lambda: in_set)
+            desk.open(ledger.chain, bring, lambda: in_set, nobody_asks)
             now = await client.governance()
             (one,) = now.sets
             assert (one.first_epoch, now.epoch_length) == (0, ledger.genesis.epoch_length)
