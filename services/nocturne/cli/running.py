@@ -34,9 +34,12 @@ from nocturne.cli.surroundings import Machine, Surroundings
 from nocturne.cli.words import count_text
 from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
+from nocturne.core.identifiers import LedgerId
 from nocturne.deploy.contributions import VALIDATORS_MAX, weakness
+from nocturne.embedded.home import Home
 from nocturne.embedded.services import VALIDATORS_DEFAULT
 from nocturne.embedded.status import Health, Status
+from nocturne.runtime.degraded import load
 
 STATUS_SECONDS_MAX: Final = 5.0
 """A status is for when something is wrong: it does not wait long for what may not answer."""
@@ -144,12 +147,21 @@ def _look(around: Surroundings, home: Path | None) -> Seen:
     found = around.machine().status(place.root)
     founding = trust.founding_of(place)
     ledger_id = None if founding is None else founding.ledger_id
+    kept = _kept(place, found, ledger_id)
     if found.supervisor is None:
-        return Seen(place.root, found, {}, ledger_id, None, None)
+        return Seen(place.root, found, {}, ledger_id, None, None, kept)
     totals, problem = _totals(around, home)
     if not found.ready:
         problem = found.error or problem or "Not everything is healthy yet."
-    return Seen(place.root, found, around.lag(place), ledger_id, totals, problem)
+    return Seen(place.root, found, around.lag(place), ledger_id, totals, problem, kept)
+
+
+def _kept(place: Home, found: Status, ledger_id: LedgerId | None) -> tuple[str, ...]:
+    """What services of the home keep of a ledger that is DEGRADED."""
+    if ledger_id is None:
+        return ()
+    kept = [(one.name, load(place.data(one.name), ledger_id).kept) for one in found.services]
+    return tuple(f"{name}: {why}" for name, why in kept if why is not None)
 
 
 def _totals(around: Surroundings, home: Path | None) -> tuple[Totals | None, str | None]:

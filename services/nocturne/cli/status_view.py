@@ -17,9 +17,11 @@ from nocturne.client.results import AppliedThrough, Level
 from nocturne.client.results import Status as Totals
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.json_fields import format_time
+from nocturne.core.modes import Mode
 from nocturne.core.strict_json import JsonValue
 from nocturne.embedded.status import Health, ServiceStatus, Status
 
+DEGRADED: Final = Mode.DEGRADED.value
 _SERVICES: Final = (
     Column("service", "bold"),
     Column("health"),
@@ -48,6 +50,8 @@ class Seen:
     ledger_id: LedgerId | None
     totals: Totals | None
     problem: str | None
+    degraded: tuple[str, ...] = ()
+    """What services of the home keep: `command: CONFLICTING_COMMIT_PROOFS: …`."""
 
     @property
     def running(self) -> bool:
@@ -90,6 +94,7 @@ def status_json(seen: Seen) -> JsonValue:
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
         "levels": dict(level_states(seen.running, seen.totals)),
         **totals_json(seen.totals),
+        **({"mode": DEGRADED, "modeCause": seen.degraded[0]} if seen.degraded else {}),
     }
 
 
@@ -102,6 +107,8 @@ def totals_json(totals: Totals | None) -> dict[str, JsonValue]:
         "receipts": None if totals is None else totals.receipts,
         "records": None if totals is None else totals.records,
         "refusedRecords": {} if totals is None else dict(totals.refused_records),
+        "mode": None if totals is None else totals.mode or None,
+        "modeCause": None if totals is None else totals.mode_cause or None,
     }
 
 
@@ -145,6 +152,8 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
         yield table(_SERVICES, (_service_row(seen, one) for one in seen.status.services))
     if seen.warning is not None:
         yield Text(seen.warning, style="yellow")
+    for one in seen.degraded:
+        yield degraded_text(one)
     yield from totals_parts(seen.totals)
     if seen.running:
         yield levels_text(seen.running, seen.totals)
@@ -153,6 +162,8 @@ def status_parts(seen: Seen) -> Iterator[RenderableType]:
 def totals_parts(totals: Totals | None) -> Iterator[RenderableType]:
     """What the read side holds, line by line."""
     if totals is not None:
+        if totals.mode == DEGRADED:
+            yield degraded_text(f"query: {totals.mode_cause}")
         yield Text(
             f"{count_text(totals.events, 'event')} and {count_text(totals.receipts, 'receipt')} "
             f"in {count_text(totals.sessions, 'session')}, of "
@@ -161,6 +172,11 @@ def totals_parts(totals: Totals | None) -> Iterator[RenderableType]:
         yield Text(_applied_text(totals.applied_through), style="dim")
         for cause, count in totals.refused_records:
             yield Text(f"{count_text(count, 'record')} refused: {plain(cause)}", style="yellow")
+
+
+def degraded_text(cause: str) -> Text:
+    """The one line that says so, and where to read on."""
+    return Text(f"DEGRADED: {plain(cause)}: see the runbook degraded.md", style="bold red")
 
 
 def _applied_text(applied: AppliedThrough) -> str:

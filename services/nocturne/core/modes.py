@@ -169,10 +169,14 @@ class ModeState:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What an answer says of the mode."""
-        degraded = self.degraded
-        if degraded is None:
-            return ((METADATA_MODE, Mode.SYNC_WS.value),)
-        return ((METADATA_MODE, Mode.DEGRADED.value), (METADATA_CAUSE, degraded.cause.name))
+        return metadata_of(self.degraded)
+
+
+def metadata_of(degraded: Degraded | None) -> tuple[tuple[str, str], ...]:
+    """What an answer says of the mode; None: the ledger is not DEGRADED."""
+    if degraded is None:
+        return ((METADATA_MODE, Mode.SYNC_WS.value),)
+    return ((METADATA_MODE, Mode.DEGRADED.value), (METADATA_CAUSE, degraded.cause.name))
 
 
 # What is kept ---------------------------------------------------------------------------------

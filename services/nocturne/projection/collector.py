@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from nocturne.core import topics
+from nocturne.core import modes, topics
 from nocturne.core.blocks import Seal, decode_seal, hash_signatures, seal_signed
 from nocturne.core.commands import author_signed_hash, payload_hash
-from nocturne.core.errors import Halt, Malformed
+from nocturne.core.conflicts import conflicting_seals
+from nocturne.core.errors import Malformed
 from nocturne.core.events import decode_event, decode_event_signatures, event_signed
 from nocturne.core.identifiers import LedgerId, format_id
 from nocturne.core.keys import Key, Signatures
+from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.core.receipts import decode_receipt, decode_receipt_signatures, receipt_signed
 from nocturne.projection.fold import FoldedBlock
 
@@ -274,7 +276,9 @@ class Collector:
             self._match(pending, held.record)
 
     def offer_seal(self, partition: int, offset: int, value: bytes | None) -> None:
-        """A record of the seals topic. `Halt`: the authority sealed two blocks of one height."""
+        """A record of the seals topic. `DegradedFound`: the authority sealed two blocks of one
+        height, or another one than the certified.
+        """
         try:
             seal = decode_seal(topics.unframe(value))
         except Malformed:
@@ -293,6 +297,8 @@ class Collector:
             self._check_seal(seal, pending)
         self._seal_offsets.setdefault(seal.height, offset)
         known = self._seals.setdefault(seal.height, [])
+        if known and known[0].block_digest != seal.block_digest:
+            raise DegradedFound(Degraded.by(conflicting_seals(self._ledger_id, known[0], seal)))
         if seal not in known:
             known.append(seal)
 
@@ -394,10 +400,11 @@ class Collector:
 
     def _check_seal(self, seal: Seal, pending: _Pending) -> None:
         if seal.block_digest != pending.folded.block.digest:
-            raise Halt(
+            text = (
                 f"the authority sealed {seal.block_digest.hex()} at height {seal.height}, where "
                 f"{pending.folded.block.digest.hex()} is certified"
             )
+            raise DegradedFound(Degraded(modes.Cause.SIGNING_CONFLICT, text))
 
     def _match(self, pending: _Pending, record: SignatureRecord) -> None:
         topic = record.topic

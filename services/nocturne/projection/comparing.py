@@ -51,9 +51,9 @@ COMPARED: Final = (
     Compared("sessions", ("session",), Growth.CHANGED),
     Compared("state_leaves", ("key",), Growth.WHOLE),
 )
-NOT_COMPARED: Final = ("migrations", "offsets", "refused_records", "refused_counts")
+NOT_COMPARED: Final = ("migrations", "offsets", "refused_records", "refused_counts", "degraded")
 """Not functions of the log up to a height: where each reads on, and what it has seen of strangers'
-records, depend on how far beyond its last block each has read.
+records or of two histories, depend on how far beyond its last block each has read.
 """
 
 

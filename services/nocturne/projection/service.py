@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from nocturne.core.errors import NocturneError
+from nocturne.core.modes import DegradedFound
 from nocturne.projection.collector import Cause, Collector
 from nocturne.projection.fold import FirstState
 from nocturne.projection.reading import (
@@ -68,7 +69,18 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
             await asyncio.to_thread(check_topics, settings.cluster, partitions)
             log.info("loaded", height=standing.height, sessions=standing.tree.size)
             projection = Projection(lifecycle, settings, first_state, store, database, standing)
-            await projection.run(health)
+            degraded = await loop.run_in_executor(database, store.degraded)
+            try:
+                if degraded is None:
+                    await projection.run(health)
+            except DegradedFound as found:
+                degraded = found.degraded
+                await loop.run_in_executor(database, store.degrade, ledger.ledger_id, degraded)
+            if degraded is not None:
+                # Nothing more of either history is applied; what is readable stays readable.
+                log.error("degraded", cause=degraded.cause.name, text=degraded.text)
+                await health.set_serving(False, f"the ledger is DEGRADED: {degraded}")
+                await lifecycle.stopping.wait()
     finally:
         closing.set()
         await health.stop()

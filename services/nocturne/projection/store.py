@@ -23,7 +23,8 @@ from psycopg import sql
 
 from nocturne.core.blocks import decode_block_header
 from nocturne.core.errors import Halt, Malformed, NocturneError, Unavailable
-from nocturne.core.identifiers import LEDGER_SESSION, Hash, SessionId
+from nocturne.core.identifiers import LEDGER_SESSION, Hash, LedgerId, SessionId
+from nocturne.core.modes import Degraded, decode_degraded, encode_degraded
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state_leaf import SessionLeaf
 from nocturne.core.validator_sets import ValidatorSets
@@ -102,6 +103,13 @@ _FORGET_REFUSED: Final = """
         AND old.record_offset <= LEAST(at.oldest, at.next_offset - 1)"""
 
 
+_DEGRADE: Final = (
+    "INSERT INTO nocturne_v1.degraded (cause, text, kept) VALUES (%s, %s, %s)"
+    " ON CONFLICT DO NOTHING"
+)
+_DEGRADED: Final = "SELECT kept FROM nocturne_v1.degraded"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where the read model stands: height, digest and time of the last block, state, validators,
@@ -171,6 +179,27 @@ class Store:
         self._repeated(
             lambda connection: _write(connection, self._statements, after, batch), "be written"
         )
+
+    def degrade(self, ledger_id: LedgerId, degraded: Degraded) -> None:
+        """Write down why the ledger is DEGRADED, unless something says so already."""
+        row = (int(degraded.cause), degraded.text, encode_degraded(ledger_id, degraded))
+
+        def step(connection: psycopg.Connection) -> None:
+            connection.execute(self._statements.of(_DEGRADE), row)
+
+        self._repeated(step, "be written")
+
+    def degraded(self) -> Degraded | None:
+        """Why the ledger is DEGRADED, as it was written down; `Halt` when that cannot be read."""
+
+        def step(connection: psycopg.Connection) -> Degraded | None:
+            row = connection.execute(self._statements.of(_DEGRADED)).fetchone()
+            try:
+                return None if row is None else decode_degraded(row[0])[1]
+            except Malformed as fault:
+                raise Halt(f"nocturne_v1.degraded: {fault}") from fault
+
+        return self._repeated(step, "be read")
 
     def ask(self, step: Callable[[psycopg.Connection], Result], what: str) -> Result:
         """What `step` says, repeated while the server is away; `what` names it if it stays so."""

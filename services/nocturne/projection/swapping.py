@@ -207,6 +207,7 @@ class Exchange:
         # A migration of the live schema comes before or after, never between.
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATIONS_LOCK,))
         _take_over_refusals(connection)
+        _take_over_degraded(connection)
         _make_progress_new(connection)
         grant(connection, REBUILT)
         if self.exists():
@@ -307,6 +308,18 @@ def _take_over_refusals(connection: psycopg.Connection) -> None:
             INSERT INTO {REBUILT}.refused_counts AS known (cause, count)
             SELECT cause, count(*) FROM fresh GROUP BY cause
             ON CONFLICT (cause) DO UPDATE SET count = known.count + excluded.count""".encode()
+        )
+
+    _unless_damaged(connection, step)
+
+
+def _take_over_degraded(connection: psycopg.Connection) -> None:
+    """No rebuild ends it."""
+
+    def step() -> None:
+        connection.execute(
+            f"INSERT INTO {REBUILT}.degraded SELECT * FROM {SCHEMA}.degraded"
+            " ON CONFLICT DO NOTHING".encode()
         )
 
     _unless_damaged(connection, step)

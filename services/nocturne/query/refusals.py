@@ -16,7 +16,6 @@ from google.rpc.status_pb2 import Status
 
 from nocturne.core.errors import PeerFault
 
-STATUS_DETAILS: Final = "grpc-status-details-bin"
 DOMAIN: Final = "nocturne.query"
 RETRY_MS: Final = 1000
 """Services are back within a few seconds; asking more often does not help."""
@@ -31,14 +30,14 @@ class Refused(PeerFault):
         self.message = message
         self.details = details
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+    def status(self) -> Status:
         """The google.rpc.Status that carries the details."""
         status = Status(code=self.code.value[0], message=self.message)
         for detail in self.details:
             packed = AnyMessage()
             packed.Pack(detail)
             status.details.append(packed)
-        return ((STATUS_DETAILS, status.SerializeToString()),)
+        return status
 
 
 def not_found(what: str, name: str, why: str = "") -> Refused:

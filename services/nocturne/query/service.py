@@ -17,6 +17,7 @@ import structlog
 
 from nocturne.core.errors import Malformed, Unavailable
 from nocturne.core.identifiers import format_hash, format_id, session_key
+from nocturne.core.modes import Degraded, metadata_of
 from nocturne.query import questions
 from nocturne.query.feed import LOOK_SECONDS, Feed, FollowersFull
 from nocturne.query.folds import FoldCache
@@ -35,7 +36,7 @@ from nocturne.query.state_tree import StateTrees
 from nocturne.query.store import Applied, BlockRow, SessionRow, Snapshot, Store
 from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.lifecycle import Lifecycle
-from nocturne.runtime.rpc import RpcServer, RpcService, serve
+from nocturne.runtime.rpc import RpcServer, RpcService, details_of, serve
 from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import Founding, PostgresSettings, read_founding
 from nocturne.runtime.spans import OFF, Span, Tracer
@@ -74,17 +75,19 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
         FULL_NAME,
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
     )
+    mode = _Mode(store)
     server = await serve(
         settings.listen,
         [service],
         message_bytes_max=MESSAGE_BYTES_MAX,
         vitals=lifecycle.vitals,
         security=security_of(settings, lifecycle.metrics),
+        trailing=mode.metadata,
     )
     await store.open()
     try:
         await lifecycle.until_stopped(
-            feed.run(), _watch(server, store, feed, measures), server.served()
+            feed.run(), _watch(server, store, feed, measures), mode.follow(), server.served()
         )
     finally:
         await server.stop()
@@ -107,6 +110,36 @@ async def _watch(server: RpcServer, store: Store, feed: Feed, measures: Measures
             serving = store.reachable
             await server.set_serving(serving, "the read model does not answer")
         await asyncio.sleep(HEALTH_SECONDS)
+
+
+class _Mode:
+    """The ledger's mode, as the projection has written it down."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read = False
+        self._why: Degraded | None = None
+
+    async def follow(self) -> None:
+        """Read it again and again; while it cannot be read, what was read last is said."""
+        while True:
+            try:
+                why = await self._store.ask(_degraded_of)
+                if why is not None and why != self._why:
+                    log.error("degraded", cause=why.cause.name, text=why.text)
+                self._why, self._read = why, True
+            except Unavailable:
+                # Health says so.
+                pass
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every answer; nothing before it was read."""
+        return metadata_of(self._why) if self._read else ()
+
+
+async def _degraded_of(snapshot: Snapshot) -> Degraded | None:
+    return await snapshot.degraded()
 
 
 async def _applied_of(snapshot: Snapshot) -> Applied:
@@ -390,7 +423,7 @@ class Query(query_pb2_grpc.QueryServiceServicer):
     async def _abort(self, context: Context, asked: _Call, fault: Exception) -> NoReturn:
         refused = _refused(fault)
         asked.ended(refused.code.name, refused.message)
-        await context.abort(refused.code, refused.message, refused.trailing_metadata())
+        await context.abort(refused.code, refused.message, details_of(context, refused.status()))
 
 
 class Measures:

@@ -26,6 +26,7 @@ from nocturne.core.commands import decode_signed_command_trusted
 from nocturne.core.errors import Unavailable
 from nocturne.core.events import Position
 from nocturne.core.identifiers import LEDGER_SESSION, Hash, LedgerId, SessionId, event_id
+from nocturne.core.modes import Cause, Degraded
 from nocturne.core.topics import PREFIX_BYTES
 from nocturne.query.records import EventRow, ReceiptRow, RecordRow, reading_row
 from nocturne.runtime.postgres import Database
@@ -301,6 +302,16 @@ class Snapshot:
             limit,
         )
         return [(height, changes) for height, changes in rows]
+
+    async def degraded(self) -> Degraded | None:
+        """Why the ledger is DEGRADED, as the projection has written it down."""
+        try:
+            rows = await self._rows("SELECT cause, text FROM nocturne_v1.degraded")
+            return Degraded(Cause(rows[0][0]), rows[0][1]) if rows else None
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as fault:
+            raise Unavailable("the read model is not migrated yet") from fault
+        except ValueError as fault:
+            raise Unavailable(f"the read model is of another version: {fault}") from fault
 
     async def counts(self) -> Counts:
         """What there is in all."""

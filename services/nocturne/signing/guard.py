@@ -3,8 +3,8 @@
 Rules: docs/spec/signing.md. For each height one block, by its digest; in each session only the
 event after the head that it has signed, linked to it. A receipt's place is its position within the
 one block of its height. A block that was signed may be signed again, in full and with the same
-digest: its signatures come out the same, byte for byte. Anything else is a contradiction in
-certified data, and a `Halt`.
+digest: its signatures come out the same, byte for byte. Anything else would be a signing conflict
+(docs/spec/modes.md): the ledger is DEGRADED. A block that leaves out heights is a `Halt`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nocturne.core.encoding import HASH_BYTES, long_to_avro
 from nocturne.core.errors import Halt
 from nocturne.core.events import decode_event_header
 from nocturne.core.identifiers import Hash, LedgerId, SessionId, session_key
+from nocturne.core.modes import Cause, Degraded, DegradedFound
 
 EVENT_ID_BYTES: Final = 16
 
@@ -36,11 +37,13 @@ def sessions_of(block: Block) -> set[SessionId]:
 
 
 def is_signed(height: int, digest: Hash, recorded: Hash | None) -> bool:
-    """Whether this very block was signed before; `Halt` if another one was at its height."""
+    """Whether this very block was signed before; `DegradedFound` if another one was at its
+    height.
+    """
     if recorded is None:
         return False
     if recorded != digest:
-        raise Halt(
+        raise _conflict(
             f"block {height}: this authority signed {recorded.hex()}, a commit proof now stands "
             f"for {digest.hex()}"
         )
@@ -60,7 +63,8 @@ def heads_after(
     heads: Mapping[SessionId, Head],
 ) -> dict[SessionId, Head]:
     """The heads of the block's sessions once its events are signed. `heads` has those of its
-    sessions that had events before. `Halt` when an event is not its head's next, or not linked.
+    sessions that had events before. `DegradedFound` when an event is not its head's next, or not
+    linked.
 
     `event_hashes` are the events' hashes, record by record, as the block's dispositions have them.
     """
@@ -107,9 +111,14 @@ def _session_at(header_bytes: bytes) -> tuple[SessionId, int]:
     return SessionId(header_bytes[start:end].decode("ascii")), end
 
 
-def _broken(block: Block, header_bytes: bytes, head: Head) -> Halt:
+def _conflict(text: str) -> DegradedFound:
+    """What is recorded as signed stands against it: the authority's own word, and no proof."""
+    return DegradedFound(Degraded(Cause.SIGNING_CONFLICT, text))
+
+
+def _broken(block: Block, header_bytes: bytes, head: Head) -> DegradedFound:
     header = decode_event_header(header_bytes)
-    return Halt(
+    return _conflict(
         f"block {block.header.height}, session {header.session}: expected event "
         f"{head.sequence + 1} after {head.hash.hex()}, got {header.sequence} after "
         f"{header.previous_hash.hex()}"

@@ -32,7 +32,9 @@ from nocturne.core.blocks import decode_block_front
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.keys import Signer, key_id
+from nocturne.core.modes import DegradedFound
 from nocturne.runtime import kafka
+from nocturne.runtime.degraded import LedgerMode, measure
 from nocturne.runtime.home import CannotStart, held_alone
 from nocturne.runtime.kafka import BatchConsumer, ProducedRecord, Start, TransactionalProducer
 from nocturne.runtime.keys import load_signer
@@ -79,15 +81,33 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             f"which is {format_hash(key_id(authority))}"
         )
     with held_alone(settings.home_dir):
+        mode = LedgerMode(settings.home_dir, founding.ledger_id)
+        measure(lifecycle.metrics, lambda: mode.degraded)
+        signing = Signing(settings, lifecycle, founding, signer)
         server = await serve(
             settings.listen,
             vitals=lifecycle.vitals,
             security=security_of(settings, lifecycle.metrics),
+            trailing=mode.metadata,
         )
         try:
-            await Signing(settings, lifecycle, founding, signer).run(server)
+            await _until_degraded(signing, mode, server)
+            if mode.kept is not None:
+                # Whatever it signed now could be the second signature of one place.
+                await server.set_serving(False, f"the ledger is DEGRADED: {mode.kept}")
+                await lifecycle.stopping.wait()
         finally:
             await server.stop()
+
+
+async def _until_degraded(signing: Signing, mode: LedgerMode, server: RpcServer) -> None:
+    """Sign until told to stop, or until the ledger is found DEGRADED, now or before."""
+    if mode.kept is not None:
+        return
+    try:
+        await signing.run(server)
+    except DegradedFound as found:
+        mode.keep(found.degraded)
 
 
 @dataclass(frozen=True, slots=True)

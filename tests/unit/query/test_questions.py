@@ -89,16 +89,13 @@ def test_numbers_and_bytes_have_their_range() -> None:
 
 def test_a_refusal_carries_its_detail() -> None:
     refused = not_found("session", "s")
-    ((name, value),) = refused.trailing_metadata()
-    assert name == "grpc-status-details-bin"
-    assert b"google.rpc.ResourceInfo" in value
-    assert (
-        b"google.rpc.ErrorInfo"
-        in failed(grpc.StatusCode.UNAVAILABLE, "AWAY", "away").trailing_metadata()[0][1]
-    )
+    assert b"google.rpc.ResourceInfo" in refused.status().SerializeToString()
+    away = failed(grpc.StatusCode.UNAVAILABLE, "AWAY", "away")
+    assert b"google.rpc.ErrorInfo" in away.status().SerializeToString()
 
 
 def test_where_asking_again_helps_the_refusal_says_so() -> None:
-    value = try_again(grpc.StatusCode.UNAVAILABLE, "AWAY", "away").trailing_metadata()[0][1]
+    again = try_again(grpc.StatusCode.UNAVAILABLE, "AWAY", "away")
+    value = again.status().SerializeToString()
     assert b"google.rpc.RetryInfo" in value
     assert b"google.rpc.ErrorInfo" in value
