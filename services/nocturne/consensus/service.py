@@ -31,7 +31,7 @@ from nocturne.runtime.journal import JournalMissing, JournalOfAnother
 from nocturne.runtime.keys import load_signer
 from nocturne.runtime.kinds import check_kinds, installed_kinds
 from nocturne.runtime.lifecycle import Lifecycle
-from nocturne.runtime.rpc import serve
+from nocturne.runtime.rpc import RpcServer, serve
 from nocturne.runtime.security import security_of
 from nocturne.runtime.settings import KafkaSettings, KeySettings, PeerSettings, read_founding
 
@@ -99,7 +99,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
         )
         try:
             if mode.kept is not None:
-                await _stay_degraded(lifecycle, mode.kept, measures, report)
+                await _stay_degraded(lifecycle, server, mode.kept, measures, report)
                 return
             if store is None:
                 await _observe(lifecycle, settings.home_dir)
@@ -122,8 +122,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
                 await validator.run(server)
             except DegradedFound as found:
                 desk.close()
-                await server.set_serving(False)
-                await _stay_degraded(lifecycle, found.degraded, measures, report)
+                await _stay_degraded(lifecycle, server, found.degraded, measures, report)
         finally:
             await server.stop()
 
@@ -142,6 +141,7 @@ def _store_of(home: Path, ledger_id: LedgerId, signer: Signer) -> Store | None:
 
 async def _stay_degraded(
     lifecycle: Lifecycle,
+    server: RpcServer,
     kept: Degraded,
     measures: Measures,
     report: Callable[[], ValidatorReport],
@@ -150,7 +150,7 @@ async def _stay_degraded(
     until it is told to stop.
     """
     measures.validator.set(report())
-    lifecycle.vitals.set_serving(False, f"the ledger is DEGRADED: {kept}")
+    await server.set_serving(True, f"the ledger is DEGRADED: {kept}")
     await lifecycle.stopping.wait()
 
 

@@ -79,7 +79,7 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
             if degraded is not None:
                 # Nothing more of either history is applied; what is readable stays readable.
                 log.error("degraded", cause=degraded.cause.name, text=degraded.text)
-                await health.set_serving(False, f"the ledger is DEGRADED: {degraded}")
+                await health.set_serving(True, f"the ledger is DEGRADED: {degraded}")
                 await lifecycle.stopping.wait()
     finally:
         closing.set()

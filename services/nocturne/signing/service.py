@@ -94,7 +94,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             await _until_degraded(signing, mode, server)
             if mode.kept is not None:
                 # Whatever it signed now could be the second signature of one place.
-                await server.set_serving(False, f"the ledger is DEGRADED: {mode.kept}")
+                await server.set_serving(True, f"the ledger is DEGRADED: {mode.kept}")
                 await lifecycle.stopping.wait()
         finally:
             await server.stop()

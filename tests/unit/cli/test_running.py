@@ -7,8 +7,11 @@ from tests.unit.cli.memory_ledger import Shell, running_status
 
 from nocturne.cli.lag import lag_in
 from nocturne.core.identifiers import format_hash
+from nocturne.core.modes import Cause, Degraded
 from nocturne.embedded.errors import EmbeddedError
+from nocturne.embedded.home import Home
 from nocturne.embedded.status import Health
+from nocturne.runtime.degraded import keep
 
 
 def test_up_detached_tells_what_became_healthy_and_what_to_do_next(shell: Shell) -> None:
@@ -164,3 +167,20 @@ def test_a_query_service_that_is_silent_shows_and_ends_with_3(shell: Shell) -> N
 )
 def test_lag_is_read_from_the_services_own_metrics(metrics: str, expected: int | None) -> None:
     assert lag_in(metrics) == expected
+
+
+def test_a_degraded_ledger_is_said_with_its_cause_by_each_that_keeps_it(shell: Shell) -> None:
+    shell.machine.now = running_status()
+    shell.home.mkdir()
+    (shell.home / "genesis.avro").write_bytes(shell.ledger.inner.genesis_bytes)
+    assert shell.json("status")["modeCause"] is None
+    why = Degraded(Cause.SIGNING_CONFLICT, "block 7: this authority signed another")
+    keep(Home(shell.home).data("signing"), shell.ledger.ledger_id, why)
+    told = shell.json("status")
+    assert told["mode"] == "DEGRADED"
+    assert told["modeCause"] == f"signing: {why}"
+    shell.run("status")
+    said = " ".join(shell.out.split())
+    assert f"DEGRADED: signing: {why}: see the runbook degraded.md" in said
+    shell.machine.now = replace(running_status(), supervisor=None, ready=False)
+    assert shell.json("status", code=3)["mode"] == "DEGRADED"
