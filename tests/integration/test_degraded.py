@@ -162,8 +162,7 @@ def _rival(stack: Stack, block: Block) -> Block:
 
 
 def _key_of(folder: Path) -> Any:
-    (file,) = folder.glob("*.json")
-    return load_signer(file)
+    return load_signer(folder / "validator.key")
 
 
 def _refused(stack: Stack) -> None:
