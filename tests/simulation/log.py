@@ -22,6 +22,8 @@ from nocturne.core.identifiers import Hash, LedgerId
 LEDGER: Final = LedgerId(b"\x11" * 32)
 TOPIC: Final = b"\x22" * 16
 RECORDS_PER_BLOCK_MAX: Final = 5
+OPENING: Final = Hash(digest_of(b"the operators open the next log epoch"))
+"""The control hash of the operators' record."""
 KEPT_MAX: Final = 1_000
 """Executions that are remembered: more than the blocks of a world in a while."""
 
@@ -55,6 +57,8 @@ class Log:
         self.before: Sequence[Hash] | None = None
         """What it held before certified records were lost: the truth about them."""
         self._appended = 0
+        self._since: list[int] = []
+        """The records that were appended since the loss."""
 
     def __len__(self) -> int:
         return len(self.hashes) - 1
@@ -62,6 +66,8 @@ class Log:
     def append(self) -> None:
         """A record that there never was before."""
         self._appended += 1
+        if self.before is not None:
+            self._since.append(self._appended)
         self.hashes.append(next_hash(self.hashes[-1], self._appended))
 
     def truncate(self, end: int) -> None:
@@ -73,6 +79,16 @@ class Log:
         self.before = tuple(self.hashes)
         self.topic, shown = self.shown(how, end)
         self.hashes = list(shown)
+
+    def reopen(self, end: int) -> None:
+        """The operators opened the next log epoch: behind the `end` certified records, and a place
+        of its own for the opening, stand the records that came since the loss.
+        """
+        assert self.before is not None, "nothing was lost"
+        self.hashes = [*self.before[: end + 1], opened_hash(self.before[end])]
+        for record in self._since:
+            self.hashes.append(next_hash(self.hashes[-1], record))
+        self.before, self._since = None, []
 
     def shown(self, how: Showing | None, end: int) -> tuple[int, Sequence[Hash]]:
         """Topic and hashes, as they are or as a broker shows them that misleads from `end` on."""
@@ -95,12 +111,23 @@ def next_hash(last: Hash, record: int) -> Hash:
     return Hash(digest_of(last, record.to_bytes(8, "big")))
 
 
+def opened_hash(last: Hash) -> Hash:
+    """The log hash before the first record of the next log epoch."""
+    return Hash(digest_of(b"log epoch", last))
+
+
+def opens(proposal: Proposal) -> bool:
+    """Whether the block carries the operators' record that opens the next log epoch."""
+    return proposal.header.control_hash != NO_DIGEST
+
+
 class Chains:
     """Every block that anyone made, correct or not, and where its log ends."""
 
     def __init__(self) -> None:
         self.proposals: dict[Hash, Proposal] = {}
         self._ends: dict[Hash, int] = {Hash(LEDGER): 0}
+        self._logs: dict[Hash, Hash] = {Hash(LEDGER): Hash(digest_of(b"log"))}
 
     def know(self, proposal: Proposal) -> None:
         """Remember it; its end too if its parent's is known."""
@@ -111,11 +138,21 @@ class Chains:
         end = self._ends[header.parent_digest]
         for one in header.ranges:
             end = max(end, one.end)
+        last = self._logs[header.parent_digest]
+        for one in header.ranges:
+            last = one.log_hash
+        if opens(proposal):
+            end, last = end + 1, opened_hash(last)
         self._ends[proposal.digest] = end
+        self._logs[proposal.digest] = last
 
     def end_of(self, digest: Hash) -> int | None:
         """Where the next block's range begins."""
         return self._ends.get(digest)
+
+    def log_of(self, digest: Hash) -> Hash:
+        """The log hash after the block, as it and those before it say."""
+        return self._logs[digest]
 
     def is_right(
         self, proposal: Proposal, copy: Sequence[Hash], bugs: frozenset[HostBug] = frozenset()
@@ -127,6 +164,11 @@ class Chains:
         start = self._ends.get(header.parent_digest)
         if start is None:
             return None
+        if not header.ranges and start == len(copy):
+            # Behind an opening that is not committed: there are no records yet.
+            copy = [*copy, self._logs[header.parent_digest]]
+        if opens(proposal):
+            return start < len(copy) and Contents.of(header) == opening_of(copy[start])
         if bugs and HostBug.TAKES_ANY_RANGE_START in bugs and header.ranges:
             start = header.ranges[0].start
         end = header.ranges[0].end if header.ranges else start
@@ -138,6 +180,12 @@ class Chains:
         if bugs and HostBug.TAKES_ANY_ROOT in bugs:
             return found.ranges == expected.ranges
         return found == expected
+
+
+def opening_of(last: Hash) -> Contents:
+    """Of the block that opens the next log epoch behind this log hash: it takes no records."""
+    state = Hash(digest_of(b"state", opened_hash(last)))
+    return Contents((), OPENING, 0, NO_RECORDS_ROOT, state)
 
 
 def contents(copy: Sequence[Hash], start: int, end: int) -> Contents:

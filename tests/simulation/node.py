@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.disk import Disk, DiskFull
-from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, Showing, contents
+from tests.simulation.log import (
+    LEDGER,
+    RECORDS_PER_BLOCK_MAX,
+    Chains,
+    Showing,
+    contents,
+    opening_of,
+    opens,
+)
 from tests.simulation.plan import UNBOUND, Fault
 from tests.simulation.rows import rows
 from tests.simulation.store import height_of, missing, newest
@@ -89,6 +97,10 @@ class Node:
         self.life = 0
         self.alive = False
         self.halted = False
+        self.stands = False
+        """It takes nothing of the log any more, and votes."""
+        self.control = False
+        """It holds the operators' record, which opens the next log epoch."""
         self.reading = False
         self.machine: Machine
         self._epoch: Epoch | None = None
@@ -181,6 +193,17 @@ class Node:
         self.alive = False
         self.halted = True
         self.life += 1
+
+    def lose(self, why: str) -> None:
+        """The log is another one: where there are operators, it waits for their word."""
+        if not self.world.operators:
+            self.halt(f"{OF_THE_LOG}: {why}")
+            return
+        self.world.note(f"{self.name} takes nothing of the log: {why}")
+        self.world.counted["intake stands"] += 1
+        if self.world.log.before is None:
+            self.world.watch.violated(f"halt: node {self.name}: {why}")
+        self.stands = True
 
     def stop(self) -> None:
         """For good, and nothing is wrong."""
@@ -337,24 +360,58 @@ class Node:
         self.world.watch.committed(self, block)
         self.committed.append(block)
         self.world.note(f"{self.name} commits {len(self.committed)}")
+        if opens(block.proposal):
+            self.go_on(block.proposal)
         height = block.proposal.header.height
         if height % RULES.epoch_length == 0:
             number = height // RULES.epoch_length + 1
             self.world.counted["set decided"] += 1
             self.later.append(SetDecided(Epoch(0, number), self.world.set_of(number)))
 
+    def take_control(self) -> None:
+        """The operators' record comes to it."""
+        self.control = True
+        self.try_checks()
+        self.try_build()
+        self.say_log()
+
+    def has_executed(self, digest: Hash) -> bool:
+        """Whether it has the records up to this block; behind an opening there are none."""
+        chains = self.world.chains
+        end = chains.end_of(digest)
+        if end is None:
+            return False
+        if end <= self.delivered:
+            return True
+        block = chains.proposals.get(digest)
+        return block is not None and opens(block) and self.has_executed(block.header.parent_digest)
+
+    def go_on(self, opening: Proposal) -> None:
+        """A log epoch is open: it reads the new log behind what is certified, of which it has its
+        own records or those of the published blocks.
+        """
+        self.world.counted["log epoch taken up"] += 1
+        end = self.world.chains.end_of(opening.digest)
+        assert end is not None
+        self.copy = list(self.world.log.hashes[: end + 1])
+        self.topic = self.world.log.topic
+        self.stands = self.control = False
+        self.world.soon(self, self.look_at_log)
+
     # The log ----------------------------------------------------------------------------------
 
     def look_at_log(self) -> None:
         """Its consumer brings what has arrived."""
+        if self.stands:
+            return
         topic, shown = self.world.log.shown(self.showing, self.misled_at)
         if topic != self.topic:
-            self.halt(f"{OF_THE_LOG}: its topic was recreated")
+            self.lose("its topic was recreated")
             return
         if self.withheld and not self.world.calm:
             shown = shown[: len(self.copy)]
         if not self.keep_what_is_shown(shown):
-            self.halt(f"{OF_THE_LOG}: records of a certified block are others now, or gone")
+            self.lose("records of a certified block are others now, or gone")
             return
         self.copy.extend(shown[len(self.copy) :])
         if self.contradicted():
@@ -380,7 +437,7 @@ class Node:
     def contradicted(self) -> bool:
         """Whether it halts, because its own records give other roots than a certified block has."""
         world = self.world
-        if (self.showing is None and world.log.before is None) or self._trusts_log:
+        if (self.showing is None and world.log.before is None) or self._trusts_log or self.stands:
             return False
         digest = self.machine.parent
         for _ in range(CONTRADICTED_MAX):
@@ -389,7 +446,7 @@ class Node:
                 return False
             for one in block.header.ranges:
                 if one.end < len(self.copy) and self.copy[one.end] != one.log_hash:
-                    self.halt(f"{OF_THE_LOG}: a certified block is of other records")
+                    self.lose("a certified block is of other records")
                     return True
             digest = block.header.parent_digest
         return False
@@ -398,7 +455,8 @@ class Node:
         """Tell the machine whether there is something past its parent, if that is news."""
         parent = self.machine.parent
         end = self.world.chains.end_of(parent)
-        has_more = end is not None and len(self.copy) - 1 > end
+        has_more = end is not None and not self.stands and len(self.copy) - 1 > end
+        has_more = has_more or self.control
         said = self.said
         if said is None or said[1] is not has_more or said[0] != parent:
             self.said = (parent, has_more)
@@ -408,9 +466,22 @@ class Node:
         """Answer `Build` as soon as there is what it asks for."""
         build = self.building
         start = None if build is None else self.world.chains.end_of(build.parent)
-        if build is None or start is None or start > self.delivered:
+        if build is None or start is None or not self.has_executed(build.parent):
             return
-        end = min(self.delivered, start + RECORDS_PER_BLOCK_MAX)
+        if self.control and not opens_after(self.world.chains, build.parent, self.committed):
+            self.building = None
+            made = opening_of(self.world.chains.log_of(build.parent))
+            self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
+            return
+        if start > self.delivered:
+            # Behind an opening that is not committed yet.
+            if build.empty:
+                self.building = None
+                last = self.world.chains.log_of(build.parent)
+                made = contents([last] * (start + 1), start, start)
+                self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
+            return
+        end = start if self.stands else min(self.delivered, start + RECORDS_PER_BLOCK_MAX)
         if end > start or build.empty:
             self.building = None
             self.world.claimed = max(self.world.claimed, end)
@@ -429,10 +500,25 @@ class Node:
             start = chains.end_of(header.parent_digest)
             if start is None or max((one.end for one in header.ranges), default=0) > self.delivered:
                 continue
-            if start > self.delivered:
+            if not self.has_executed(header.parent_digest):
+                continue
+            if opens(proposal) and not self.control:
                 continue
             self.waiting.remove(proposal)
             valid = bool(chains.is_right(proposal, self.copy, self.world.variant.host))
             if valid:
                 self.know(proposal)
             self.after(0, Checked(proposal.digest, valid))
+
+
+def opens_after(chains: Chains, digest: Hash, committed: Sequence[Committed]) -> bool:
+    """Whether a block that opens the log epoch stands between the newest committed one and this."""
+    settled = committed[-1].proposal.digest if committed else Hash(LEDGER)
+    while digest != settled:
+        block = chains.proposals.get(digest)
+        if block is None:
+            return False
+        if opens(block):
+            return True
+        digest = block.header.parent_digest
+    return False

@@ -46,6 +46,8 @@ class Scenario:
     """
     spares: int = 0
     heal_ms: int = 10_000
+    operators: bool = False
+    """Whoever finds that the log lost certified records waits for their word, and votes."""
 
 
 class Scripted(World):
@@ -66,6 +68,7 @@ class Scripted(World):
             faults_max_ms=scenario.heal_ms,
         )
         super().__init__(plan)
+        self.operators = scenario.operators
         self.watch = _Recorder(self)
         for node in self.nodes:
             if isinstance(node, Liar):
@@ -222,6 +225,12 @@ def misled(number: int, how: Showing) -> Act:
 def log_lost(how: Showing) -> Act:
     """The broker loses certified records."""
     return lambda world: world.lose_log(how)
+
+
+def log_epoch_decided(world: Scripted) -> None:
+    """The operators' record comes to everyone: the next log epoch begins with what is there now."""
+    for node in world.nodes:
+        world.soon(node, node.take_control, world.dice.randint(0, 20))
 
 
 # What is expected ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NoReturn
 
-from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX
+from tests.simulation.log import LEDGER, RECORDS_PER_BLOCK_MAX, opens
 from tests.simulation.node import RULES
 from tests.simulation.plan import UNBOUND
 
@@ -189,6 +189,8 @@ class Watch:
                 self.violated(f"validity: node {node.name}, height {height}")
             assert header.record_count <= RECORDS_PER_BLOCK_MAX
             truth.append(block)
+            if opens(block.proposal):
+                world.reopened((world.chains.end_of(block.proposal.digest) or 0) - 1)
             world.grown()
 
     def _check_proof(self, node: Node, block: Committed) -> None:

@@ -72,6 +72,8 @@ class World:
         self._healed_at = NEVER_MS
         self.log = Log()
         self.chains = Chains()
+        self.operators = False
+        """Somebody decides how it goes on after the log lost certified records."""
         self.lost_from = 0
         """Where the records begin that the log lost."""
         self.claimed = 0
@@ -408,7 +410,14 @@ class World:
         self.counted["heights with faults"] += len(self.truth)
         self.note(f"the log is {how.value} from {self.lost_from} on")
         self.log.lose(how, self.lost_from)
-        self.after(LOST_MS, self._heap.clear)
+        if not self.operators:
+            self.after(LOST_MS, self._heap.clear)
+
+    def reopened(self, end: int) -> None:
+        """A log epoch is open behind the first `end` places of the log."""
+        self.counted["log epoch opened"] += 1
+        self.note(f"a log epoch is open behind {end}")
+        self.log.reopen(end)
 
     def _heal(self) -> None:
         if self.healed or self.log.before is not None:

@@ -120,6 +120,8 @@ def log_open(
             "Kafka has all that is certified: nothing needs a new log epoch. One whose records "
             "were rewritten is named with --partition.",
         )
+    if not as_json:
+        around.out.print(table(_OPENINGS, map(_opening_row, openings)))
     _explain(around, stands, openings)
     if out is None:
         confirm(around, "From then on the ledger reads that log and no other.", yes)
@@ -238,7 +240,6 @@ def _read(file: Path) -> tuple[tuple[bytes, LogOpening], ...]:
 
 def _explain(around: Surroundings, stands: LogStands, openings: Sequence[LogOpening]) -> None:
     """What is kept and what is left behind."""
-    around.out.print(table(_OPENINGS, map(_opening_row, openings)))
     known = {one.partition: one for one in stands.partitions}
     of = [(one, known[one.partition]) for one in openings]
     read = sum(has.end_offset - one.start for one, has in of)
