@@ -317,6 +317,42 @@ def test_a_commands_topic_made_anew_is_read_by_nobody_until_the_operators_open_a
     stand.check_no_fork()
 
 
+def test_commands_that_were_read_and_not_certified_are_appended_again_to_the_new_topic(
+    stand: QuorumStand,
+) -> None:
+    stand.raise_all(before=OFTEN)
+    stand.certify(20)
+    for ordinal in (2, 3):
+        stand.of(ordinal).kill()
+    stand.write(8)
+    until(lambda: _held(stand) == 8, SECONDS_MAX, "two validators have read the commands")
+    admin = AdminClient({"bootstrap.servers": stand.bootstrap, "log_level": 0})
+    admin.delete_topics([topics.COMMANDS])[topics.COMMANDS].result(10)
+    _made_again(stand)
+    for ordinal in (0, 1):
+        stand.wait_standing(ordinal, "was made anew")
+    assert sum(stand.ends(topics.COMMANDS)) == 0
+    stand.raise_all((2, 3), before=OFTEN)
+    stand.open_log_epochs()
+    until(lambda: _accepted(stand) == 28, SECONDS_MAX, "all commands are certified")
+    assert sum(stand.ends(topics.COMMANDS)) == 8, "each of them once"
+    stand.check_no_fork()
+
+
+def _held(stand: QuorumStand) -> int:
+    """The records that validator 0 has read and no block has."""
+
+    async def ask() -> int:
+        async with OperatorClient(stand.addresses[0], stand.ledger_id) as client:
+            return sum(one.held_records for one in (await client.log()).partitions)
+
+    return asyncio.run(ask())
+
+
+def _accepted(stand: QuorumStand) -> int:
+    return sum(bool(one.events) for block in stand.blocks() for one in block.records)
+
+
 def _made_again(stand: QuorumStand) -> None:
     from nocturne.deploy import topics as topics_job
 

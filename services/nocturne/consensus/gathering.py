@@ -112,6 +112,7 @@ class Gathering:
         self._certified = dict(certified)
         self._waiting: dict[int, _Waiting] = {}
         self._starts: dict[int, int] = {}
+        self._left: dict[Hash, tuple[int, Prepared]] = {}
         self._stands = False
         self.generation = 0
         """How many log epochs were opened since: what was read for an earlier one is not taken."""
@@ -142,9 +143,13 @@ class Gathering:
 
     def reopen(self, position: LogPosition) -> None:
         """A committed block opened a log epoch of this position's partition: what waits there is of
-        the one before, and no block has it any more. The caller begins anew.
+        the one before, and no block has it any more. Commands among it are `left`. The caller
+        begins anew.
         """
         waiting = self._waiting[position.partition]
+        for _, prepared in waiting.records:
+            if prepared.signed is not None and prepared.fault is None:
+                self._left[prepared.record_hash] = (position.partition, prepared)
         self._bytes -= sum([_bytes_of(prepared) for _, prepared in waiting.records])
         self._records -= len(waiting.records)
         following = position.next_offset
@@ -153,6 +158,17 @@ class Gathering:
         )
         self._certified.pop(position.partition, None)
         self.generation += 1
+
+    @property
+    def left(self) -> list[tuple[int, Prepared]]:
+        """Commands of log epochs that are over, by their partitions: no block has them, and the new
+        log has not shown them yet. No more of them than of what may wait.
+        """
+        return list(self._left.values())
+
+    def forget_left(self) -> None:
+        """They are appended again, or given up."""
+        self._left.clear()
 
     @property
     def topic_uuid(self) -> bytes:
@@ -212,6 +228,8 @@ class Gathering:
     def admit(self, partition: int, offset: int, prepared: Prepared) -> None:
         """Take the next record of a partition."""
         self._check_gaps(partition, offset)
+        if self._left:
+            self._left.pop(prepared.record_hash, None)
         waiting = self._waiting[partition]
         waiting.records.append((offset, prepared))
         waiting.next_offset = waiting.end = offset + 1

@@ -8,7 +8,7 @@ that opens the next log epoch can be certified. Once it is, reading begins anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,12 +25,18 @@ from nocturne.consensus.commands_log import (
 from nocturne.consensus.gathering import CertifiedRange, Gathering, LogLost
 from nocturne.core import topics
 from nocturne.core.errors import Unavailable
+from nocturne.core.intake import Prepared
 from nocturne.core.log_epochs import NO_TOPIC
+from nocturne.core.record_headers import parse_headers
 from nocturne.core.state_leaf import LogPosition
 from nocturne.runtime import kafka
 from nocturne.runtime.cluster import Cluster
-from nocturne.runtime.kafka import BatchConsumer, Start
+from nocturne.runtime.kafka import AckedProducer, BatchConsumer, ProducedRecord, Start
 
+AGAIN_SECONDS: Final = 2.0
+"""How long each validator has to append again what it holds of a lost log before the next one does:
+most of it is in every validator's hands, and one copy is enough.
+"""
 CONSUME_RECORDS_MAX: Final = 256
 """Of one hand-over from the consumer's thread: at the largest size still below 64 MiB."""
 
@@ -62,14 +68,17 @@ class LogReading:
         chain: Chain,
         certified: dict[int, CertifiedRange],
         on_lost: Callable[[], Awaitable[None]],
+        rank: Callable[[], int],
     ) -> None:
         """`certified`: the newest certified range of each partition, to be compared again.
         `on_lost` is called when the log that was read is lost: the broker may have lost more.
+        `rank`: how many validators append lost commands again before this one.
         """
         self._cluster = cluster
         self._group = group
         self._chain = chain
         self._on_lost = on_lost
+        self._rank = rank
         self._opened = asyncio.Event()
         self._consumer: BatchConsumer | None = None
         self.gathering = Gathering(NO_TOPIC, chain.state.positions, certified, {})
@@ -153,6 +162,7 @@ class LogReading:
         try:
             await _first_of(
                 self._gathered(gather, consumer),
+                self._append_again(generation),
                 watch_log(self._cluster, uuid, lambda: self._chain.state.positions),
                 self._log_epoch_after(generation),
             )
@@ -170,6 +180,29 @@ class LogReading:
             await asyncio.to_thread(check_log, self._cluster, len(positions), positions)
             if generation == self.gathering.generation:
                 raise
+
+    async def _append_again(self, generation: int) -> None:
+        """Commands of the lost log that the new one has not shown in this validator's turn. Their
+        ids make a second copy harmless; what cannot be appended is its sender's to send again.
+        """
+        if self.gathering.left:
+            await asyncio.sleep(self._rank() * AGAIN_SECONDS)
+            records = [_again(*one) for one in self.gathering.left]
+            self.gathering.forget_left()
+            if records:
+                await self._append(records)
+        await self._log_epoch_after(generation)
+
+    async def _append(self, records: Sequence[ProducedRecord]) -> None:
+        producer = AckedProducer(kafka.producer_config(self._cluster))
+        try:
+            await producer.produce_batch(records)
+        except Unavailable as fault:
+            log.warning("not_appended_again", records=len(records), cause=str(fault))
+        else:
+            log.info("appended_again", records=len(records))
+        finally:
+            await producer.close()
 
     async def _log_epoch_after(self, generation: int) -> None:
         while self.gathering.generation == generation:
@@ -193,6 +226,17 @@ class LogReading:
                 await asyncio.wait_for(self._opened.wait(), TOPIC_CHECK_SECONDS)
             except TimeoutError:
                 continue
+
+
+def _again(partition: int, prepared: Prepared) -> ProducedRecord:
+    """The record as it was in the lost log; a header without a value, which no service of the
+    ledger writes, is left out.
+    """
+    assert prepared.value is not None
+    headers = [
+        (name, value) for name, value in parse_headers(prepared.headers) if value is not None
+    ]
+    return ProducedRecord(topics.COMMANDS, partition, prepared.key, prepared.value, headers)
 
 
 async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:

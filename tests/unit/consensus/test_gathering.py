@@ -256,3 +256,21 @@ def test_what_was_certified_is_compared_again_until_more_is_and_not_in_a_new_log
     assert subject.starts[0] == 0
     assert not subject.is_certified(0, 3)
     subject.admit(0, 0, one)
+
+
+def test_commands_of_a_log_epoch_that_is_over_are_left_until_the_new_log_shows_them() -> None:
+    ledger = Ledger()
+    commands = [prepared(ledger) for _ in range(3)]
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for offset, command in enumerate(commands):
+        subject.admit(0, offset, command)
+    subject.taken([taken(0, 1)])
+    assert subject.left == []
+    opened = replace(positions(0, 0)[0], log_epoch=2)
+    subject.reopen(opened)
+    assert subject.left == [(0, commands[1]), (0, commands[2])]
+    subject.begin(OTHER, [opened, positions(0, 0)[1]], {})
+    subject.admit(0, 0, commands[2])
+    assert subject.left == [(0, commands[1])]
+    subject.forget_left()
+    assert subject.left == []
