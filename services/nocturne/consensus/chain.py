@@ -62,6 +62,15 @@ class Made:
         """The published record."""
         return self.before + encode_proof(self.block.proof) + self.after
 
+    @property
+    def committed(self) -> Committed:
+        """The block's header with its proof."""
+        block = self.block
+        assert isinstance(block.proof, CommitProof), "a block that was made has its proof"
+        signatures = block.leader_signatures
+        proposal = Proposal(block.header, block.header_bytes, block.digest, signatures)
+        return Committed(proposal, block.proof)
+
 
 @dataclass(frozen=True, slots=True)
 class Tip:

@@ -11,6 +11,17 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from nocturne.consensus.offers import (
+    PART_BYTES,
+    PARTS_MAX,
+    AskPart,
+    AskSnapshot,
+    Manifest,
+    Part,
+    Snapshot,
+    SnapshotOffer,
+    check_manifest,
+)
 from nocturne.consensus.quorum.messages import Cast, Committed, Offer, Proposal, Vote
 from nocturne.consensus.quorum.tally import VIEWS_AHEAD_MAX
 from nocturne.core.blocks import HEADER_BYTES_MAX, decode_block_header, hash_block
@@ -23,6 +34,7 @@ from nocturne.core.certificates import (
     decode_commit_proof,
     encode_commit_proof,
 )
+from nocturne.core.certified_snapshot import CHANGES_BYTES_MAX, CHANGES_MAX
 from nocturne.core.conflicts import Conflict, decode_conflict, encode_conflict
 from nocturne.core.encoding import HASH_BYTES
 from nocturne.core.errors import Malformed
@@ -102,6 +114,10 @@ Value = (
     | Control
     | Conflicting
     | Halting
+    | AskSnapshot
+    | SnapshotOffer
+    | AskPart
+    | Part
 )
 
 
@@ -138,10 +154,7 @@ def _message_of(value: Value) -> peer_pb2.PeerValue:
         case Certificate():
             return peer_pb2.PeerValue(certificate=_certificate(value))
         case Committed(proposal, proof):
-            committed = peer_pb2.Committed(
-                proposal=_proposal(proposal), proof=encode_commit_proof(proof)
-            )
-            return peer_pb2.PeerValue(committed=committed)
+            return peer_pb2.PeerValue(committed=_committed(proposal, proof))
         case Proposal():
             return peer_pb2.PeerValue(proposal=_proposal(value))
         case Vote():
@@ -161,6 +174,16 @@ def _message_of(value: Value) -> peer_pb2.PeerValue:
             return peer_pb2.PeerValue(conflict=encode_conflict(conflict))
         case Halting(log_rewritten):
             return peer_pb2.PeerValue(halting=peer_pb2.Halting(log_rewritten=log_rewritten))
+        case AskSnapshot(height, urgent):
+            asked = peer_pb2.AskSnapshot(height=height, urgent=urgent)
+            return peer_pb2.PeerValue(ask_snapshot=asked)
+        case SnapshotOffer():
+            return peer_pb2.PeerValue(snapshot_offer=_offered(value))
+        case AskPart(digest, index):
+            return peer_pb2.PeerValue(ask_part=peer_pb2.AskPart(digest=digest, index=index))
+        case Part(digest, index, data):
+            part = peer_pb2.Part(digest=digest, index=index, data=data)
+            return peer_pb2.PeerValue(part=part)
 
 
 def _value_of(message: peer_pb2.PeerValue) -> Value:
@@ -172,10 +195,7 @@ def _value_of(message: peer_pb2.PeerValue) -> Value:
         case "certificate":
             return _certificate_of(message.certificate)
         case "committed":
-            return Committed(
-                _proposal_of(message.committed.proposal),
-                decode_commit_proof(message.committed.proof),
-            )
+            return _committed_of(message.committed)
         case "proposal":
             return _proposal_of(message.proposal)
         case "vote":
@@ -194,6 +214,15 @@ def _value_of(message: peer_pb2.PeerValue) -> Value:
             return Conflicting(decode_conflict(message.conflict))
         case "halting":
             return Halting(message.halting.log_rewritten)
+        case "ask_snapshot":
+            return AskSnapshot(_number_of(message.ask_snapshot.height), message.ask_snapshot.urgent)
+        case "snapshot_offer":
+            return _snapshot_offer_of(message.snapshot_offer)
+        case "ask_part":
+            index = _index_of(message.ask_part.index)
+            return AskPart(_hash_of(message.ask_part.digest), index)
+        case "part":
+            return _part_of(message.part)
         case None:
             raise Malformed("peer value: empty, or of a kind that is not known here")
 
@@ -208,6 +237,14 @@ def _proposal_of(message: peer_pb2.Proposal) -> Proposal:
     header = decode_block_header(message.header)
     digest = hash_block(message.header)
     return Proposal(header, message.header, digest, _signatures_of(message.signatures))
+
+
+def _committed(proposal: Proposal, proof: CommitProof) -> peer_pb2.Committed:
+    return peer_pb2.Committed(proposal=_proposal(proposal), proof=encode_commit_proof(proof))
+
+
+def _committed_of(message: peer_pb2.Committed) -> Committed:
+    return Committed(_proposal_of(message.proposal), decode_commit_proof(message.proof))
 
 
 def _offer_of(message: peer_pb2.Offer) -> Offer:
@@ -271,6 +308,65 @@ def _control_of(record: bytes) -> Control:
     if len(record) > GOVERNING_BYTES_MAX:
         raise Malformed(f"control: expected at most {GOVERNING_BYTES_MAX} bytes, got {len(record)}")
     return Control(record)
+
+
+def _offered(offer: SnapshotOffer) -> peer_pb2.SnapshotOffer:
+    found = offer.snapshot
+    if found is None:
+        return peer_pb2.SnapshotOffer(height=offer.height)
+    snapshot = peer_pb2.Snapshot(
+        block=_committed(found.block.proposal, found.block.proof),
+        changes=found.changes,
+        published_height=found.published_height,
+        published_offset=found.published_offset,
+        size=found.manifest.size,
+        parts=b"".join(found.manifest.parts),
+    )
+    return peer_pb2.SnapshotOffer(height=offer.height, snapshot=snapshot)
+
+
+def _snapshot_offer_of(message: peer_pb2.SnapshotOffer) -> SnapshotOffer:
+    height = _number_of(message.height)
+    if not message.HasField("snapshot"):
+        return SnapshotOffer(height, None)
+    found = message.snapshot
+    if len(found.changes) > CHANGES_MAX or sum(map(len, found.changes)) > CHANGES_BYTES_MAX:
+        raise Malformed("snapshot: more changes of the validators than an offer may have")
+    parts, rest = divmod(len(found.parts), HASH_BYTES)
+    if rest or parts > PARTS_MAX:
+        raise Malformed(f"snapshot: expected hashes of {HASH_BYTES} bytes, at most {PARTS_MAX}")
+    starts = range(0, len(found.parts), HASH_BYTES)
+    hashes = tuple([Hash(found.parts[at : at + HASH_BYTES]) for at in starts])
+    manifest = Manifest(found.size, hashes)
+    check_manifest(manifest)
+    return SnapshotOffer(
+        height,
+        Snapshot(
+            _committed_of(found.block),
+            tuple(found.changes),
+            _number_of(found.published_height),
+            _number_of(found.published_offset),
+            manifest,
+        ),
+    )
+
+
+def _part_of(message: peer_pb2.Part) -> Part:
+    if not 0 < len(message.data) <= PART_BYTES:
+        raise Malformed(f"part: expected 1 to {PART_BYTES} bytes, got {len(message.data)}")
+    return Part(_hash_of(message.digest), _index_of(message.index), message.data)
+
+
+def _index_of(index: int) -> int:
+    if index >= PARTS_MAX:
+        raise Malformed(f"part: expected a number below {PARTS_MAX}, got {index}")
+    return index
+
+
+def _number_of(number: int) -> int:
+    if number > NUMBER_MAX:
+        raise Malformed("peer value: a height or an offset out of range")
+    return number
 
 
 def _signatures_of(data: bytes) -> Signatures:

@@ -33,11 +33,15 @@ UNREADABLE_HEADERS: Final[Headers] = (("\ufffd", None),)
 log = structlog.get_logger()
 
 
+class RecordsGone(LogLost):
+    """The log begins beyond what is certified here. A snapshot of others goes further."""
+
+
 def check_log(
     cluster: Cluster, partitions: int, positions: Sequence[LogPosition]
 ) -> tuple[bytes, dict[int, int]]:
     """The topic's id, and the first offset that each partition still has. `LogLost` unless it holds
-    what is certified up to `positions`.
+    what is certified up to `positions`; `RecordsGone` when it lacks what comes after it.
     """
     found = kafka.partition_count(cluster, topics.COMMANDS)
     if found != partitions:
@@ -56,7 +60,7 @@ def check_log(
             )
         low, high = kafka.watermarks(cluster, topics.COMMANDS, partition)
         if low > following:
-            raise LogLost(
+            raise RecordsGone(
                 f"partition {partition} of {topics.COMMANDS} starts at offset {low}, certified "
                 f"up to {following}: records were deleted before they were certified"
             )

@@ -48,6 +48,18 @@ class Measures:
         self.snapshot_seconds = metrics.histogram(
             "snapshot_seconds", "Writing a snapshot", buckets=SNAPSHOT_BUCKETS_S
         )
+        self.snapshots_joined = metrics.counter(
+            "snapshots_joined", "Snapshots of other validators that this one went on from"
+        )
+        self.snapshots_refused = metrics.counter(
+            "snapshots_refused", "Validators whose snapshot was not what they said", ("cause",)
+        )
+        self.snapshot_bytes_fetched = metrics.counter(
+            "snapshot_fetched_bytes", "Of snapshots, from other validators"
+        )
+        self.snapshot_bytes_given = metrics.counter(
+            "snapshot_given_bytes", "Of snapshots, to other validators"
+        )
         self.ignored = metrics.counter(
             "foreign_block_records", "Records of the blocks topic that are no committed block"
         )

@@ -182,6 +182,11 @@ class Peers:
         self._talk.dropped(peer, "full", peer.outgoing.add(data, QUEUE_VALUES_MAX))
         stream.wake.set()
 
+    def waiting_bytes(self, key: Key) -> int:
+        """Of what is to be said to a validator and was not yet."""
+        peer = self._peers.get(key)
+        return 0 if peer is None else peer.outgoing.waiting_bytes
+
     def connected(self) -> frozenset[Key]:
         """Those that a stream is open to."""
         return frozenset(key for key, peer in self._peers.items() if peer.speaks_over is not None)

@@ -7,15 +7,20 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import structlog
 
 from nocturne.consensus.chain import Made
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.published import Published
-from nocturne.consensus.quorum.messages import Record
-from nocturne.consensus.store import Abandoned, Store
-from nocturne.core.blocks import BlockHeader
+from nocturne.consensus.quorum.messages import Committed, Record
+from nocturne.consensus.snapshot_files import Abandoned
+from nocturne.consensus.store import Store
+from nocturne.core.state import LedgerState
+
+ASKED_SECONDS: Final = 10.0
+"""Between two snapshots that are written because another validator cannot go on without one."""
 
 log = structlog.get_logger()
 
@@ -37,14 +42,26 @@ class Snapshots:
         self._measures = measures
         self._abandon = threading.Event()
         self._writing: asyncio.Future[None] | None = None
+        self._asked_at: float | None = None
 
     def look(self, newest: Made | None, published: Published | None) -> None:
         """Write one of the newest published block, if one is due."""
-        if newest is None or not self._store.snapshot_due:
-            return
+        if newest is not None and self._store.snapshot_due:
+            self._begin(newest.committed, newest.state, published)
+
+    def asked(self, block: Committed, state: LedgerState, published: Published | None) -> None:
+        """Another validator needs one: write one of this published block, if the last one for such
+        a reason was some time ago.
+        """
+        now = time.monotonic()
+        if self._asked_at is None or now - self._asked_at >= ASKED_SECONDS:
+            self._asked_at = now
+            self._begin(block, state, published)
+
+    def _begin(self, block: Committed, state: LedgerState, published: Published | None) -> None:
         if self._writing is None or self._writing.done():
             self._store.begin_snapshot()
-            self._writing = asyncio.ensure_future(self._write(newest, published))
+            self._writing = asyncio.ensure_future(self._write(block, state, published))
 
     def check(self) -> None:
         """Raises what went wrong with the last one."""
@@ -57,14 +74,16 @@ class Snapshots:
         if self._writing is not None:
             await asyncio.gather(self._writing, return_exceptions=True)
 
-    async def _write(self, made: Made, published: Published | None) -> None:
+    async def _write(
+        self, block: Committed, state: LedgerState, published: Published | None
+    ) -> None:
         started = time.monotonic()
-        header: BlockHeader = made.block.header
+        header = block.proposal.header
         await _in_daemon_thread(
             partial(
                 self._store.write_snapshot,
-                made.block.header_bytes,
-                made.state,
+                block,
+                state,
                 published,
                 self._abandon,
             )

@@ -12,9 +12,9 @@ own, one call at a time.
                                              votes, certificates, commits, tail blocks
                                 or           0x04 ‖ a vote of another validator (`codec`), for
                                              when that one asks for its newest
-    snapshots/<height>.snapshot magic (8), then chunks (u32 length ‖ bytes): the block's header,
-                                what was acknowledged (empty or two u64), the state's chunks; then
-                                u32 0 and SHA-256 of all before it
+                                or           0x05 ‖ a commit (`codec`): the chain goes on from a
+                                             snapshot of this block that others gave
+    snapshots/                  `snapshot_files`
 
 A snapshot is believed only beside the journalled commit of the block that it names; so that always
 stays.
@@ -22,20 +22,20 @@ stays.
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-from nocturne.consensus import codec
+from nocturne.consensus import codec, snapshot_files
 from nocturne.consensus.chain import Chain, Executed, check_journalled
 from nocturne.consensus.gathering import CertifiedRange, ranges_of
+from nocturne.consensus.offers import content_of
 from nocturne.consensus.published import Published
 from nocturne.consensus.quorum.messages import Committed, Proposal, Record, Vote
+from nocturne.consensus.snapshot_files import JOINED, SUFFIX, Head, SnapshotFile
 from nocturne.core import snapshot
 from nocturne.core.blocks import (
     Block,
@@ -46,10 +46,12 @@ from nocturne.core.blocks import (
     encode_proof,
     hash_block,
 )
+from nocturne.core.certified_snapshot import change_line
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash
 from nocturne.core.kinds import KindRegistry
 from nocturne.core.state import LedgerState
+from nocturne.core.validator_sets import ValidatorSets
 from nocturne.runtime import journal
 from nocturne.runtime.files import sync_folder
 
@@ -61,24 +63,16 @@ over and over."""
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 SYNC_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of the records of one sync: half of what the journal's frame holds."""
-SNAPSHOT_CHUNK_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _BLOCK: Final = 1
 _PUBLISHED: Final = 2
 _RECORD: Final = 3
 _HEARD: Final = 4
+_JOINED: Final = 5
 _BLOCK_HEAD: Final = struct.Struct(">BI")
 _PUBLISHED_RECORD: Final = struct.Struct(">BQQ")
 _PUBLISHED_BODY: Final = struct.Struct(">QQ")
 _U32: Final = struct.Struct(">I")
-_MAGIC: Final = b"NOCTSNP1"
-_SUFFIX: Final = ".snapshot"
-_DIGEST_BYTES: Final = 32
-_NOTHING_PUBLISHED: Final = Published(0, 0)
-
-
-class Abandoned(Exception):  # noqa: N818
-    """The process ends: a snapshot that is not finished is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +101,24 @@ class Recovered:
     replayed: int
     torn_bytes: int
 
+    @property
+    def committed_height(self) -> int:
+        """Of the newest committed block of the journal, executed or not."""
+        return max(self.digests, default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    header: BlockHeader
-    digest: Hash
-    published: Published | None
+    file: SnapshotFile
     state: LedgerState
+
+    @property
+    def header(self) -> BlockHeader:
+        return self.file.head.block.proposal.header
+
+    @property
+    def digest(self) -> Hash:
+        return self.file.head.block.proposal.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,9 @@ class Store:
         """The first segment that has something of a block of this height."""
         self._note: Published | None = None
         self._bytes_since_snapshot = 0
-        self._snapshot_bytes = 0
+        self._snapshot: SnapshotFile | None = None
+        self._changes: dict[int, bytes] = {}
+        """Lines of the changes of the validators that the snapshot may lack, by height."""
 
     # Starting -----------------------------------------------------------------------------
 
@@ -149,9 +156,12 @@ class Store:
         """The chain as the disk has it: the newest snapshot, and every later block executed again.
         `Halt` when they contradict each other.
         """
+        self._finish_joining()
+        self._bytes_since_snapshot = 0
         found = self._newest_snapshot(genesis, registry)
-        replay = _Replay(found, None if found else LedgerState.founding(genesis, registry))
-        published = None if found is None else found.published
+        founding = None if found else LedgerState.founding(genesis, registry)
+        replay = _Replay(found, founding, self.note_block)
+        published = None if found is None else found.file.head.published
         for entry in self._journal.read_all():
             tag, body = entry.record[0], entry.record[1:]
             try:
@@ -164,6 +174,9 @@ class Store:
                 elif tag == _RECORD:
                     record = codec.decode(body)
                     self._note_height(replay.take_record(record), entry.segment)
+                elif tag == _JOINED:
+                    height = replay.take_joined(_committed(codec.decode(body)))
+                    self._note_height(height, entry.segment)
                 else:
                     raise Malformed(f"unknown record {tag}")
             except (struct.error, Malformed) as fault:
@@ -222,6 +235,15 @@ class Store:
             self._note_height(height, segment)
             self._bytes_since_snapshot += len(record)
 
+    def note_block(self, block: Committed, sets: ValidatorSets) -> None:
+        """A committed block that was executed; `sets` are those after it. One that shows a change
+        of the validators is kept for the snapshots to come.
+        """
+        found = change_line(block.proposal.header_bytes, block.proof, sets)
+        if found is not None:
+            height, line = found
+            self._changes[height] = line
+
     def note_published(self, published: Published) -> None:
         """Written with the next block: losing it only means to look further back in the topic."""
         self._note = published
@@ -229,8 +251,9 @@ class Store:
     @property
     def snapshot_due(self) -> bool:
         """Whether enough was journalled since the last snapshot."""
+        snapshot_bytes = 0 if self._snapshot is None else self._snapshot.size
         return self._bytes_since_snapshot >= max(
-            SNAPSHOT_JOURNAL_BYTES, SNAPSHOT_SHARE * self._snapshot_bytes
+            SNAPSHOT_JOURNAL_BYTES, SNAPSHOT_SHARE * snapshot_bytes
         )
 
     @property
@@ -247,26 +270,88 @@ class Store:
         """Count from here on: the state to be written is the one of now."""
         self._bytes_since_snapshot = 0
 
+    @property
+    def snapshot(self) -> SnapshotFile | None:
+        """The newest one, once `recover` has read it."""
+        return self._snapshot
+
     def write_snapshot(
         self,
-        header_bytes: bytes,
+        block: Committed,
         state: LedgerState,
         published: Published | None,
         abandon: threading.Event,
     ) -> None:
-        """Write a state down, durably, beside everything else that runs: it touches no journal."""
-        header = decode_block_header(header_bytes)
-        path = self._snapshots / f"{header.height:012d}{_SUFFIX}"
-        unfinished = path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
-            self._snapshot_bytes = _write_chunks(file, header_bytes, state, published, abandon)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(self._snapshots)
-        for older in _snapshot_files(self._snapshots):
+        """Write the state after `block` down, durably, beside everything else that runs: it touches
+        no journal.
+        """
+        changes = self._changes_below(block.proposal.header.height)
+        head = Head(block, published, changes)
+        path = self._path_of(head.height, SUFFIX)
+        content = content_of(snapshot.encode(state))
+        self._snapshot = snapshot_files.write(path, head, content, abandon)
+        self._drop_snapshots_but(path)
+
+    def _changes_below(self, height: int) -> tuple[bytes, ...]:
+        """The lines of the last snapshot, and of the changes since."""
+        known: tuple[bytes, ...] = ()
+        after = 0
+        if self._snapshot is not None:
+            known, after = self._snapshot.head.changes, self._snapshot.head.height
+        changes = sorted(dict(self._changes).items())
+        for at, _ in changes:
+            if at < after:
+                del self._changes[at]
+        return (*known, *[line for at, line in changes if after <= at < height])
+
+    def join(
+        self,
+        block: Committed,
+        changes: tuple[bytes, ...],
+        published: Published | None,
+        content: Iterable[bytes],
+        abandon: threading.Event,
+    ) -> None:
+        """Go on from a snapshot that others gave and that is proved. It is durable before the
+        journal says so; then `recover` finds it, whatever happened in between.
+        """
+        head = Head(block, published, changes)
+        snapshot_files.write(self._path_of(head.height, JOINED), head, content, abandon)
+        self._journal.append([bytes([_JOINED]) + codec.encode(block)])
+        self._note_height(head.height, self._journal.sync())
+        self._finish_joining()
+
+    def _finish_joining(self) -> None:
+        """Put a snapshot that the journal goes on from in its place; another one is not needed."""
+        waiting = snapshot_files.files(self._snapshots, JOINED)
+        if not waiting:
+            return
+        heights = {
+            _committed(codec.decode(entry.record[1:])).proposal.header.height
+            for entry in self._journal.read_all()
+            if entry.record[0] == _JOINED
+        }
+        for path in waiting:
+            height = int(path.stem)
+            if height in heights:
+                path.replace(self._path_of(height, SUFFIX))
+                sync_folder(self._snapshots)
+                self._drop_snapshots_but(self._path_of(height, SUFFIX))
+            else:
+                path.unlink()
+
+    def _path_of(self, height: int, suffix: str) -> Path:
+        return self._snapshots / f"{height:012d}{suffix}"
+
+    def _drop_snapshots_but(self, path: Path) -> None:
+        for older in snapshot_files.files(self._snapshots):
             if older != path:
                 older.unlink()
+
+    @property
+    def folder(self) -> Path:
+        """Where snapshots are, and what is fetched of them."""
+        return self._snapshots
 
     def forget_before(self, height: int, live: Sequence[Record]) -> None:
         """Drop journal segments that have nothing of a block at `height` or above. `live` is what
@@ -294,16 +379,15 @@ class Store:
     def _newest_snapshot(self, genesis: bytes, registry: KindRegistry) -> _Snapshot | None:
         for leftover in self._snapshots.glob("*.tmp"):
             leftover.unlink()
-        files = _snapshot_files(self._snapshots)
+        files = snapshot_files.files(self._snapshots)
         if not files:
             return None
         path = files[-1]
         try:
-            with path.open("rb") as file:
-                found = _read_snapshot(file, genesis, registry)
+            found = _read_snapshot(path, genesis, registry)
         except (Malformed, struct.error) as fault:
             raise Halt(f"snapshot {path.name}: {fault}: put it back from a backup") from fault
-        self._snapshot_bytes = path.stat().st_size
+        self._snapshot = found.file
         return found
 
 
@@ -313,8 +397,15 @@ class Store:
 class _Replay:
     """The journal's records, oldest first, on top of a snapshot or of genesis."""
 
-    def __init__(self, found: _Snapshot | None, founding: LedgerState | None) -> None:
+    def __init__(
+        self,
+        found: _Snapshot | None,
+        founding: LedgerState | None,
+        note: Callable[[Committed, ValidatorSets], None],
+    ) -> None:
+        """`note` is told of each block that was executed, and of the snapshot's."""
         self._snapshot = found
+        self._note = note
         self._chain = None if founding is None else Chain(founding, None)
         self._blocks: dict[Hash, _BlockRecord] = {}
         self._committed: dict[int, Committed] = {}
@@ -360,8 +451,7 @@ class _Replay:
         self._newest = height
         self._digests[height] = proposal.digest
         if self._snapshot is not None and proposal.digest == self._snapshot.digest:
-            check_journalled(record, self._snapshot.state)
-            self._chain = Chain(self._snapshot.state, record)
+            self._begin(self._snapshot, record)
         if self._is_open(height):
             self._committed[height] = record
             self._execute()
@@ -370,6 +460,29 @@ class _Replay:
             if found is not None:
                 self._take_ranges(found.block)
         return height
+
+    def take_joined(self, committed: Committed) -> int:
+        """The chain goes on from a snapshot of this block; its height."""
+        proposal = committed.proposal
+        height = proposal.header.height
+        if self._snapshot is None or self._snapshot.header.height < height:
+            raise Halt(
+                f"the snapshot of block {height}, from which the journal goes on, is gone: put it "
+                "back from a backup"
+            )
+        self._newest = height
+        self._digests = {height: proposal.digest}
+        self._ranges = {}
+        self._committed = {}
+        self._chain = None
+        if proposal.digest == self._snapshot.digest:
+            self._begin(self._snapshot, committed)
+        return height
+
+    def _begin(self, found: _Snapshot, committed: Committed) -> None:
+        check_journalled(committed, found.state)
+        self._chain = Chain(found.state, committed)
+        self._note(committed, self._chain.sets)
 
     def take_heard(self, vote: codec.Value) -> None:
         """Another validator's vote."""
@@ -398,6 +511,7 @@ class _Replay:
                 return
             block = found.block
             self._chain.replay(block, committed)
+            self._note(committed, self._chain.sets)
             self._take_ranges(block)
             del self._committed[found.header.height]
             self._replayed += 1
@@ -466,6 +580,12 @@ def _proposal_of(block: Block) -> Proposal:
     return Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
 
 
+def _committed(value: codec.Value) -> Committed:
+    if not isinstance(value, Committed):
+        raise Malformed(f"expected a committed block, got {type(value).__name__}")
+    return value
+
+
 def _later(known: Published | None, other: Published) -> Published:
     return other if known is None or other.height > known.height else known
 
@@ -473,75 +593,12 @@ def _later(known: Published | None, other: Published) -> Published:
 # Snapshots -----------------------------------------------------------------------------------
 
 
-def _snapshot_files(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"*{_SUFFIX}"))
-
-
-def _write_chunks(
-    file: BinaryIO,
-    header_bytes: bytes,
-    state: LedgerState,
-    published: Published | None,
-    abandon: threading.Event,
-) -> int:
-    """Write all chunks and the end; returns the file's size in bytes."""
-    known = _NOTHING_PUBLISHED if published is None else published
-    size = 0
-    digest = sha256()
-    for part in (
-        _MAGIC,
-        *_chunk(header_bytes),
-        *_chunk(_PUBLISHED_BODY.pack(known.height, known.offset)),
-    ):
-        digest.update(part)
-        size += file.write(part)
-    for chunk in snapshot.encode(state):
-        if abandon.is_set():
-            raise Abandoned
-        for part in _chunk(chunk):
-            digest.update(part)
-            size += file.write(part)
-    end = _U32.pack(0)
-    digest.update(end)
-    return size + file.write(end + digest.digest())
-
-
-def _chunk(data: bytes) -> tuple[bytes, bytes]:
-    return _U32.pack(len(data)), data
-
-
-def _read_snapshot(file: BinaryIO, genesis: bytes, registry: KindRegistry) -> _Snapshot:
-    chunks = _chunks(file)
-    header_bytes = next(chunks, b"")
-    header = decode_block_header(header_bytes)
-    published = _PUBLISHED_BODY.unpack(next(chunks, b""))
-    state = snapshot.decode(genesis, chunks, registry)
+def _read_snapshot(path: Path, genesis: bytes, registry: KindRegistry) -> _Snapshot:
+    with path.open("rb") as file:
+        reader = snapshot_files.Reader(file, path)
+        state = snapshot.decode(genesis, reader.chunks(), registry)
+        found = reader.end()
+    header = found.head.block.proposal.header
     if state.root_hash != header.state_root:
         raise Malformed(f"its state has the root {state.root_hash.hex()}, not its block's")
-    return _Snapshot(
-        header,
-        hash_block(header_bytes),
-        Published(*published) if published[0] else None,
-        state,
-    )
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The chunks of a snapshot file; `Malformed` at its end when it is not what was written."""
-    digest = sha256()
-
-    def read(length: int) -> bytes:
-        data = file.read(length)
-        if len(data) != length:
-            raise Malformed("it is cut short")
-        digest.update(data)
-        return data
-
-    if read(len(_MAGIC)) != _MAGIC:
-        raise Malformed("it is none of this format")
-    while length := _U32.unpack(read(_U32.size))[0]:
-        if length > SNAPSHOT_CHUNK_BYTES_MAX:
-            raise Malformed("a chunk is too long")
-        yield read(length)
-    if file.read(_DIGEST_BYTES + 1) != digest.digest():
-        raise Malformed("its checksum is wrong")
+    return _Snapshot(found, state)

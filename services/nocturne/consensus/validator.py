@@ -17,22 +17,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 import structlog
 
 from nocturne.consensus import codec
 from nocturne.consensus.accusations import evidence_of
 from nocturne.consensus.chain import Chain, Executed
-from nocturne.consensus.commands_log import log_record_of, offset_of, partition_of
+from nocturne.consensus.commands_log import (
+    RecordsGone,
+    check_log,
+    log_record_of,
+    offset_of,
+    partition_of,
+)
 from nocturne.consensus.control_servicer import ControlDesk
 from nocturne.consensus.ending import Ending, SaidHalts
+from nocturne.consensus.gathering import LogLost
+from nocturne.consensus.joining import Joining
 from nocturne.consensus.log_reading import LogReading
 from nocturne.consensus.measures import Measures
+from nocturne.consensus.offers import AskPart, AskSnapshot, Part, SnapshotOffer
 from nocturne.consensus.own_votes import HeardVotes, VoteCheck
 from nocturne.consensus.peers import Peers, PeerStatus
 from nocturne.consensus.published import Found
@@ -56,6 +65,7 @@ from nocturne.consensus.replica import (
     Wake,
 )
 from nocturne.consensus.reporting import Noticed, Standing, place_of, report_of
+from nocturne.consensus.serving import Serving
 from nocturne.consensus.snapshots import Snapshots
 from nocturne.consensus.store import Heard, Kept, Recovered, Store
 from nocturne.consensus.traces import RecordTraces
@@ -160,6 +170,18 @@ class Validator:
         self._snapshots = Snapshots(
             store, self._on_disk, lambda: self._replica.live_records(), measures
         )
+        self._height = 0
+        self._serving = Serving(
+            lambda: store.snapshot,
+            lambda: self._height if self._started is None else self._started.chain.tip.height,
+            self._make_snapshot,
+            peers.send,
+            peers.waiting_bytes,
+            measures,
+        )
+        self._joining = Joining(
+            founding, kinds.registry, store, peers.connected, peers.send, self._on_disk, measures
+        )
 
     @property
     def members(self) -> tuple[Key, ...]:
@@ -171,6 +193,71 @@ class Validator:
     async def run(self, server: RpcServer) -> None:
         """Recover, publish what is not, then certify until told to stop."""
         recovered = await self._on_disk(self._recover)
+        self._members = _members_of(recovered.chain)
+        talking = asyncio.ensure_future(self._talk())
+        try:
+            begun = await self._until_begun(self._begin(recovered), talking)
+            if begun is not None:
+                await self._run(server, talking, begun)
+        finally:
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    async def _talk(self) -> None:
+        await asyncio.gather(self._peers.run(), self._serving.run())
+
+    async def _until_begun(
+        self, beginning: Coroutine[Any, Any, Recovered], talking: asyncio.Future[None]
+    ) -> Recovered | None:
+        """What `beginning` gives; None when the process is told to stop before."""
+        begin = asyncio.ensure_future(beginning)
+        stop = asyncio.ensure_future(self._lifecycle.stopping.wait())
+        try:
+            awaited: set[asyncio.Future[Any]] = {begin, talking, stop}
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if talking.done():
+                talking.result()
+            return begin.result() if begin.done() else None
+        finally:
+            for one in (begin, stop):
+                one.cancel()
+            await asyncio.gather(begin, stop, return_exceptions=True)
+
+    async def _begin(self, recovered: Recovered) -> Recovered:
+        """Where to go on: from the own chain, or from a snapshot of others where that saves much,
+        or where the log no longer has what comes after the own chain.
+        """
+        looked = False
+        while True:
+            chain = recovered.chain
+            urgent = await self._lacks_records(chain)
+            if self._members == (self._signer.key,) or (looked and not urgent):
+                return recovered
+            looked = True
+            validators = chain.sets.known_after(chain.tip.height)[0][1]
+            height = recovered.committed_height
+            if not await self._joining.run(height, validators, self._signer.key, urgent):
+                return recovered
+            recovered = await self._on_disk(self._recover)
+            self._members = _members_of(recovered.chain)
+
+    async def _lacks_records(self, chain: Chain) -> bool:
+        """Whether the log begins beyond what is certified here. Whatever else is wrong with it
+        shows when it is read.
+        """
+        positions = chain.state.positions
+        try:
+            await asyncio.to_thread(check_log, self._cluster, len(positions), positions)
+        except RecordsGone as gone:
+            log.warning("records_gone", cause=str(gone))
+            return True
+        except LogLost:
+            return False
+        return False
+
+    async def _run(
+        self, server: RpcServer, talking: asyncio.Future[None], recovered: Recovered
+    ) -> None:
         chain = recovered.chain
         self._measures.height.set(chain.tip.height)
         self._measures.last_block.set(chain.tip.time / 1000)
@@ -185,7 +272,6 @@ class Validator:
         )
         await self._reading.begin()
         self._replica = Replica(self._machine_on(chain), chain, self._reading.gathering)
-        self._members = _members_of(chain)
         self._publisher = Publisher(
             self._cluster, self._founding, ids, self._measures, self._on_published
         )
@@ -199,7 +285,7 @@ class Validator:
             self._started = self._replica
             self._check = self._vote_check(recovered)
             await self._lifecycle.until_stopped(
-                self._peers.run(),
+                _ended(talking),
                 self._ending.watched(self._certify(recovered, server)),
                 self._write(),
                 self._publisher.confirm(),
@@ -252,6 +338,7 @@ class Validator:
     def _recover(self) -> Recovered:
         started = time.monotonic()
         recovered = self._store.recover(self._founding.data, self._kinds.registry)
+        self._height = recovered.chain.tip.height
         log.info(
             "recovered",
             height=recovered.chain.tip.height,
@@ -334,6 +421,12 @@ class Validator:
         """Another validator says something."""
         if isinstance(value, codec.NewestVotes):
             self._hear_own_votes(sender, value)
+            return
+        if isinstance(value, AskSnapshot | AskPart):
+            self._serving.hear(sender, value)
+            return
+        if isinstance(value, SnapshotOffer | Part):
+            self._joining.hear(sender, value)
             return
         if not self._votes_checked:
             # Not before it may vote: whoever needs an answer says it again.
@@ -457,6 +550,7 @@ class Validator:
         self._changed.set()
         self._room.set()
         block = publish.made.block
+        self._store.note_block(publish.made.committed, self._replica.chain.sets)
         if block.control or self._replica.chain.sets.is_end(block.header.height):
             self._members = _members_of(self._replica.chain)
             self._reading.opened()
@@ -522,6 +616,18 @@ class Validator:
         self._desk.published(block)
         self._room.set()
         self._snapshots.look(topic.newest, topic.published)
+
+    def _make_snapshot(self) -> None:
+        """Another validator cannot go on without one."""
+        if self._started is None:
+            return
+        topic, chain = self._publisher.topic, self._started.chain
+        height = 0 if topic.published is None else topic.published.height
+        if topic.newest is not None:
+            self._snapshots.asked(topic.newest.committed, topic.newest.state, topic.published)
+        elif chain.newest is not None and height >= chain.tip.height:
+            # Nothing was committed since this process began.
+            self._snapshots.asked(chain.newest, chain.state, topic.published)
 
     async def _take_published(self, found: Found) -> None:
         """A block that the topic has and the chain lacks, in its turn."""
@@ -645,6 +751,10 @@ class Validator:
 
     async def _on_disk(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function)
+
+
+async def _ended(part: asyncio.Future[None]) -> None:
+    await part
 
 
 def _members_of(chain: Chain) -> tuple[Key, ...]:

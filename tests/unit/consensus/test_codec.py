@@ -12,8 +12,19 @@ from tests.unit.consensus.test_own_votes import BLOCK, vote
 from tests.unit.core.test_modes import CONFLICTS
 
 from nocturne.consensus import codec
+from nocturne.consensus.offers import (
+    PART_BYTES,
+    PARTS_MAX,
+    AskPart,
+    AskSnapshot,
+    Manifest,
+    Part,
+    Snapshot,
+    SnapshotOffer,
+)
 from nocturne.consensus.quorum.messages import Cast, Committed, Offer, Proposal, Vote
 from nocturne.core.certificates import Certificate, Epoch, VoteKind
+from nocturne.core.certified_snapshot import CHANGES_MAX
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Signature
@@ -57,7 +68,18 @@ def said() -> list[codec.Value]:
         *map(codec.Conflicting, CONFLICTS),
         codec.Halting(True),
         codec.Halting(False),
+        AskSnapshot(0, True),
+        AskSnapshot(7, False),
+        SnapshotOffer(9, None),
+        SnapshotOffer(9, snapshot_of(kept[0])),
+        AskPart(BLOCK, 3),
+        Part(BLOCK, 0, b"part"),
     ]
+
+
+def snapshot_of(block: Committed) -> Snapshot:
+    manifest = Manifest(PART_BYTES + 1, (BLOCK, BLOCK))
+    return Snapshot(block, (b"line\n", b"other\n"), 8, 1234, manifest)
 
 
 SAID = said()
@@ -145,6 +167,42 @@ def test_bounds_of_what_is_listed_and_of_the_whole() -> None:
         codec.decode(codec.encode(codec.Control(bytes(384 * 1024 + 1))))
     with pytest.raises(Malformed, match="at most"):
         codec.decode(bytes(codec.VALUE_BYTES_MAX + 1))
+
+
+def test_a_snapshots_offer_out_of_its_bounds_is_refused() -> None:
+    offer = next(one for one in SAID if isinstance(one, SnapshotOffer) and one.snapshot)
+    good = peer_pb2.PeerValue.FromString(codec.encode(offer)).snapshot_offer
+    for words, change in (
+        ("expected 2 parts", {"parts": bytes(32)}),
+        ("hashes", {"parts": bytes(33)}),
+        ("expected 1 to", {"size": 0, "parts": b""}),
+        ("expected 1 to", {"size": 2**40}),
+        ("out of range", {"published_offset": 2**63}),
+    ):
+        other = peer_pb2.SnapshotOffer.FromString(good.SerializeToString())
+        for name, value in change.items():
+            setattr(other.snapshot, name, value)
+        with pytest.raises(Malformed, match=words):
+            codec.decode(wire(snapshot_offer=other))
+    many = peer_pb2.SnapshotOffer.FromString(good.SerializeToString())
+    many.snapshot.changes.extend([b"x"] * CHANGES_MAX)
+    with pytest.raises(Malformed, match="more changes"):
+        codec.decode(wire(snapshot_offer=many))
+
+
+def test_a_part_out_of_its_bounds_is_refused() -> None:
+    for value in (
+        Part(BLOCK, 0, b""),
+        Part(BLOCK, 0, bytes(PART_BYTES + 1)),
+        Part(BLOCK, PARTS_MAX, b"x"),
+        Part(Hash(b"short"), 0, b"x"),
+        AskPart(BLOCK, PARTS_MAX),
+        AskPart(Hash(b"short"), 0),
+        AskSnapshot(2**63, False),
+        SnapshotOffer(2**63, None),
+    ):
+        with pytest.raises(Malformed):
+            codec.decode(codec.encode(value))
 
 
 def test_a_certificate_has_no_headers() -> None:

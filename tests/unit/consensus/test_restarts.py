@@ -173,7 +173,7 @@ def test_forgetting_keeps_what_a_later_start_needs(
     store = Store(disk.home, disk.label)
     store.recover(committee.ledger.data, KINDS)
     made = member.published[5]
-    store.write_snapshot(made.block.header_bytes, made.state, None, threading.Event())
+    store.write_snapshot(made.committed, made.state, None, threading.Event())
     store.forget_before(6, member.replica.live_records())
     store.close()
     found = disk.recovered()

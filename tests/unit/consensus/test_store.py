@@ -10,8 +10,11 @@ from tests.unit.consensus.ledgers import VALIDATOR, Ledger
 
 from nocturne.consensus import store as stores
 from nocturne.consensus.chain import Made
+from nocturne.consensus.offers import content_of
 from nocturne.consensus.published import Published
-from nocturne.consensus.store import Abandoned, Kept, Recovered, Store
+from nocturne.consensus.snapshot_files import Abandoned, Head, read_part
+from nocturne.consensus.store import Kept, Recovered, Store
+from nocturne.core import snapshot
 from nocturne.core.errors import Halt
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.runtime import journal
@@ -72,7 +75,7 @@ def keep(store: Store, *steps: Step) -> None:
 
 def snapshotted(store: Store, step: Step, published: Published | None = None) -> None:
     made = step.made
-    store.write_snapshot(made.block.header_bytes, made.state, published, threading.Event())
+    store.write_snapshot(made.committed, made.state, published, threading.Event())
 
 
 def test_without_a_journal_there_is_no_store(tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_an_abandoned_snapshot_leaves_nothing_to_be_believed(disk: Disk) -> None
     ending = threading.Event()
     ending.set()
     with pytest.raises(Abandoned):
-        store.write_snapshot(made.made.block.header_bytes, made.made.state, None, ending)
+        store.write_snapshot(made.made.committed, made.made.state, None, ending)
     store.close()
     assert disk.recovered().replayed == 1
     assert not list((disk.home / "snapshots").iterdir())
@@ -264,3 +267,124 @@ def test_more_than_a_frame_holds_is_kept_in_order_by_several(
     found = disk.recovered()
     assert found.chain.tip == disk.ledger.chain.tip
     assert found.replayed == 6
+
+
+# Joining -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Given:
+    """A snapshot of another validator's, and the blocks after it."""
+
+    steps: list[Step]
+    head: Head
+    content: bytes
+
+
+def given_by_another(ledger: Ledger, blocks: int = 5, at: int = 3) -> Given:
+    steps = [extended(ledger, f"s{number}") for number in range(blocks)]
+    made = steps[at - 1].made
+    head = Head(made.committed, Published(made.block.header.height, 70), ())
+    return Given(steps, head, b"".join(content_of(snapshot.encode(made.state))))
+
+
+def joined(store: Store, given: Given) -> None:
+    head = given.head
+    store.join(head.block, head.changes, head.published, [given.content], threading.Event())
+
+
+def test_the_journal_goes_on_from_a_snapshot_that_others_gave(disk: Disk) -> None:
+    store = opened(disk)
+    keep(store, extended(disk.ledger, "own"))
+    given = given_by_another(disk.ledger, blocks=4)
+    joined(store, given)
+    found = store.recover(disk.ledger.data, KINDS)
+    assert (found.chain.tip.height, found.replayed) == (4, 0)
+    assert found.published == given.head.published
+    assert (found.digests, found.ranges) == ({4: given.head.block.proposal.digest}, {})
+    keep(store, *given.steps[3:])
+    store.close()
+    again = disk.recovered()
+    assert again.chain.tip == disk.ledger.chain.tip
+    assert again.replayed == 1
+    store = opened(disk)
+    assert store.snapshot is not None
+    assert store.snapshot.head == given.head
+    assert [height for height, _ in store.blocks_after(4)] == [5]
+
+
+def test_a_crash_before_the_journal_goes_on_leaves_what_was(disk: Disk) -> None:
+    store = opened(disk)
+    keep(store, extended(disk.ledger, "own"))
+    given = given_by_another(disk.ledger)
+    before = sorted((disk.home / journal.FOLDER).glob("*.seg"))[-1].read_bytes()
+    joined(store, given)
+    store.close()
+    # The file is there and the record is not.
+    (segment,) = (disk.home / journal.FOLDER).glob("*.seg")
+    segment.write_bytes(before)
+    (path,) = (disk.home / "snapshots").iterdir()
+    path.rename(path.with_suffix(".joined"))
+    found = disk.recovered()
+    assert (found.chain.tip.height, found.replayed) == (1, 1)
+    assert not list((disk.home / "snapshots").iterdir())
+
+
+def test_a_crash_before_the_snapshot_is_in_its_place_is_made_up_for(disk: Disk) -> None:
+    store = opened(disk)
+    given = given_by_another(disk.ledger)
+    joined(store, given)
+    store.close()
+    (path,) = (disk.home / "snapshots").iterdir()
+    path.rename(path.with_suffix(".joined"))
+    found = disk.recovered()
+    assert (found.chain.tip.height, found.replayed) == (3, 0)
+    assert [one.suffix for one in (disk.home / "snapshots").iterdir()] == [".snapshot"]
+
+
+def test_without_the_snapshot_that_it_goes_on_from_the_journal_is_a_halt(disk: Disk) -> None:
+    store = opened(disk)
+    joined(store, given_by_another(disk.ledger))
+    store.close()
+    (path,) = (disk.home / "snapshots").iterdir()
+    path.unlink()
+    with pytest.raises(Halt, match="the snapshot of block 3, from which the journal goes on"):
+        disk.recovered()
+
+
+def test_a_later_snapshot_of_its_own_takes_the_place_of_the_one_that_was_given(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SEGMENT_BYTES", 2_000)
+    store = opened(disk)
+    keep(store, extended(disk.ledger, "own"))
+    given = given_by_another(disk.ledger)
+    joined(store, given)
+    store.recover(disk.ledger.data, KINDS)
+    keep(store, *given.steps[3:])
+    snapshotted(store, given.steps[4], Published(5, 75))
+    store.close()
+    assert disk.recovered().replayed == 0
+    store = opened(disk)
+    store.forget_before(6, ())
+    store.close()
+    assert disk.recovered().chain.tip == disk.ledger.chain.tip
+
+
+def test_what_is_offered_of_a_snapshot_is_its_content_in_parts(disk: Disk) -> None:
+    store = opened(disk)
+    given = given_by_another(disk.ledger)
+    keep(store, *given.steps)
+    snapshotted(store, given.steps[2], given.head.published)
+    found = store.snapshot
+    assert found is not None
+    assert found.head == given.head
+    assert found.offer().manifest.size == len(given.content)
+    with found.path.open("rb") as file:
+        data = b"".join(
+            read_part(file.fileno(), found, index) for index in range(len(found.manifest.parts))
+        )
+    assert data == given.content
+    store.close()
+    store = opened(disk)
+    assert store.snapshot == found

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nocturne/consensus/v1/peer.proto\x12\x15nocturne.consensus.v1\"\xb1\x04\n\tPeerValue\x12-\n\x05offer\x18\x01 \x01(\x0b\x32\x1c.nocturne.consensus.v1.OfferH\x00\x12+\n\x04\x63\x61st\x18\x02 \x01(\x0b\x32\x1b.nocturne.consensus.v1.CastH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0cH\x00\x12\x35\n\tcommitted\x18\x04 \x01(\x0b\x32 .nocturne.consensus.v1.CommittedH\x00\x12\x33\n\x08proposal\x18\x05 \x01(\x0b\x32\x1f.nocturne.consensus.v1.ProposalH\x00\x12+\n\x04vote\x18\x06 \x01(\x0b\x32\x1b.nocturne.consensus.v1.VoteH\x00\x12\x0f\n\x05\x66\x65tch\x18\x07 \x01(\x0cH\x00\x12\x32\n\x07\x66\x65tched\x18\x08 \x01(\x0b\x32\x1f.nocturne.consensus.v1.ProposalH\x00\x12\x34\n\task_votes\x18\t \x01(\x0b\x32\x1f.nocturne.consensus.v1.AskVotesH\x00\x12:\n\x0cnewest_votes\x18\n \x01(\x0b\x32\".nocturne.consensus.v1.NewestVotesH\x00\x12\x11\n\x07\x63ontrol\x18\x0b \x01(\x0cH\x00\x12\x12\n\x08\x63onflict\x18\x0c \x01(\x0cH\x00\x12\x31\n\x07halting\x18\r \x01(\x0b\x32\x1e.nocturne.consensus.v1.HaltingH\x00\x42\x07\n\x05value\".\n\x08Proposal\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\"K\n\x05Offer\x12\x31\n\x08proposal\x18\x01 \x01(\x0b\x32\x1f.nocturne.consensus.v1.Proposal\x12\x0f\n\x07grounds\x18\x02 \x03(\x0c\"z\n\x04Vote\x12\x11\n\tvalidator\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x10\n\x08recovery\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04view\x18\x05 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x12\n\nsignatures\x18\x07 \x01(\x0c\"@\n\x04\x43\x61st\x12)\n\x04vote\x18\x01 \x01(\x0b\x32\x1b.nocturne.consensus.v1.Vote\x12\r\n\x05\x61gain\x18\x02 \x01(\x08\"M\n\tCommitted\x12\x31\n\x08proposal\x18\x01 \x01(\x0b\x32\x1f.nocturne.consensus.v1.Proposal\x12\r\n\x05proof\x18\x02 \x01(\x0c\" \n\x07Halting\x12\x15\n\rlog_rewritten\x18\x01 \x01(\x08\"\n\n\x08\x41skVotes\"9\n\x0bNewestVotes\x12*\n\x05votes\x18\x01 \x03(\x0b\x32\x1b.nocturne.consensus.v1.Voteb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nocturne/consensus/v1/peer.proto\x12\x15nocturne.consensus.v1\"\x8e\x06\n\tPeerValue\x12-\n\x05offer\x18\x01 \x01(\x0b\x32\x1c.nocturne.consensus.v1.OfferH\x00\x12+\n\x04\x63\x61st\x18\x02 \x01(\x0b\x32\x1b.nocturne.consensus.v1.CastH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0cH\x00\x12\x35\n\tcommitted\x18\x04 \x01(\x0b\x32 .nocturne.consensus.v1.CommittedH\x00\x12\x33\n\x08proposal\x18\x05 \x01(\x0b\x32\x1f.nocturne.consensus.v1.ProposalH\x00\x12+\n\x04vote\x18\x06 \x01(\x0b\x32\x1b.nocturne.consensus.v1.VoteH\x00\x12\x0f\n\x05\x66\x65tch\x18\x07 \x01(\x0cH\x00\x12\x32\n\x07\x66\x65tched\x18\x08 \x01(\x0b\x32\x1f.nocturne.consensus.v1.ProposalH\x00\x12\x34\n\task_votes\x18\t \x01(\x0b\x32\x1f.nocturne.consensus.v1.AskVotesH\x00\x12:\n\x0cnewest_votes\x18\n \x01(\x0b\x32\".nocturne.consensus.v1.NewestVotesH\x00\x12\x11\n\x07\x63ontrol\x18\x0b \x01(\x0cH\x00\x12\x12\n\x08\x63onflict\x18\x0c \x01(\x0cH\x00\x12\x31\n\x07halting\x18\r \x01(\x0b\x32\x1e.nocturne.consensus.v1.HaltingH\x00\x12:\n\x0c\x61sk_snapshot\x18\x0e \x01(\x0b\x32\".nocturne.consensus.v1.AskSnapshotH\x00\x12>\n\x0esnapshot_offer\x18\x0f \x01(\x0b\x32$.nocturne.consensus.v1.SnapshotOfferH\x00\x12\x32\n\x08\x61sk_part\x18\x10 \x01(\x0b\x32\x1e.nocturne.consensus.v1.AskPartH\x00\x12+\n\x04part\x18\x11 \x01(\x0b\x32\x1b.nocturne.consensus.v1.PartH\x00\x42\x07\n\x05value\".\n\x08Proposal\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\"K\n\x05Offer\x12\x31\n\x08proposal\x18\x01 \x01(\x0b\x32\x1f.nocturne.consensus.v1.Proposal\x12\x0f\n\x07grounds\x18\x02 \x03(\x0c\"z\n\x04Vote\x12\x11\n\tvalidator\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x10\n\x08recovery\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04view\x18\x05 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x12\n\nsignatures\x18\x07 \x01(\x0c\"@\n\x04\x43\x61st\x12)\n\x04vote\x18\x01 \x01(\x0b\x32\x1b.nocturne.consensus.v1.Vote\x12\r\n\x05\x61gain\x18\x02 \x01(\x08\"M\n\tCommitted\x12\x31\n\x08proposal\x18\x01 \x01(\x0b\x32\x1f.nocturne.consensus.v1.Proposal\x12\r\n\x05proof\x18\x02 \x01(\x0c\" \n\x07Halting\x12\x15\n\rlog_rewritten\x18\x01 \x01(\x08\"\n\n\x08\x41skVotes\"9\n\x0bNewestVotes\x12*\n\x05votes\x18\x01 \x03(\x0b\x32\x1b.nocturne.consensus.v1.Vote\"-\n\x0b\x41skSnapshot\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x0e\n\x06urgent\x18\x02 \x01(\x08\"R\n\rSnapshotOffer\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x31\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1f.nocturne.consensus.v1.Snapshot\"\x9d\x01\n\x08Snapshot\x12/\n\x05\x62lock\x18\x01 \x01(\x0b\x32 .nocturne.consensus.v1.Committed\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\x0c\x12\x18\n\x10published_height\x18\x03 \x01(\x04\x12\x18\n\x10published_offset\x18\x04 \x01(\x04\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\r\n\x05parts\x18\x06 \x01(\x0c\"(\n\x07\x41skPart\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\"3\n\x04Part\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nocturne.wire.consensus.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PEERVALUE']._serialized_start=60
-  _globals['_PEERVALUE']._serialized_end=621
-  _globals['_PROPOSAL']._serialized_start=623
-  _globals['_PROPOSAL']._serialized_end=669
-  _globals['_OFFER']._serialized_start=671
-  _globals['_OFFER']._serialized_end=746
-  _globals['_VOTE']._serialized_start=748
-  _globals['_VOTE']._serialized_end=870
-  _globals['_CAST']._serialized_start=872
-  _globals['_CAST']._serialized_end=936
-  _globals['_COMMITTED']._serialized_start=938
-  _globals['_COMMITTED']._serialized_end=1015
-  _globals['_HALTING']._serialized_start=1017
-  _globals['_HALTING']._serialized_end=1049
-  _globals['_ASKVOTES']._serialized_start=1051
-  _globals['_ASKVOTES']._serialized_end=1061
-  _globals['_NEWESTVOTES']._serialized_start=1063
-  _globals['_NEWESTVOTES']._serialized_end=1120
+  _globals['_PEERVALUE']._serialized_end=842
+  _globals['_PROPOSAL']._serialized_start=844
+  _globals['_PROPOSAL']._serialized_end=890
+  _globals['_OFFER']._serialized_start=892
+  _globals['_OFFER']._serialized_end=967
+  _globals['_VOTE']._serialized_start=969
+  _globals['_VOTE']._serialized_end=1091
+  _globals['_CAST']._serialized_start=1093
+  _globals['_CAST']._serialized_end=1157
+  _globals['_COMMITTED']._serialized_start=1159
+  _globals['_COMMITTED']._serialized_end=1236
+  _globals['_HALTING']._serialized_start=1238
+  _globals['_HALTING']._serialized_end=1270
+  _globals['_ASKVOTES']._serialized_start=1272
+  _globals['_ASKVOTES']._serialized_end=1282
+  _globals['_NEWESTVOTES']._serialized_start=1284
+  _globals['_NEWESTVOTES']._serialized_end=1341
+  _globals['_ASKSNAPSHOT']._serialized_start=1343
+  _globals['_ASKSNAPSHOT']._serialized_end=1388
+  _globals['_SNAPSHOTOFFER']._serialized_start=1390
+  _globals['_SNAPSHOTOFFER']._serialized_end=1472
+  _globals['_SNAPSHOT']._serialized_start=1475
+  _globals['_SNAPSHOT']._serialized_end=1632
+  _globals['_ASKPART']._serialized_start=1634
+  _globals['_ASKPART']._serialized_end=1674
+  _globals['_PART']._serialized_start=1676
+  _globals['_PART']._serialized_end=1727
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,10 @@ class PeerValue(_message.Message):
     CONTROL_FIELD_NUMBER: _builtins.int
     CONFLICT_FIELD_NUMBER: _builtins.int
     HALTING_FIELD_NUMBER: _builtins.int
+    ASK_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_OFFER_FIELD_NUMBER: _builtins.int
+    ASK_PART_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     certificate: _builtins.bytes
     """CommitProof in Avro (proto/nocturne/ledger/v1/commit_proof.avsc) without headers."""
     fetch: _builtins.bytes
@@ -63,6 +67,14 @@ class PeerValue(_message.Message):
     def newest_votes(self) -> Global___NewestVotes: ...
     @_builtins.property
     def halting(self) -> Global___Halting: ...
+    @_builtins.property
+    def ask_snapshot(self) -> Global___AskSnapshot: ...
+    @_builtins.property
+    def snapshot_offer(self) -> Global___SnapshotOffer: ...
+    @_builtins.property
+    def ask_part(self) -> Global___AskPart: ...
+    @_builtins.property
+    def part(self) -> Global___Part: ...
     def __init__(
         self,
         *,
@@ -79,12 +91,16 @@ class PeerValue(_message.Message):
         control: _builtins.bytes = ...,
         conflict: _builtins.bytes = ...,
         halting: Global___Halting | None = ...,
+        ask_snapshot: Global___AskSnapshot | None = ...,
+        snapshot_offer: Global___SnapshotOffer | None = ...,
+        ask_part: Global___AskPart | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_part", b"ask_part", "ask_snapshot", b"ask_snapshot", "ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "part", b"part", "proposal", b"proposal", "snapshot_offer", b"snapshot_offer", "value", b"value", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "proposal", b"proposal", "value", b"value", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_part", b"ask_part", "ask_snapshot", b"ask_snapshot", "ask_votes", b"ask_votes", "cast", b"cast", "certificate", b"certificate", "committed", b"committed", "conflict", b"conflict", "control", b"control", "fetch", b"fetch", "fetched", b"fetched", "halting", b"halting", "newest_votes", b"newest_votes", "offer", b"offer", "part", b"part", "proposal", b"proposal", "snapshot_offer", b"snapshot_offer", "value", b"value", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["offer", "cast", "certificate", "committed", "proposal", "vote", "fetch", "fetched", "ask_votes", "newest_votes", "control", "conflict", "halting"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["offer", "cast", "certificate", "committed", "proposal", "vote", "fetch", "fetched", "ask_votes", "newest_votes", "control", "conflict", "halting", "ask_snapshot", "snapshot_offer", "ask_part", "part"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -289,3 +305,148 @@ class NewestVotes(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NewestVotes: _TypeAlias = NewestVotes  # noqa: Y015
+
+@_typing.final
+class AskSnapshot(_message.Message):
+    """Asks for the newest snapshot of the state after a block above `height`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    URGENT_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    urgent: _builtins.bool
+    """The asker's log lacks records: without a snapshot it cannot go on."""
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        urgent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "urgent", b"urgent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskSnapshot: _TypeAlias = AskSnapshot  # noqa: Y015
+
+@_typing.final
+class SnapshotOffer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """Of the newest block that is committed here."""
+    @_builtins.property
+    def snapshot(self) -> Global___Snapshot:
+        """Absent: there is none above the height that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        snapshot: Global___Snapshot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotOffer: _TypeAlias = SnapshotOffer  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PUBLISHED_HEIGHT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    published_height: _builtins.int
+    """The blocks topic had every block up to this height, which stands at this offset: where to read on."""
+    published_offset: _builtins.int
+    size: _builtins.int
+    """Of its content, in bytes."""
+    parts: _builtins.bytes
+    """SHA-256 of each part, 32 bytes each."""
+    @_builtins.property
+    def block(self) -> Global___Committed:
+        """The block whose state it is."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The `validators` lines that lead from genesis to the block's validators (docs/spec/exports.md)."""
+
+    def __init__(
+        self,
+        *,
+        block: Global___Committed | None = ...,
+        changes: _abc.Iterable[_builtins.bytes] | None = ...,
+        published_height: _builtins.int = ...,
+        published_offset: _builtins.int = ...,
+        size: _builtins.int = ...,
+        parts: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "changes", b"changes", "parts", b"parts", "published_height", b"published_height", "published_offset", b"published_offset", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class AskPart(_message.Message):
+    """Asks for one part of a snapshot's content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Of the content: docs/spec/peers.md."""
+    index: _builtins.int
+    """From 0."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskPart: _TypeAlias = AskPart  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    index: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015

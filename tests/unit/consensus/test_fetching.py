@@ -1,0 +1,184 @@
+"""Which snapshot is taken, and how its parts come together whoever fails on the way."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.consensus.ledgers import Ledger, signer
+
+from nocturne.consensus import fetching
+from nocturne.consensus.fetching import Download, chosen, sources, worth
+from nocturne.consensus.offers import (
+    PART_BYTES,
+    Cutter,
+    Manifest,
+    Part,
+    Snapshot,
+    check_manifest,
+)
+from nocturne.core.errors import Malformed, PeerFault
+from nocturne.core.identifiers import Hash
+
+reproducible = settings(derandomize=True, deadline=None, max_examples=100, print_blob=True)
+KEYS = tuple(signer(200 + number).key for number in range(4))
+
+
+def manifest_of(data: bytes) -> Manifest:
+    cutter = Cutter()
+    cutter.update(data)
+    return cutter.manifest()
+
+
+def offered(height: int, size: int = 1, fill: int = 0) -> Snapshot:
+    ledger = Ledger()
+    ledger.write("a")
+    block = ledger.extend().committed
+    header = replace(block.proposal.header, height=height)
+    proposal = replace(block.proposal, header=header)
+    parts = tuple([Hash(bytes([fill]) * 32)] * -(-size // PART_BYTES))
+    return Snapshot(replace(block, proposal=proposal), (), 0, 0, Manifest(size, parts))
+
+
+def test_a_snapshot_that_saves_few_blocks_or_less_than_it_costs_is_not_taken() -> None:
+    few, many = fetching.JOIN_BLOCKS_MIN - 1, fetching.JOIN_BLOCKS_MIN
+    assert worth(offered(few), 0, False) == 0
+    assert worth(offered(many), 0, False) > 0
+    assert worth(offered(many, many * fetching.BLOCK_WORTH_BYTES), 0, False) == 0
+    assert chosen({KEYS[0]: offered(few)}, 0, False) is None
+    # Whoever cannot go on takes any that leads on, and none that does not.
+    assert chosen({KEYS[0]: offered(few)}, few - 1, True) is not None
+    assert chosen({KEYS[0]: offered(few)}, few, True) is None
+    assert chosen({}, 0, True) is None
+
+
+@given(st.permutations([(400, 1, 0), (400, 1, 1), (500, 1, 2), (500, 1, 3)]))
+@reproducible
+def test_the_choice_does_not_depend_on_the_order_of_the_offers(
+    order: list[tuple[int, int, int]],
+) -> None:
+    offers = {key: offered(*one) for key, one in zip(KEYS, order, strict=True)}
+    best = chosen(offers, 0, False)
+    assert best is not None
+    names = [offered(500, 1, fill).manifest.digest() for fill in (2, 3)]
+    assert best.height == 500
+    assert best.manifest.digest() in names
+    assert [offers[key] for key in sources(offers, best)] == [best]
+    again = chosen(dict(reversed(offers.items())), 0, False)
+    assert again == best
+
+
+@given(st.lists(st.integers(1, 2 * PART_BYTES), min_size=1, max_size=5))
+@reproducible
+def test_a_manifest_is_the_same_however_its_content_is_cut_into_pieces(sizes: list[int]) -> None:
+    data = bytes(sum(sizes))
+    cutter = Cutter()
+    for size in sizes:
+        cutter.update(bytes(size))
+    found = cutter.manifest()
+    assert found == manifest_of(data)
+    assert found.size == len(data)
+    for index, one in enumerate(found.parts):
+        part = data[index * PART_BYTES :][: found.length_of(index)]
+        assert one == sha256(part).digest()
+    check_manifest(found)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Manifest(0, ()),
+        Manifest(1, ()),
+        Manifest(PART_BYTES, (Hash(bytes(32)),) * 2),
+        Manifest(PART_BYTES + 1, (Hash(bytes(32)),)),
+        Manifest(2**40, (Hash(bytes(32)),)),
+    ],
+)
+def test_a_manifest_with_another_number_of_parts_is_malformed(wrong: Manifest) -> None:
+    with pytest.raises(Malformed):
+        check_manifest(wrong)
+
+
+DATA = Random(1).randbytes(5 * PART_BYTES + 7)
+MANIFEST = manifest_of(DATA)
+
+
+def part(index: int) -> Part:
+    data = DATA[index * PART_BYTES :][:PART_BYTES]
+    return Part(MANIFEST.digest(), index, data)
+
+
+def test_parts_that_are_here_are_not_asked_for() -> None:
+    download = Download(MANIFEST, {0, 2, 4}, KEYS[:1])
+    assert download.asks(0.0) == [(KEYS[0], 1), (KEYS[0], 3)]
+    assert download.asks(0.0) == []
+    assert download.take(KEYS[0], part(1))
+    assert download.asks(0.0) == [(KEYS[0], 5)]
+    assert download.take(KEYS[0], part(3))
+    assert download.take(KEYS[0], part(5))
+    assert download.is_done
+
+
+def test_what_was_not_asked_of_its_sender_is_not_taken() -> None:
+    download = Download(MANIFEST, set(), KEYS[:1])
+    assert not download.take(KEYS[0], part(0))
+    download.asks(0.0)
+    assert not download.take(KEYS[1], part(0))
+    assert not download.take(KEYS[0], part(5))
+    assert not download.take(KEYS[0], replace(part(0), digest=Hash(bytes(32))))
+    assert download.take(KEYS[0], part(0))
+    assert not download.take(KEYS[0], part(0))
+
+
+def test_whoever_sends_other_bytes_is_asked_no_more_and_another_one_is() -> None:
+    download = Download(MANIFEST, set(), KEYS[:2])
+    asked = dict(download.asks(0.0))
+    assert set(asked) == set(KEYS[:2])
+    with pytest.raises(PeerFault, match="part 0 has another hash"):
+        download.take(KEYS[0], replace(part(0), data=part(1).data))
+    download.take(KEYS[1], part(2))
+    assert {key for key, _ in download.asks(0.0)} == {KEYS[1]}
+    assert not download.is_lost
+    download.drop(KEYS[1])
+    assert download.is_lost
+    assert not download.is_done
+
+
+def test_a_part_that_does_not_come_is_asked_for_again_and_at_last_of_nobody() -> None:
+    download = Download(MANIFEST, set(), KEYS[:1])
+    now = 0.0
+    for _ in range(fetching.FAILURES_MAX):
+        assert len(download.asks(now)) == fetching.ASKED_MAX
+        now += fetching.PART_SECONDS_MAX
+    assert download.asks(now) == []
+    assert download.is_lost
+
+
+@given(st.integers(0, 2**32))
+@reproducible
+def test_whatever_is_lost_late_or_wrong_all_parts_come_together(seed: int) -> None:
+    """One of the sources is correct and answers at last."""
+    dice = Random(seed)
+    download = Download(MANIFEST, set(), KEYS)
+    got: dict[int, bytes] = {}
+    now = 0.0
+    while not download.is_done:
+        now += dice.choice((0.1, 1.0, fetching.PART_SECONDS_MAX / 2))
+        for key, index in download.asks(now):
+            is_good = key == KEYS[0] or dice.random() < 0.5
+            if not is_good:
+                if dice.random() < 0.5:
+                    continue
+                # It may have been asked for two parts, and is asked no more after the first.
+                with suppress(PeerFault):
+                    assert not download.take(key, replace(part(index), data=b"other"))
+                continue
+            if download.take(key, part(index)):
+                got[index] = part(index).data
+        assert now < 1000
+    assert b"".join(got[index] for index in sorted(got)) == DATA
