@@ -420,6 +420,32 @@ def test_who_was_away_when_the_records_it_lacks_were_deleted_goes_on_from_a_snap
     stand.check_no_fork((1, 2, 3))
 
 
+def test_a_new_key_joins_by_a_snapshot_when_the_old_records_are_gone_and_certifies(
+    broker: Broker, tmp_path: Path
+) -> None:
+    stand = QuorumStand(tmp_path / "home", broker.bootstrap, epoch_length=12)
+    fresh_topics(broker.bootstrap, stand.partitions)
+    try:
+        stand.raise_all()
+        for _ in range(10):
+            stand.write(50, events=10)
+        stand.wait_certified()
+        first = stand.sets.epoch_at(_rotated(stand, 3, stand.admit(4))) + 2
+        _delete(stand, stand.ends(topics.COMMANDS))
+        missed = len(stand.blocks())
+        stand.begin(4)
+        while len(stand.blocks()) < (first + 1) * stand.epoch_length:
+            stand.certify(3)
+        stand.wait_voting(4)
+        _joined(stand, 4, missed)
+        # Nothing is certified without it now: of the three others one is away.
+        stand.of(0).kill()
+        stand.certify(5)
+        stand.check_no_fork((1, 2, 3, 4))
+    finally:
+        stand.stop_all()
+
+
 def _joined(stand: QuorumStand, ordinal: int, height: int) -> None:
     """A validator went on from a snapshot of at least this height, and executed nothing before."""
     said = [json.loads(line) for line in stand.of(ordinal).said().splitlines() if line[:1] == "{"]

@@ -13,10 +13,13 @@ from tests.unit.consensus.test_replica import agreed, records_of
 
 from nocturne.consensus import store as stores
 from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.offers import content_of
 from nocturne.consensus.quorum.messages import Cast, Committed, Proposal, Vote
 from nocturne.consensus.replica import Replica, Say
 from nocturne.consensus.store import Recovered, Store
+from nocturne.core import snapshot
 from nocturne.core.certificates import VoteKind
+from nocturne.core.certified_snapshot import Claim, load, prove
 from nocturne.core.errors import Halt
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.runtime import journal
@@ -211,3 +214,48 @@ def test_blocks_that_one_finalization_commits_are_all_in_the_journal(tmp_path: P
     store.recover(committee.ledger.data, KINDS)
     assert [at for at, _ in store.blocks_after(0)] == [*range(1, len(member.published) + 1)]
     assert len(member.published) > 1
+
+
+def test_who_joins_by_a_snapshot_reads_no_older_record_and_its_votes_count(tmp_path: Path) -> None:
+    """It was away, and the log has no record any more that it missed."""
+    committee = Committee(4)
+    member = committee.members[3]
+    disk = Disk(tmp_path, committee, member)
+    for number in range(4):
+        committee.write(f"s{number}")
+        committee.run(100)
+    committee.kill(member)
+    disk.write()
+    for number in range(12):
+        committee.write(f"s{number % 5}")
+        committee.run(100)
+    made = committee.members[0].published[-1]
+    block, ledger = made.committed, committee.ledger
+    chunks = tuple(snapshot.encode(made.state))
+    claim = Claim(block.proposal.header_bytes, block.proposal.signatures, block.proof, ())
+    load(prove(claim, ledger.genesis, ledger.ledger_id), ledger.data, chunks, KINDS)
+    store = Store(disk.home, disk.label)
+    before = store.recover(ledger.data, KINDS)
+    store.join(block, (), None, content_of(chunks), threading.Event())
+    store.close()
+    # All records but those that no block has are gone.
+    ledger.records = [
+        one for one in ledger.records if one[1] >= made.state.positions[one[0]].next_offset
+    ]
+    for other in committee.members:
+        other.read = len(ledger.records)
+    own_votes = [one for one in before.records if isinstance(one, Vote)]
+    found = disk.recovered()
+    assert (found.chain.tip.height, found.replayed) == (made.block.header.height, 0)
+    assert [one for one in found.records if isinstance(one, Vote)] == own_votes
+    disk.start()
+    member.published = committee.members[0].published[: made.block.header.height]
+    committee.kill(committee.members[0])
+    committee.write("more", "after")
+    committee.run(5_000)
+    living = committee.members[1:]
+    assert {records_of(one) for one in living} == {18}
+    agreed(committee, living)
+    kept = [one for one in member.kept if isinstance(one, Committed)]
+    votes = kept[-1].proof.finalization.votes
+    assert 3 in [index for index, _ in votes], "of four one is dead: nothing goes without it"
