@@ -38,6 +38,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(150
 
 NOCTURNE = Path(sys.executable).with_name("nocturne")
 OFTEN = "from nocturne.consensus import commands_log; commands_log.TOPIC_CHECK_SECONDS = 0.5"
+OFTEN_SNAPSHOTS = """
+from nocturne.consensus import fetching, store
+store.SNAPSHOT_JOURNAL_BYTES = 100_000
+fetching.JOIN_BLOCKS_MIN = 5
+"""
 SMALL_SEGMENTS = """
 from nocturne.consensus import store
 store.SEGMENT_BYTES = 20_000
@@ -117,6 +122,31 @@ def test_a_validator_that_was_away_catches_up_under_load_and_votes_again(
     for name, value in (("caught_up_s", caught_up_s), ("votes_s", votes_s)):
         record_property(name, round(value, 1))
     stand.check_no_fork()
+
+
+def test_a_validator_that_was_away_over_snapshots_goes_on_from_one_while_the_log_is_whole(
+    stand: QuorumStand, record_property: Any
+) -> None:
+    stand.raise_all(before=OFTEN_SNAPSHOTS)
+    stand.certify(8)
+    stand.of(3).kill()
+    before = len(stand.blocks())
+    for _ in range(40):
+        stand.certify(10, events=20)
+    with stand.under_load():
+        stand.begin(3, before=OFTEN_SNAPSHOTS)
+        stand.wait_voting(3)
+    joined = _joined(stand, 3, before + 10)
+    record_property("joined_s", joined["seconds"])
+    stand.of(0).kill()
+    stand.certify(10)
+    stand.check_no_fork((1, 2, 3))
+    # What it goes on from is its own at the next start.
+    assert stand.of(3).stop() == 0
+    stand.begin(3, before=OFTEN_SNAPSHOTS)
+    stand.wait_voting(3)
+    stand.certify(5)
+    stand.check_no_fork((1, 2, 3))
 
 
 # Keys and journals -----------------------------------------------------------------------------
@@ -446,14 +476,19 @@ def test_a_new_key_joins_by_a_snapshot_when_the_old_records_are_gone_and_certifi
         stand.stop_all()
 
 
-def _joined(stand: QuorumStand, ordinal: int, height: int) -> None:
-    """A validator went on from a snapshot of at least this height, and executed nothing before."""
+def _joined(stand: QuorumStand, ordinal: int, height: int) -> dict[str, Any]:
+    """A validator went on from a snapshot of at least this height, and executed nothing before;
+    what it said of it.
+    """
     said = [json.loads(line) for line in stand.of(ordinal).said().splitlines() if line[:1] == "{"]
     joined = [one for one in said if one.get("event") == "joined"]
     assert [one["height"] >= height for one in joined] == [True], joined
     recovered = [one for one in said if one.get("event") == "recovered"]
     assert recovered[-1]["height"] >= height
     assert recovered[-1]["replayed_blocks"] == 0
+    print(joined[0])
+    found: dict[str, Any] = joined[0]
+    return found
 
 
 def _delete(stand: QuorumStand, ends: list[int]) -> None:
