@@ -28,7 +28,13 @@ from nocturne.consensus.offers import (
     SnapshotOffer,
 )
 from nocturne.consensus.published import Published
-from nocturne.consensus.snapshot_files import Abandoned, PartsFile, chunks_of, pieces_of
+from nocturne.consensus.snapshot_files import (
+    Abandoned,
+    PartsFile,
+    chunks_of,
+    drop_parts,
+    pieces_of,
+)
 from nocturne.consensus.store import Store
 from nocturne.core.certificates import ValidatorSet
 from nocturne.core.certified_snapshot import Proved, load, prove
@@ -120,6 +126,7 @@ class Joining:
                     now = time.monotonic()
                     late = now - began >= URGENT_SECONDS_MAX
                     if not urgent or late or self._is_hopeless(height, validators, own, now):
+                        drop_parts(self._store.folder)
                         return False
                     log.info("waiting_for_a_snapshot", height=height)
                     await asyncio.sleep(URGENT_SECONDS)

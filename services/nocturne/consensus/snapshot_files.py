@@ -227,6 +227,12 @@ class PartsFile:
         self.path.unlink(missing_ok=True)
 
 
+def drop_parts(folder: Path) -> None:
+    """What was fetched of any snapshot is not needed."""
+    for path in files(folder, PARTS):
+        path.unlink()
+
+
 def chunks_of(path: Path) -> Iterator[bytes]:
     """The chunks of a content; `Malformed` when it is none."""
     with path.open("rb") as file:

@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 from tests.unit.consensus.ledgers import VALIDATOR, Ledger, signer
 
-from nocturne.consensus import codec, fetching, joining, offers, serving, snapshot_files
+from nocturne.consensus import (
+    codec,
+    fetching,
+    joining,
+    offers,
+    serving,
+    snapshot_files,
+    snapshots,
+)
 from nocturne.consensus.joining import Joining
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.offers import AskPart, AskSnapshot, Part, SnapshotOffer
 from nocturne.consensus.published import Published
 from nocturne.consensus.serving import Serving
+from nocturne.consensus.snapshots import Snapshots
 from nocturne.consensus.store import Store
 from nocturne.core.blocks import encode_block_header, hash_block
 from nocturne.core.certificates import ValidatorSet
@@ -182,6 +191,40 @@ async def test_without_need_it_takes_none_that_saves_little(world: World) -> Non
     world.add(VALIDATOR.key, "one")
     assert not await world.joined(False)
     assert world.parts_asked() == []
+
+
+@in_a_loop
+async def test_what_was_fetched_and_is_not_wanted_any_more_is_removed(world: World) -> None:
+    world.add(VALIDATOR.key, "one")
+    left = world.store.folder / f"{bytes(32).hex()}.parts"
+    left.write_bytes(b"of another time")
+    assert not await world.joined(False)
+    assert not left.exists()
+
+
+@in_a_loop
+async def test_a_snapshot_is_written_for_others_now_and_then_and_not_whenever_they_ask(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: now[0])
+    written = Snapshots(world.store, world.on_disk, lambda: (), world.measures)
+    made = world.newest
+    world.store.keep(world.ledger.kept)
+
+    async def asked() -> bool:
+        before = world.store.snapshot
+        written.asked(made.committed, made.state, Published(made.block.header.height, 1))
+        if written._writing is not None:
+            await written._writing
+        written.check()
+        return world.store.snapshot is not before
+
+    assert await asked()
+    assert not await asked()
+    now[0] += snapshots.ASKED_SECONDS
+    assert await asked()
+    await written.close()
 
 
 @in_a_loop

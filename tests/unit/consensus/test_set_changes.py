@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import OPERATOR
 
+from nocturne.consensus.store import Store
 from nocturne.core import topics
 from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import Block, decode_block
 from nocturne.core.certificates import ValidatorSet
+from nocturne.core.certified_snapshot import prove
 from nocturne.core.control import Control, sign_control
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import prove_possession
+from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.core.validator_sets import ACTION, set_fields
+from nocturne.runtime import journal
 
 E = 4
+KINDS = KindRegistry(builtin_kinds().values())
 
 
 def committee_of(n: int, seed: int) -> Committee:
@@ -183,3 +191,44 @@ def test_whose_log_is_late_waits_at_an_epochs_end_for_what_decided_the_next_set(
     settle(committee)
     assert committee.digests(late) == committee.digests(committee.members[0])
     assert not late.replica.is_behind
+
+
+def test_a_snapshot_has_the_lines_of_all_changes_before_it_over_snapshots_and_restarts(
+    tmp_path: Path,
+) -> None:
+    """What a joiner that knows genesis alone is offered leads to the third set."""
+    committee = committee_of(6, 1)
+    grow(committee, 2)
+    decide(committee, 0, 1, 2, 4)
+    grow(committee, E + 1)
+    decide(committee, 0, 1, 2, 4, 5)
+    grow(committee, 5 * E + 1)
+    member, ledger = committee.members[0], committee.ledger
+    label = journal.owner_label(ledger.ledger_id, member.signer.key)
+    journal.create(tmp_path / journal.FOLDER, label)
+    store = Store(tmp_path, label)
+    store.recover(ledger.data, KINDS)
+    store.keep(member.kept)
+    lines = []
+    for made in member.published:
+        height = made.block.header.height
+        store.note_block(made.committed, made.state.view.validator_sets)
+        if height in (E + 1, 2 * E, 3 * E, 3 * E + 1, 5 * E + 1):
+            store.write_snapshot(made.committed, made.state, None, threading.Event())
+            assert store.snapshot is not None
+            claim = store.snapshot.offer().claim()
+            assert prove(claim, ledger.genesis, ledger.ledger_id).digest == made.block.digest
+            lines.append(len(claim.changes))
+        if height == 2 * E:
+            # The block that shows the change is the snapshot's own, and a new process goes on.
+            store.close()
+            store = Store(tmp_path, label)
+            store.recover(ledger.data, KINDS)
+    store.close()
+    # The sets change after the blocks 2·E and 3·E.
+    assert lines == [0, 0, 1, 2, 2]
+    again = Store(tmp_path, label)
+    found = again.recover(ledger.data, KINDS)
+    assert found.chain.tip.height == len(member.published)
+    assert again.snapshot is not None
+    assert len(again.snapshot.head.changes) == 2
