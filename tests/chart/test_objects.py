@@ -592,9 +592,13 @@ def test_no_more_validators_are_taken_away_at_once_than_may_lie(validators: int)
     assert budgets[f"{NAME}-consensus"]["maxUnavailable"] == max(1, (validators - 1) // 3)
 
 
-@pytest.mark.parametrize("validators", [1, 4, 31])
-def test_each_validator_is_called_by_the_name_of_its_own_pod(validators: int) -> None:
-    done = helm.template(settings=[f"consensus.validators={validators}"])
+@pytest.mark.parametrize("validators, additional", [(1, 0), (4, 0), (31, 0), (4, 2)])
+def test_each_validator_is_called_by_the_name_of_its_own_pod(
+    validators: int, additional: int
+) -> None:
+    done = helm.template(
+        settings=[f"consensus.validators={validators}", f"consensus.additional={additional}"]
+    )
     objects = tuple(helm.objects(done))
     (consensus,) = (
         one for one in of_kind(objects, "StatefulSet") if "consensus" in one["metadata"]["name"]
@@ -602,7 +606,9 @@ def test_each_validator_is_called_by_the_name_of_its_own_pod(validators: int) ->
     (service,) = (
         one for one in of_kind(objects, "Service") if one["metadata"]["name"] == f"{NAME}-consensus"
     )
-    assert consensus["spec"]["replicas"] == validators
+    assert consensus["spec"]["replicas"] == validators + additional
+    (founding,) = pods(objects)["consensus"]["initContainers"]
+    assert environment(founding)["NOCTURNE_VALIDATORS"]["value"] == str(validators)
     assert consensus["spec"]["serviceName"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None", "a name for each pod"
     assert service["spec"]["publishNotReadyAddresses"] is True, "none would ever be ready"
@@ -610,7 +616,7 @@ def test_each_validator_is_called_by_the_name_of_its_own_pod(validators: int) ->
     namespace = "audit"
     assert environment(container)["NOCTURNE_PEERS"]["value"].split(",") == [
         f"{NAME}-consensus-{ordinal}.{NAME}-consensus.{namespace}.svc.cluster.local:7400"
-        for ordinal in range(validators)
+        for ordinal in range(validators + additional)
     ]
 
 
