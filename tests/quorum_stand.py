@@ -263,7 +263,13 @@ class QuorumStand(Stand):
         until(has, SECONDS_MAX, f"the topic has {count} blocks")
 
     def _all_asked_again(self) -> dict[int, Validator | None]:
-        return {one: self._asked_again(one) for one in sorted(self._standing)}
+        """Of all but those that were killed."""
+        living = [
+            one
+            for one, running in sorted(self._standing.items())
+            if running.process.poll() in (None, EXIT_FAILED)
+        ]
+        return {one: self._asked_again(one) for one in living}
 
     def open_log_epochs(self) -> int:
         """The operators let every partition that has certified records go on with the commands
