@@ -297,6 +297,23 @@ class Chain:
         check_same(header, execution, "journal: executing")
         self._stand_on(committed, execution.state)
 
+    def take_up(self, block: Block) -> None:
+        """A block above the committed one that the own journal has: it was executed here before it
+        was voted for, and its records may be nowhere else by now. `Halt` if executing it again
+        gives something else. One whose parent is not executed here is left to the log.
+        """
+        if self.state_after(block.header.parent_digest) is None:
+            return
+        proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)
+        try:
+            execution = self._execute(proposal, batches_of(self._context, block), block.control)
+        except Malformed as fault:
+            raise Halt(
+                f"journal: block {block.header.height} cannot be executed: {fault}"
+            ) from fault
+        check_same(block.header, execution, "journal: executing")
+        self._keep(proposal, execution)
+
     def _stand_on(self, committed: Committed, state: LedgerState) -> None:
         self._state = state
         self._newest = committed

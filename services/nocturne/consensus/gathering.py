@@ -295,7 +295,9 @@ class Gathering:
             del waiting.records[:count]
             self._records -= count
             waiting.committed = one.end
-            self._certified.pop(one.partition, None)
+            if waiting.next_offset >= one.end:
+                # All before it was compared when the log brought it.
+                self._certified.pop(one.partition, None)
 
     def _check_gaps(self, partition: int, offset: int) -> None:
         """What was skipped up to `offset` is a gap in the certified range too."""

@@ -205,14 +205,17 @@ class Replica:
 
     def restore(self, records: Sequence[Record], now: int) -> list[Action]:
         """Take up what the journal has above the chain's newest block; once, before all else. The
-        records of the proposals among it are in the journal too.
+        proposals among it are executed already, as far as the journal has their parents.
         """
         for record in records:
             if isinstance(record, Proposal):
                 self._know(record)
                 if record.header.kind is BlockKind.LEDGER:
                     self._kept[record.digest] = record.header.height
-                    self._unchecked[record.digest] = record
+                    if self._chain.executed(record.digest) is None:
+                        self._unchecked[record.digest] = record
+                    else:
+                        self._events.append(quorum.Checked(record.digest, True))
             self._note(record)
         for effect in self._machine.restore(records):
             self._take(effect, self._machine.validators)

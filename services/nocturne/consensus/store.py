@@ -531,6 +531,9 @@ class _Replay:
                 "snapshot: it is an old copy, or cut short"
             )
         height = self._chain.tip.height
+        for one in sorted(self._blocks.values(), key=lambda one: one.header.view):
+            if one.header.height > height:
+                self._chain.take_up(one.block)
         proposals = [_proposal_of(one.block) for one in self._blocks.values()]
         records = [
             one

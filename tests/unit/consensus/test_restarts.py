@@ -12,6 +12,7 @@ from tests.unit.consensus.ledgers import TOPIC, machine_on
 from tests.unit.consensus.test_replica import agreed, records_of
 
 from nocturne.consensus import store as stores
+from nocturne.consensus.chain import Executed
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.offers import content_of
 from nocturne.consensus.quorum.messages import Cast, Committed, Proposal, Vote
@@ -259,3 +260,42 @@ def test_who_joins_by_a_snapshot_reads_no_older_record_and_its_votes_count(tmp_p
     kept = [one for one in member.kept if isinstance(one, Committed)]
     votes = kept[-1].proof.finalization.votes
     assert 3 in [index for index, _ in votes], "of four one is dead: nothing goes without it"
+
+
+def test_what_was_voted_for_is_taken_from_the_journal_when_the_log_is_gone(tmp_path: Path) -> None:
+    """Its records may be nowhere else: not in the log, and in no published block that came."""
+    committee = Committee(4)
+    member = committee.members[1]
+    disk = Disk(tmp_path, committee, member)
+
+    def votes_for_more() -> bool:
+        heights = [one.block.header.height for one in member.kept if isinstance(one, Executed)]
+        return max(heights, default=0) > len(member.published) > 2
+
+    for number in range(200):
+        committee.write(f"s{number % 3}")
+        committee.run(7)
+        if votes_for_more():
+            break
+    assert votes_for_more()
+    height = len(member.published)
+    committee.kill(member)
+    disk.write()
+    committee.run(3_000)
+    committee.lose_log(bytes(range(16, 32)))
+    disk.start()
+    member.replica.gathering.stand()
+    assert len(member.published) == height
+    made = committee.members[0].published[height]
+    assert made.block.header.ranges
+    committed = Committed(
+        Proposal(
+            made.block.header,
+            made.block.header_bytes,
+            made.block.digest,
+            made.block.leader_signatures,
+        ),
+        made.block.proof,  # type: ignore[arg-type]
+    )
+    committee.do(member, member.replica.hear(None, committed, committee.clock))
+    assert committee.digests(member) == committee.digests(committee.members[0])[: height + 1]
