@@ -38,6 +38,7 @@ from nocturne.core import (
     encoding,
     events,
     evidence,
+    log_epochs,
     merkle,
     receipts,
     sealing,
@@ -68,6 +69,7 @@ from nocturne.core.keys import (
     prove_possession,
     signed_bytes,
 )
+from nocturne.core.log_epochs import LogOpening
 from nocturne.core.receipts import Reason
 from nocturne.core.sparse_tree import SparseTree
 from nocturne.core.state_leaf import LogPosition, encode_positions, positions_key
@@ -529,7 +531,38 @@ def control_vectors() -> Json:
         "controlHash": format_hash(blocks.hash_control([data])),
         "controlHashOfNone": format_hash(blocks.hash_control([])),
         "validatorSets": _sets_json(),
+        "logEpochs": _log_epochs_json(),
     }
+
+
+def _log_epochs_json() -> Json:
+    """What LogEpochOpened makes of the position of its partition, in the bytes of the positions
+    leaf: of one that had records, of the same again, and of one that had none.
+    """
+    ledger_id = LedgerId(seed_of("any ledger"))
+    topic, anew = seed_of("a topic")[:16], seed_of("a topic made anew")[:16]
+    start = blocks.log_start(ledger_id, topic, 1)
+    positions = {
+        0: LogPosition(0, 1, topic, 42, blocks.log_next(start, 41, Hash(seed_of("a record")))),
+        1: LogPosition(1, 1, bytes(16), 0, Hash(bytes(32))),
+    }
+    found = []
+    for number, (partition, uuid, offset) in enumerate(((0, anew, 0), (0, anew, 7), (1, topic, 3))):
+        before = positions[partition]
+        opening = LogOpening(partition, before.log_epoch + 1, uuid, offset)
+        decided = control.Control(
+            ledger_id, number + 1, 100, log_epochs.ACTION, log_epochs.opening_fields(opening)
+        )
+        data = control.sign_control(decided, (signer_of("ledger operator"),))
+        positions = log_epochs.positions_after(positions, [data])
+        found.append(
+            {
+                "positionBefore": encode_positions((before,)).hex(),
+                "signedControl": data.hex(),
+                "positionAfter": encode_positions((positions[partition],)).hex(),
+            }
+        )
+    return found
 
 
 def _sets_json() -> Json:
