@@ -26,6 +26,7 @@ SEEDS ?= 200
 FIRST ?= 1
 SEED ?=
 ED25519 ?= 0
+LARGE ?= $(SEEDS)
 HOURS ?= 8
 
 say_and_fail = { echo "$(1)" >&2; exit 1; }
@@ -152,7 +153,7 @@ proofs: $(READY) ## Check formal/: Coq's proofs and TLC's models (needs Coq: apt
 
 .PHONY: sim
 sim: $(READY) ## Simulate $(SEEDS) worlds of validators, $(ED25519) again with real keys; SEED=7 replays one
-	@$(BIN)/python -m tests.simulation.run --first $(FIRST) --seeds $(SEEDS) --ed25519 $(ED25519) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.simulation.run --first $(FIRST) --seeds $(SEEDS) --large $(LARGE) --ed25519 $(ED25519) $(if $(SEED),--seed $(SEED))
 
 .PHONY: nightly
 nightly: $(READY) ## Simulate worlds that nobody saw before for $(HOURS) hours

@@ -7,12 +7,13 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from tests.simulation.dice import Dice
 from tests.simulation.plan import Plan
-from tests.simulation.run import of_seed, outcome
+from tests.simulation.run import SMALL_MAX, of_seed, outcome, seeds_from
 
 ROOT = Path(__file__).parents[3]
 SEEDS = 3
@@ -87,3 +88,11 @@ def test_who_lacks_an_empty_block_in_silence_has_it_with_the_next_record() -> No
     found = of_seed(3020)
     assert found.violation is None
     assert found.counted["one lacks an empty block"] == 1
+
+
+def test_worlds_of_many_validators_can_be_kept_to_the_first_seeds() -> None:
+    seeds = list(islice(seeds_from(1, 100), 400))
+    assert seeds[:100] == list(range(1, 101))
+    assert len(set(seeds)) == 400
+    assert any(Plan.of(seed).n > SMALL_MAX for seed in seeds[:100])
+    assert all(Plan.of(seed).n <= SMALL_MAX for seed in seeds[100:])
