@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import typer
 from rich.text import Text
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from nocturne.cli.app import app
 from nocturne.cli.failures import ExitCode, Failure, as_failure
@@ -34,7 +36,7 @@ def run_here() -> int:
 def run(arguments: Sequence[str], around: Surroundings) -> int:
     """Run one command line and return its exit code; nothing is raised."""
     try:
-        code = app(list(arguments), prog_name="nocturne", obj=around, standalone_mode=False)
+        code = _command()(list(arguments), prog_name="nocturne", obj=around, standalone_mode=False)
     except TyperException as error:
         return _refuse(error, around)
     except (KeyboardInterrupt, typer.Abort):
@@ -47,6 +49,14 @@ def run(arguments: Sequence[str], around: Surroundings) -> int:
     except Exception as error:
         return _show(as_failure(error), around)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+@cache
+def _command() -> Callable[..., object]:
+    """Every command with its options. Typer reads them from all functions' signatures, which takes
+    longer than most commands do; what comes of it is the same for each command line.
+    """
+    return get_command(app)
 
 
 def _refuse(error: TyperException, around: Surroundings) -> int:
