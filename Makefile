@@ -15,6 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UNIT_WORKERS ?= 2
+# make check tries a fourth of each property's examples, make test all of them.
+EXAMPLES_DIVISOR ?= 4
 INTEGRATION_WORKERS ?= 2
 TEST_SECONDS_MAX ?= 1200
 FAULT_TESTS := tests/e2e/test_quorum.py tests/e2e/test_validators_return.py
@@ -111,7 +113,8 @@ check-wire:
 	@$(BIN)/python tools/generate_wire.py --check
 
 check-unit:
-	@$(BIN)/pytest -q -n $(UNIT_WORKERS) -m "not integration and not slow" tests/unit $(wildcard tests/architecture tests/vectors)
+	@NOCTURNE_EXAMPLES_DIVISOR=$(EXAMPLES_DIVISOR) \
+		$(BIN)/pytest -q -n $(UNIT_WORKERS) -m "not integration and not slow" tests/unit $(wildcard tests/architecture tests/vectors)
 
 .PHONY: test
 test: $(READY) ## Every test; skips are listed with what enables them (under 20 min)

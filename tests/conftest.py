@@ -7,11 +7,12 @@ a file in one of them: most of a test is waiting. Neither takes the other's port
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 if TYPE_CHECKING:
     # Imported where they are used, so that a unit test loads neither broker nor database.
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 # How long one example takes says how busy the machine is, never whether the code is right.
 settings.register_profile("nocturne", deadline=None)
 settings.load_profile("nocturne")
+
+EXAMPLES_DIVISOR: Final = int(os.environ.get("NOCTURNE_EXAMPLES_DIVISOR", "1"))
+"""`make check` tries so much less of each property; `make test` tries all that it asks for."""
+EXAMPLES_MIN: Final = 20
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Divide each property's examples. They are numbers of their own, which no profile reaches."""
+    if EXAMPLES_DIVISOR == 1:
+        return
+    found = [getattr(item, "obj", None) for item in items]
+    for test in {id(one): one for one in found if is_hypothesis_test(one)}.values():
+        # Hypothesis' own plugin for pytest sets a test's settings in this place.
+        asked = test._hypothesis_internal_use_settings
+        fewer = min(asked.max_examples, max(EXAMPLES_MIN, asked.max_examples // EXAMPLES_DIVISOR))
+        test._hypothesis_internal_use_settings = settings(asked, max_examples=fewer)
 
 
 @pytest.fixture(scope="session")

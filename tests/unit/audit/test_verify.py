@@ -196,6 +196,7 @@ def test_an_export_of_an_earlier_height_holds() -> None:
     assert (verdict.height, verdict.events) == (2, 3)
 
 
+@pytest.mark.slow
 def test_receipts_are_listed_a_thousand_a_line() -> None:
     ledger = SyntheticLedger("many", partitions=1)
     ledger.submit(ledger.command("s", b"{}", kind="facts"))
@@ -330,6 +331,7 @@ def test_any_value_in_any_field_gets_a_verdict(value: object) -> None:
                 assert not check([text.encode() + b"\n"]).holds
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_events() -> None:
     ledger = SyntheticLedger("long", partitions=1)
     ledger.submit(ledger.command("s", b"{}", kind="facts"))

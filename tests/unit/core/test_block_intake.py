@@ -246,6 +246,7 @@ def assert_same_content(checked: CheckedBlock, block: Block) -> None:
     assert checked.proof == block.proof
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_block_can_be_flipped_but_those_that_nothing_binds() -> None:
     """The registry's schema id, which no format of ours reads; the leader's signatures, for which
     the commit proof stands; and the state changes, which the state root binds for whoever keeps the

@@ -179,6 +179,7 @@ def _children() -> list[str]:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
+@pytest.mark.slow
 def test_five_thousand_commits_are_read_in_seconds(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "r")
     made = repository.make(line_of(5000))

@@ -42,6 +42,7 @@ def grown(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is asked here")
 def test_what_a_flood_took_is_given_back_but_for_what_is_kept() -> None:
     bounded, usual = grown("bounded"), grown("usual")

@@ -88,6 +88,7 @@ def test_a_full_plan_has_two_hundred_orders_and_every_kind_of_refusal_it_tells_o
     }
 
 
+@pytest.mark.slow
 def test_the_ledgers_rules_make_of_every_command_what_the_plan_foresees() -> None:
     plan = scenario.plan(3, 1200, PEOPLE.authors)
     state = LedgerState.founding(GENESIS_BYTES)
