@@ -160,7 +160,7 @@ def quorum_text(quorum: Quorum) -> str:
         case False:
             return (
                 f"No quorum: {votes}, {quorum.needed} needed; {quorum.needed - quorum.voting} more "
-                "must vote again. Nothing is certified until then, and nothing is lost."
+                "must vote again. Nothing is certified until then; what is certified stays."
             )
 
 
