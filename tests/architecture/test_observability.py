@@ -27,7 +27,7 @@ DASHBOARD = ROOT / "grafana/dashboards/nocturne.json"
 RUNBOOKS = ROOT / "docs/runbooks"
 CASES = ROOT / "tests/integration/alerts_test.yml"
 """What Prometheus' own program tries, in tests/integration/test_alert_rules.py."""
-BY_HAND = {"README", "log-lost", "rebuild"}
+BY_HAND = {"README", "rebuild"}
 """Pages that no alert leads to."""
 SECTIONS = ["What it means", "Impact", "Look first", "Do", "Verify", "Escalate"]
 # Okabe and Ito's, which people with any common kind of colour blindness tell apart.
