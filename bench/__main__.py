@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -18,15 +20,19 @@ from pathlib import Path
 import grpc.aio
 
 from bench import load, machine, plot
+from nocturne.core.certificates import quorum
 from nocturne.core.genesis import ledger_id_of
 from nocturne.core.identifiers import LedgerId
 from nocturne.embedded import up
-from nocturne.embedded.status import Status, validators_in
+from nocturne.embedded.status import Health, Status, validators_in
 from nocturne.wire.command.v1 import command_pb2
 from nocturne.wire.query.v1 import query_pb2, query_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
 READABLE_SECONDS_MAX = 120.0
+SETTLE_SECONDS = 2.0
+"""After the last command, before a ledger counts as idle."""
+BACK_SECONDS_MAX = 60.0
 Metrics = dict[str, dict[str, object]]
 
 
@@ -65,7 +71,7 @@ def _floats(values: object) -> list[float]:
 
 async def _measure(home: Path, status: Status, arguments: argparse.Namespace) -> Metrics:
     ledger_id = ledger_id_of((home / "genesis.avro").read_bytes())
-    bench = _Bench(ledger_id, status, arguments)
+    bench = _Bench(home, ledger_id, status, arguments)
     await bench.run()
     return bench.metrics()
 
@@ -73,16 +79,22 @@ async def _measure(home: Path, status: Status, arguments: argparse.Namespace) ->
 class _Bench:
     """The phases, and the figures of their runs."""
 
-    def __init__(self, ledger_id: LedgerId, status: Status, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, home: Path, ledger_id: LedgerId, status: Status, arguments: argparse.Namespace
+    ) -> None:
+        self._home = home
         self._ledger_id = ledger_id
         self._status = status
-        self._n = f"n{len(validators_in(status))}"
+        self._validators = validators_in(status)
+        self._n = f"n{len(self._validators)}"
         self._arguments = arguments
         self._runs: dict[str, tuple[str, list[float]]] = {}
         self._curves: dict[str, list[float]] = {}
 
     async def run(self) -> None:
-        """Warm-up; then light load, saturation and half of it, each several times."""
+        """Warm-up; then light load, saturation and half of it, each several times; then no load at
+        all, and light load while a validator is killed.
+        """
         await self._phase("warm-up", 500, 5.0, command_pb2.LEVEL_SIGNED)
         for number in range(self._arguments.runs):
             light = await self._phase(
@@ -99,6 +111,49 @@ class _Bench:
         self._add(f"memory.{self._n}.pss", "MB", total / 1e6)
         for name, one in used.items():
             self._add(f"memory.{self._n}.{name}", "MB", one.pss_bytes / 1e6)
+        await self._idle()
+        if quorum(len(self._validators)) < len(self._validators):
+            for number in range(self._arguments.runs):
+                await self._kill(number)
+
+    async def _idle(self) -> None:
+        """What the processes cost while nobody asks for anything, in percent of one core."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        before, began = machine.usage(self._pids()), time.perf_counter()
+        await asyncio.sleep(self._arguments.seconds)
+        after, elapsed = machine.usage(self._pids()), time.perf_counter() - began
+        used = {name: (one.cpu_s - before[name].cpu_s) / elapsed for name, one in after.items()}
+        together = sum(used[name] for name in self._validators)
+        self._add(f"idle.{self._n}.validators", "% of a core", 100 * together)
+        for name, share in used.items():
+            self._add(f"idle.{self._n}.{name}", "% of a core", 100 * share)
+
+    async def _kill(self, number: int) -> None:
+        """The slowest command while one validator, another one each time, is killed under light
+        load: it leads every n-th view until it is back.
+        """
+        victim = self._validators[number % len(self._validators)]
+
+        async def kill() -> None:
+            await asyncio.sleep(self._arguments.seconds / 2)
+            os.kill(self._pids()[victim], signal.SIGKILL)
+
+        killing = asyncio.create_task(kill())
+        measured = await self._phase(
+            f"killed-{number}", 50, self._arguments.seconds, command_pb2.LEVEL_CERTIFIED
+        )
+        await killing
+        self._add(f"killed.{self._n}.slowest", "ms", measured.percentile_ms(100))
+        deadline = time.perf_counter() + BACK_SECONDS_MAX
+        before = self._pids()[victim]
+        while True:
+            self._status = up.status(self._home)
+            now = self._status.service(victim)
+            if now.pid not in (None, before) and now.health is Health.HEALTHY:
+                return
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{victim} did not come back")
+            await asyncio.sleep(0.1)
 
     async def _saturate(self, number: int) -> float:
         """Events a second from the first command sent until the last event is readable."""

@@ -9,14 +9,10 @@ from typing import Final
 
 import psutil
 import pytest
-import typer.main
 from tests.hostile.inputs import hostile_bytes, hostile_json, hostile_text
 from tests.hostile.samples import EXAMPLE
 from tests.hostile.test_parsers import GROWTH_BYTES_MAX, INPUTS, SEED
 from tests.unit.cli.memory_ledger import Shell
-
-from nocturne.cli import line
-from nocturne.cli.app import app
 
 LINES: Final = INPUTS // 5
 """A command line takes milliseconds."""
@@ -54,8 +50,6 @@ def test_any_hostile_command_line_ends_with_a_code_and_a_sentence(
     folder = tmp_path / "1/2/3/4/5/6/7/8"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
-    # As a process has it: made once, not for each line.
-    monkeypatch.setattr(line, "app", typer.main.get_command(app))
     export = b"".join(EXAMPLE.export("orders/1"))
     Path("good").write_bytes(export)
     shell = Shell(tmp_path / "home")
