@@ -33,7 +33,7 @@ from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.governing import ControlBatch, check_control, control_number
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import IntakeContext, Prepared, is_carried, prepare
-from nocturne.core.log_epochs import positions_after
+from nocturne.core.log_epochs import NO_TOPIC, positions_after
 from nocturne.core.modes import LogRewritten
 from nocturne.core.receipts import Reason
 from nocturne.core.record_headers import parse_headers
@@ -244,7 +244,12 @@ class Chain:
         header = proposal.header
         state = self.state_after(header.parent_digest)
         assert state is not None, "a block is checked on what was executed"
+        _check_place(header, self._height_of(header.parent_digest), state, batches)
         return execute(state, batches, ControlBatch(header.height, control))
+
+    def _height_of(self, digest: Hash) -> int:
+        found = self._executed.get(digest)
+        return self.tip.height if found is None else found.block.header.height
 
     def _keep(self, proposal: Proposal, execution: Execution) -> Executed:
         header = proposal.header
@@ -338,6 +343,25 @@ def check_control_on(state: LedgerState, height: int, record: bytes) -> Control:
     control = check_control(record, view.ledger_id, view.genesis, number, height)
     positions_after({one.partition: one for one in state.positions}, (record,))
     return control
+
+
+def _check_place(
+    header: BlockHeader, parent_height: int, state: LedgerState, batches: Sequence[PartitionBatch]
+) -> None:
+    """`Malformed` unless the block is the one after its parent, and its ranges begin where the log
+    stands in `state`, which is the parent's. A proposal may be a liar's: of such a header nothing
+    else was looked at before its records are executed.
+    """
+    if header.height != parent_height + 1:
+        raise Malformed(f"block {header.height}: its parent has the height {parent_height}")
+    positions = {one.partition: one for one in state.positions}
+    for one in header.ranges:
+        stands = positions.get(one.partition)
+        if stands is None or (one.log_epoch, one.start) != (stands.log_epoch, stands.next_offset):
+            raise Malformed(f"block {header.height}: partition {one.partition} does not go on so")
+    for batch in batches:
+        if positions[batch.partition].topic_uuid not in (NO_TOPIC, batch.topic_uuid):
+            raise Malformed(f"block {header.height}: partition {batch.partition} of another topic")
 
 
 def check_journalled(committed: Committed, state: LedgerState) -> None:

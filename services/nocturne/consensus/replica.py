@@ -228,16 +228,20 @@ class Replica:
         keys = self._machine.validators.keys
         index = keys.index(sender) if sender in keys else None
         self._step(quorum.Received(index, message), now)
-        if isinstance(message, quorum.Offer):
+        if isinstance(message, quorum.Offer) and self._machine.holds(message.proposal):
             # Others may certify it before it was looked at here, and the next one stands on it.
+            # What the machine does not take is anybody's, and would fill the room of the others.
             self._know(message.proposal)
             self._want(message.proposal)
         return self._run(now)
 
     def fetched(self, proposal: Proposal, now: int) -> list[Action]:
         """A block came that was asked for by its digest."""
-        self._know(proposal)
-        self._events.append(quorum.Fetched(proposal))
+        if self._machine.awaits(proposal.digest):
+            # It is certified, or the parent of one that is: the next one stands on it.
+            self._know(proposal)
+            self._want(proposal)
+            self._events.append(quorum.Fetched(proposal))
         return self._run(now)
 
     def fired(self, timer: int, now: int) -> list[Action]:
@@ -429,10 +433,12 @@ class Replica:
             }
             self._bodies.pop(proposal.digest, None)
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
+            # Above it in both: the height is what its leader says, and may be a liar's.
             self._unchecked = {
                 digest: one
                 for digest, one in self._unchecked.items()
                 if one.header.height > header.height
+                and _place_of(one) > (header.epoch, header.view)
             }
             self._actions.append(Publish(made, self._rank(header)))
 

@@ -300,6 +300,17 @@ class Machine:
         if self._leader(header.view) == self._index:
             self._proposed[header.view] = proposal
 
+    def holds(self, proposal: Proposal) -> bool:
+        """Whether it is what the leader of its view offered, as far as this validator takes offers:
+        of the current epoch, of no view too far ahead, signed, and the first of its view.
+        """
+        known = self._offered.get(proposal.header.view)
+        return known is not None and known.digest == proposal.digest
+
+    def awaits(self, digest: Hash) -> bool:
+        """Whether this block was asked for by its digest and has not come."""
+        return digest in self._fetching
+
     def step(self, event: Event, now: int) -> tuple[Effect, ...]:
         """What follows from `event` at `now` (ms since 1970 UTC).
 
