@@ -119,6 +119,11 @@ class Sent:
                 found[principal] = found.get(principal, 0) + 1
         return found
 
+    def reopened(self, partition: int) -> None:
+        """The partition goes on in another log epoch: its offsets are other commands' now."""
+        for place in [one for one in self._principals if one[0] == partition]:
+            del self._principals[place]
+
 
 def is_punished(receipt: bytes | None) -> bool:
     """Whether a disposition costs its sender `REFUSAL_TOKENS`: a receipt, but for `UNPUNISHED`."""

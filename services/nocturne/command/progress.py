@@ -38,6 +38,14 @@ class Progress:
         elif partition in self._since:
             self._since[partition] = now
 
+    def reopened(self, partition: int, start: int) -> None:
+        """The partition goes on in another log epoch, with offset `start`: no block to come covers
+        what the one before had.
+        """
+        self._logged.pop(partition, None)
+        self._since.pop(partition, None)
+        self._decided[partition] = start
+
     def waiting_seconds(self, now: float) -> float:
         """How long the log has waited for a block; 0 when nothing waits."""
         return max((now - since for since in self._since.values()), default=0.0)

@@ -38,6 +38,7 @@ from nocturne.core.block_intake import BlockIntake, CheckedBlock
 from nocturne.core.blocks import decode_seal
 from nocturne.core.errors import Malformed, NocturneError
 from nocturne.core.identifiers import Hash, format_hash, format_id
+from nocturne.core.log_epochs import openings_of
 from nocturne.core.modes import DegradedFound
 from nocturne.core.receipts import decode_receipt, reason_of
 from nocturne.core.topics import (
@@ -427,9 +428,14 @@ class Commands:
         for one in checked.block.header.ranges:
             self._decided_to[one.partition] = one.end
             self._progress.decided(one.partition, one.end, now)
-        self._is_stalled(now)
         for principal, refusals in self._sent.refused(checked).items():
             self._limits.charge(principal, refusals * (REFUSAL_TOKENS - 1), now)
+        for opening in openings_of(checked.block.control):
+            # Whatever waited for the lost log would seem to wait for ever.
+            self._decided_to[opening.partition] = opening.start
+            self._progress.reopened(opening.partition, opening.start)
+            self._sent.reopened(opening.partition)
+        self._is_stalled(now)
         return self.table.block(checked)
 
     def _note_sent(self, pending: Pending, partition: int, offset: int) -> None:
