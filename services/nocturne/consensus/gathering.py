@@ -33,6 +33,10 @@ WANTED_FACTOR: Final = 4
 """So many times more is taken while a block of another validator waits for records: that one may
 have gathered more of another partition."""
 
+LATE_RECORDS_MAX: Final = 65_536
+"""Hashes that are held of a partition's certified records that the log has not brought: newer ones
+take the place of the oldest, which are not compared when they come after all."""
+
 _OFFSET: Final = itemgetter(0)
 
 
@@ -216,7 +220,8 @@ class Gathering:
         """`Halt` unless the record is the one that is certified at this offset."""
         certified = self._certified[partition]
         self._check_gaps(partition, offset)
-        expected = certified.records[offset - certified.start]
+        skipped = offset < certified.start
+        expected = record_hash if skipped else certified.records[offset - certified.start]
         if expected != record_hash:
             raise LogLost(
                 f"partition {partition}, offset {offset} of the commands topic is certified with "
@@ -276,15 +281,54 @@ class Gathering:
         of them have not come.
         """
         found = []
+        if self.lacks(ranges):
+            return None
+        for one in ranges:
+            records = self._waiting[one.partition].between(one.start, one.end)
+            found.append(PartitionBatch(one.partition, self._topic_uuid, one.end, records))
+        return found
+
+    def lacks(self, ranges: Sequence[Range]) -> bool:
+        """Whether some offsets of a block with these ranges, that no committed block has, have not
+        come.
+        """
         for one in ranges:
             waiting = self._waiting.get(one.partition)
             if waiting is None or one.log_epoch != waiting.log_epoch:
-                return None
+                return True
             if one.end > waiting.end or one.start < waiting.committed:
-                return None
-            records = waiting.between(one.start, one.end)
-            found.append(PartitionBatch(one.partition, self._topic_uuid, one.end, records))
-        return found
+                return True
+        return False
+
+    def check_gathered(self, block: Block) -> None:
+        """`Halt` unless what came of the ranges of a committed block, which others gave, is what
+        the block has.
+        """
+        for partition, one in ranges_of(block).items():
+            waiting = self._waiting[partition]
+            came = {at: record.record_hash for at, record in waiting.between(one.start, one.end)}
+            for offset in range(one.start, min(one.end, waiting.next_offset)):
+                expected = one.records[offset - one.start]
+                if expected != came.get(offset):
+                    raise LogRewritten(
+                        f"partition {partition}, offset {offset} of the commands topic: block "
+                        f"{block.header.height} has another record than this validator's log, "
+                        "which is not that of the quorum"
+                    )
+
+    def expect(self, block: Block) -> None:
+        """A block that is about to be `taken` was executed from bytes that others gave: what the
+        log brings of it later is compared.
+        """
+        for partition, one in ranges_of(block).items():
+            if self._waiting[partition].next_offset < one.end:
+                known = self._certified.get(partition)
+                if known is None or known.end != one.start:
+                    known = CertifiedRange(partition, one.start, ())
+                records = (*known.records, *one.records)[-LATE_RECORDS_MAX:]
+                self._certified[partition] = CertifiedRange(
+                    partition, one.end - len(records), records
+                )
 
     def taken(self, ranges: Sequence[Range]) -> None:
         """A committed block has these ranges: their records wait no longer."""
@@ -295,6 +339,7 @@ class Gathering:
             del waiting.records[:count]
             self._records -= count
             waiting.committed = one.end
+            waiting.end = max(waiting.end, one.end)
             if waiting.next_offset >= one.end:
                 # All before it was compared when the log brought it.
                 self._certified.pop(one.partition, None)
@@ -311,7 +356,7 @@ class Gathering:
         certified = self._certified.get(partition)
         if certified is None:
             return
-        for skipped in range(following, min(offset, certified.end)):
+        for skipped in range(max(following, certified.start), min(offset, certified.end)):
             expected = certified.records[skipped - certified.start]
             if expected is not None:
                 raise LogLost(

@@ -60,6 +60,15 @@ class Measures:
         self.snapshot_bytes_given = metrics.counter(
             "snapshot_given_bytes", "Of snapshots, to other validators"
         )
+        self.blocks_fetched = metrics.counter(
+            "blocks_fetched", "Blocks whose records other validators gave, not the own log"
+        )
+        self.blocks_refused = metrics.counter(
+            "block_bytes_refused", "Validators that gave other bytes than a block's"
+        )
+        self.block_bytes_given = metrics.counter(
+            "block_given_bytes", "Of blocks, to other validators that lack their records"
+        )
         self.ignored = metrics.counter(
             "foreign_block_records", "Records of the blocks topic that are no committed block"
         )

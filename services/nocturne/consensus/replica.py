@@ -8,6 +8,10 @@ order: a `Keep` is durable before any later `Say` or `Publish` is carried out.
     Build              the beginning of what gathered is executed on the parent
     Check              the records of the proposal's ranges are executed once all of them came
     Commit             blocks wait for their records likewise, in height order, then are published
+
+Records that do not come from the own log come from other validators (`bodies`): those of committed
+blocks, and of notarized ones that blocks to come stand on. What was executed from these alone is
+never voted for.
 """
 
 from __future__ import annotations
@@ -17,14 +21,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from nocturne.consensus.bodies import BLOCKS_MAX, Bodies, Wanted
 from nocturne.consensus.chain import Chain, Executed, Made, check_control_on
 from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.offers import AskPart, Part
 from nocturne.consensus.quorum import messages as quorum
 from nocturne.consensus.quorum.machine import Machine
 from nocturne.consensus.quorum.messages import Committed, Message, Proposal, Record, Vote
 from nocturne.core.blocks import Block, BlockHeader, BlockKind, hash_control
 from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
-from nocturne.core.errors import Malformed
+from nocturne.core.errors import Malformed, PeerFault
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import Hash
@@ -42,6 +48,12 @@ CONTROLS_MAX: Final = 16
 BODIES_MAX: Final = 8
 """Published bodies that are held for committed blocks whose records the log has lost: each is taken
 in its turn, and none is longer than 12 MiB."""
+LATE_MS: Final = 2_000
+"""After so long without its records a block's bytes are asked of others. At once where the log is
+lost: it brings none."""
+GIVEN_MAX: Final = 256
+GIVEN_BYTES_MAX: Final = 32 * 1024 * 1024
+"""The newest committed blocks, for whoever lacks their records; past either the oldest goes."""
 UNFINISHED_MAX: Final = 256
 """Committed blocks whose records have not come; past them no more are taken from elsewhere."""
 PAUSE_MS_PER_RECORD: Final = 0.5
@@ -92,13 +104,31 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class AskBody:
+    """Ask this one for a part of a block's bytes."""
+
+    to: Key
+    part: AskPart
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """What this one gave is not the block that it was asked for."""
+
+    giver: Key
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """The next committed block, for the blocks topic. `rank` is how many validators come before
-    this one in publishing it: 0 for its leader, None for who is no validator.
+    this one in publishing it: 0 for its leader, None for who is no validator. `is_own`: the own log
+    brought its records.
     """
 
     made: Made
     rank: int | None
+    is_own: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +147,7 @@ class Dismiss:
     cause: Malformed
 
 
-Action = Keep | Say | Wake | Look | Ask | Publish | Report | Dismiss
+Action = Keep | Say | Wake | Look | Ask | AskBody | Refuse | Publish | Report | Dismiss
 
 
 class Replica:
@@ -137,7 +167,14 @@ class Replica:
         self._proposals_bytes = 0
         self._controls: OrderedDict[Hash, bytes] = OrderedDict()
         self._brought: dict[Hash, tuple[int, tuple[bytes, ...]]] = {}
-        self._bodies: dict[Hash, list[Block]] = {}
+        self._bodies: dict[Hash, list[tuple[Key | None, Block]]] = {}
+        """With who gave each; None: the topic."""
+        self._fetches = Bodies()
+        self._not_own: dict[Hash, int] = {}
+        """Heights of blocks that were executed from what others gave alone: none of them is voted
+        for."""
+        self._given: OrderedDict[Hash, bytes] = OrderedDict()
+        self._given_bytes = 0
         self._differs: Hash | None = None
         """The committed block that what was gathered is not the records of."""
         self._kept: dict[Hash, int] = {}
@@ -145,6 +182,9 @@ class Replica:
         self._said: tuple[Hash, bool] | None = None
         self._not_before = 0.0
         self._looking_at = 0.0
+        self._asking_at = 0
+        self._since: dict[Hash, int] = {}
+        """When each block that is committed or notarized and not executed became so, in ms."""
 
     # What the shell asks --------------------------------------------------------------------------
 
@@ -194,6 +234,17 @@ class Replica:
     def proposal(self, digest: Hash) -> Proposal | None:
         """A block by its digest, for a peer that lacks it."""
         return self._proposals.get(digest)
+
+    def body(self, digest: Hash) -> bytes | None:
+        """The record of a block that was executed here, above the committed one or among the newest
+        committed ones, for a peer that lacks its records; with a pointer to itself for a proof.
+        """
+        found = self._chain.executed(digest)
+        return self._given.get(digest) if found is None else found.encoded
+
+    def is_own(self, digest: Hash) -> bool:
+        """Whether the own log brought the records of this executed block."""
+        return digest not in self._not_own
 
     def live_records(self) -> tuple[Record, ...]:
         """What a later start needs of the votes and certificates above the newest committed block,
@@ -274,7 +325,22 @@ class Replica:
         if waits and hash_control(block.control) == header.control_hash:
             self._brought[header.control_hash] = (header.height, block.control)
         if waits and self._gathering.stands and len(self._bodies) < BODIES_MAX:
-            self._bodies.setdefault(digest, []).append(block)
+            self._bodies.setdefault(digest, []).append((None, block))
+        return self._run(now)
+
+    def given(self, sender: Key, part: Part, now: int) -> list[Action]:
+        """Another validator gives a part of the bytes of a block."""
+        try:
+            block = self._fetches.take(sender, part)
+        except PeerFault as fault:
+            self._actions.append(Refuse(sender, str(fault)))
+        else:
+            if block is None:
+                pass
+            elif block.digest in self._bodies or len(self._bodies) < BODIES_MAX + BLOCKS_MAX:
+                self._bodies.setdefault(block.digest, []).append((sender, block))
+            else:
+                self._fetches.lose(block.digest)
         return self._run(now)
 
     # One step -------------------------------------------------------------------------------------
@@ -288,10 +354,12 @@ class Replica:
                 self._step(self._events.popleft(), now)
                 self._finish(now)
             self._check(now)
+            self._take_given(now)
             self._build(now)
             self._tell()
             if not self._events:
                 break
+        self._fetch(now)
         actions, self._actions = self._actions, []
         return actions
 
@@ -317,10 +385,10 @@ class Replica:
                 self._building = effect
             case quorum.Check(proposal):
                 self._know(proposal)
-                if self._chain.executed(proposal.digest) is None:
-                    self._want(proposal)
-                else:
+                if self._has_executed_own(proposal.digest):
                     self._events.append(quorum.Checked(proposal.digest, True))
+                else:
+                    self._want(proposal)
             case quorum.Fetch(digest):
                 known = self._proposals.get(digest)
                 if known is None:
@@ -348,6 +416,7 @@ class Replica:
                 if record.digest not in self._kept:
                     found = self._chain.claim(record)
                     assert found is not None, "what is voted for was executed"
+                    assert self.is_own(record.digest), "and from records of the own log"
                     self._keep_executed(found)
                 return
         self._actions.append(Keep(record))
@@ -384,11 +453,15 @@ class Replica:
         header = proposal.header
         if header.kind is not BlockKind.LEDGER or header.height <= self._chain.tip.height:
             return
-        if self._chain.executed(proposal.digest) is None:
+        if not self._has_executed_own(proposal.digest):
             self._unchecked[proposal.digest] = proposal
         if len(self._unchecked) > UNCHECKED_MAX:
             lowest = min(self._unchecked.values(), key=lambda one: one.header.view)
             del self._unchecked[lowest.digest]
+
+    def _has_executed_own(self, digest: Hash) -> bool:
+        """Whether it was executed from the records of the own log: then it may be voted for."""
+        return self._chain.executed(digest) is not None and self.is_own(digest)
 
     # Executing ------------------------------------------------------------------------------------
 
@@ -401,21 +474,22 @@ class Replica:
             if found is None:
                 batches = self._records_of(proposal)
                 control = self._control_of(proposal)
-                if control is None:
-                    return
-                if self._gathering.stands:
-                    if not self._confirmed_without_log(proposal, batches, control):
-                        return
-                elif batches is None:
-                    return
-                else:
+                if batches is not None and control is not None and not self._gathering.stands:
                     self._chain.confirm(proposal, batches, control)
+                elif not self._confirmed_without_log(proposal, batches, control):
+                    return
                 found = self._chain.executed(proposal.digest)
                 assert found is not None
                 self._pause(proposal, now)
+            is_own = self.is_own(proposal.digest)
+            if not is_own:
+                if not self._gathering.stands:
+                    self._gathering.check_gathered(found.block)
+                self._gathering.expect(found.block)
             self._know(proposal)
             self._keep_executed(found)
             self._unfinished.popleft()
+            self._give(found)
             made = self._chain.commit(committed)
             header = made.block.header
             decided = self._chain.sets.decided_at(header.height)
@@ -431,7 +505,12 @@ class Replica:
                 for one, (at, control) in self._brought.items()
                 if at > header.height
             }
-            self._bodies.pop(proposal.digest, None)
+            self._bodies = {
+                one: found
+                for one, found in self._bodies.items()
+                if found[0][1].header.height > header.height
+            }
+            self._not_own = {one: at for one, at in self._not_own.items() if at > header.height}
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             # Above it in both: the height is what its leader says, and may be a liar's.
             self._unchecked = {
@@ -440,28 +519,128 @@ class Replica:
                 if one.header.height > header.height
                 and _place_of(one) > (header.epoch, header.view)
             }
-            self._actions.append(Publish(made, self._rank(header)))
+            self._actions.append(Publish(made, self._rank(header), is_own))
 
     def _confirmed_without_log(
         self,
         proposal: Proposal,
         batches: Sequence[PartitionBatch] | None,
-        control: tuple[bytes, ...],
+        control: tuple[bytes, ...] | None,
     ) -> bool:
-        """Of the lost log some records may have been gathered, the others come from the topic,
-        where anybody writes: what does not give the header's log hashes and roots is not the
-        block's.
+        """Of a lost log some records may have been gathered; the others come from the topic,
+        where anybody writes, or from other validators.
         """
         digest = proposal.digest
-        if batches is not None and digest != self._differs:
+        if batches is not None and control is not None and digest != self._differs:
             if self._chain.check(proposal, batches, control):
+                self._not_own.pop(digest, None)
                 return True
             self._differs = digest
-        for block in self._bodies.pop(digest, []):
-            body = self._chain.batches_in(block)
-            if body is not None and self._chain.check(proposal, body, control):
-                return True
+        return self._executed_of_bodies(proposal)
+
+    def _executed_of_bodies(self, proposal: Proposal) -> bool:
+        """Execute the block from the bytes that others gave, if they are its own: what does not
+        give the header's log hashes and roots is not.
+        """
+        digest = proposal.digest
+        for giver, block in self._bodies.pop(digest, []):
+            if hash_control(block.control) == proposal.header.control_hash:
+                batches = self._chain.batches_in(block)
+                if batches is not None and self._chain.check(proposal, batches, block.control):
+                    self._not_own[digest] = proposal.header.height
+                    return True
+            if giver is not None:
+                self._fetches.refuse(digest, giver)
+                cause = (
+                    f"bytes of block {proposal.header.height}: they are not what its header says"
+                )
+                self._actions.append(Refuse(giver, cause))
         return False
+
+    def _give(self, found: Executed) -> None:
+        """Hold a committed block for those who lack its records."""
+        digest, encoded = found.proposal.digest, found.encoded
+        self._given[digest] = encoded
+        self._given_bytes += len(encoded)
+        while len(self._given) > GIVEN_MAX or self._given_bytes > GIVEN_BYTES_MAX:
+            _, oldest = self._given.popitem(last=False)
+            self._given_bytes -= len(oldest)
+
+    # What others give -----------------------------------------------------------------------------
+
+    def _notarized(self) -> list[Proposal]:
+        """The blocks above the committed one that the next one stands on and that are not executed
+        here, lowest first; as far down as their headers are known.
+        """
+        found: list[Proposal] = []
+        digest = self._machine.parent
+        while len(found) < UNCHECKED_MAX and self._chain.state_after(digest) is None:
+            proposal = self._proposals.get(digest)
+            if proposal is None:
+                break
+            if proposal.header.kind is BlockKind.LEDGER:
+                found.append(proposal)
+            digest = proposal.header.parent_digest
+        return found[::-1]
+
+    def _take_given(self, now: int) -> None:
+        """Execute notarized blocks from what others gave of them: those that stand on them can be
+        executed then.
+        """
+        if not self._bodies or self._unfinished:
+            return
+        for proposal in self._notarized():
+            if self._chain.executed(proposal.digest) is not None:
+                continue
+            if self._chain.state_after(proposal.header.parent_digest) is None:
+                return
+            if not self._executed_of_bodies(proposal):
+                return
+            self._pause(proposal, now)
+            # Those that stand on it.
+            self._check(now)
+
+    def _lacking(self, now: int) -> list[Wanted]:
+        """Blocks whose bytes are missing here, lowest first."""
+        blocks = [one.proposal for one in self._unfinished] or self._notarized()
+        self._since = {one.digest: min(now, self._since.get(one.digest, now)) for one in blocks}
+        wait = 0 if self._gathering.stands else LATE_MS
+        return [
+            Wanted(
+                one.digest,
+                one.header.height,
+                self._givers(one.header),
+                self._since[one.digest] + wait,
+            )
+            for one in blocks[:BLOCKS_MAX]
+            if self._lacks(one)
+        ]
+
+    def _lacks(self, proposal: Proposal) -> bool:
+        if self._chain.executed(proposal.digest) is not None:
+            return False
+        is_other = proposal.digest == self._differs
+        return (
+            is_other
+            or self._gathering.lacks(proposal.header.ranges)
+            or self._control_of(proposal) is None
+        )
+
+    def _givers(self, header: BlockHeader) -> tuple[Key, ...]:
+        """Whoever led the block's view first, then those after it."""
+        keys = self._machine.validators.keys
+        first = (header.view - 1) % len(keys)
+        own = self._machine.own_key
+        return tuple([one for one in (*keys[first:], *keys[:first]) if one != own])
+
+    def _fetch(self, now: int) -> None:
+        """Ask others for the bytes that are missing, and look again when it is time to ask on."""
+        self._fetches.want(self._lacking(now), self._chain.tip.height, now)
+        self._actions += [AskBody(key, part) for key, part in self._fetches.asks(now)]
+        following = self._fetches.next_at()
+        if following is not None and not now < self._asking_at <= following:
+            self._asking_at = following
+            self._actions.append(Look(max(1, following - now)))
 
     def _rank(self, header: BlockHeader) -> int | None:
         """Among the validators of the block's own epoch, which may be over by now: the leader of
@@ -471,8 +650,15 @@ class Replica:
         return None if own not in keys else (keys.index(own) - (header.view - 1)) % len(keys)
 
     def _check(self, now: int) -> None:
+        for proposal in self._notarized():
+            # Of some of these the headers alone were brought.
+            self._want(proposal)
         for proposal in sorted(self._unchecked.values(), key=lambda one: one.header.view):
             if self._chain.state_after(proposal.header.parent_digest) is None:
+                continue
+            if self._has_executed_own(proposal.digest):
+                del self._unchecked[proposal.digest]
+                self._events.append(quorum.Checked(proposal.digest, True))
                 continue
             batches = self._records_of(proposal)
             control = self._control_of(proposal)
@@ -480,6 +666,8 @@ class Replica:
                 continue
             del self._unchecked[proposal.digest]
             valid = self._chain.check(proposal, batches, control)
+            if valid:
+                self._not_own.pop(proposal.digest, None)
             self._pause(proposal, now)
             self._events.append(quorum.Checked(proposal.digest, valid))
 

@@ -1,7 +1,7 @@
-"""Giving snapshots to others: what there is, and its parts, one after the other.
+"""Giving snapshots and blocks to others: what there is, and its parts, one after the other.
 
-Rules: docs/spec/peers.md §5. Off the way of votes: parts are read by a thread, go one at a time and
-at a bounded rate, and none goes to a validator that much is waiting for already.
+Rules: docs/spec/peers.md §5, §6. Off the way of votes: parts are read by a thread, go one at a time
+and at a bounded rate, and none goes to a validator that much is waiting for already.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from nocturne.consensus import codec
+from nocturne.consensus.bodies import part_of
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.offers import CONTENT_BYTES_MAX, AskPart, AskSnapshot, Part, SnapshotOffer
 from nocturne.consensus.peer_bounds import Allowance
@@ -54,26 +55,31 @@ class _Asked:
 
 
 class Serving:
-    """What others may have of this validator's snapshots."""
+    """What others may have of this validator's snapshots and blocks."""
 
     def __init__(
         self,
         newest: Callable[[], SnapshotFile | None],
         height: Callable[[], int],
         make: Callable[[], None],
+        body: Callable[[Hash], bytes | None],
         send: Callable[[Key, codec.Value], None],
         waiting_bytes: Callable[[Key], int],
         measures: Measures,
     ) -> None:
         """`height` is that of the newest block here; `make` writes a snapshot of it, if one can be
-        and none is being written; `waiting_bytes` of what is to be said to a validator.
+        and none is being written; `body` is the record of a block that was executed here;
+        `waiting_bytes` of what is to be said to a validator.
         """
         self._newest = newest
         self._height = height
         self._make = make
+        self._body = body
         self._send = send
         self._waiting_bytes = waiting_bytes
         self._measures = measures
+        self._newest_body: tuple[Hash, bytes] | None = None
+        """What the last part was of."""
         self._open: OrderedDict[Hash, _Open] = OrderedDict()
         self._asked: dict[Key, _Asked] = {}
         self._told: OrderedDict[Key, float] = OrderedDict()
@@ -128,6 +134,10 @@ class Serving:
         self._look()
         self._bound()
         found = self._open.get(ask.digest)
+        if found is None and (part := self._part_of_body(ask)) is not None:
+            self._measures.block_bytes_given.inc(len(part))
+            await self._give_part(key, ask, part)
+            return
         if found is None or ask.index >= len(found.found.manifest.parts):
             # It is a snapshot that was here: whoever asks finds no part, and looks for another.
             return
@@ -136,8 +146,20 @@ class Serving:
             data = await asyncio.to_thread(partial(read_part, found.file, found.found, ask.index))
         finally:
             self._is_reading = False
-        self._send(key, Part(ask.digest, ask.index, data))
         self._measures.snapshot_bytes_given.inc(len(data))
+        await self._give_part(key, ask, data)
+
+    def _part_of_body(self, ask: AskPart) -> bytes | None:
+        held = self._newest_body
+        if held is None or held[0] != ask.digest:
+            encoded = self._body(ask.digest)
+            if encoded is None:
+                return None
+            held = self._newest_body = (ask.digest, encoded)
+        return part_of(held[1], ask.index)
+
+    async def _give_part(self, key: Key, ask: AskPart, data: bytes) -> None:
+        self._send(key, Part(ask.digest, ask.index, data))
         wait = self._allowance.pay(len(data), time.monotonic())
         if wait > 0:
             await asyncio.sleep(wait)

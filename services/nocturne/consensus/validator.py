@@ -55,10 +55,12 @@ from nocturne.consensus.replica import (
     UNFINISHED_MAX,
     Action,
     Ask,
+    AskBody,
     Dismiss,
     Keep,
     Look,
     Publish,
+    Refuse,
     Replica,
     Report,
     Say,
@@ -76,6 +78,7 @@ from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
 from nocturne.core.conflicts import Conflict, check_conflict
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
 from nocturne.core.evidence import name_of
+from nocturne.core.identifiers import format_hash
 from nocturne.core.intake import prepare
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.core.modes import Degraded, DegradedFound
@@ -175,6 +178,7 @@ class Validator:
             lambda: store.snapshot,
             lambda: self._height if self._started is None else self._started.chain.tip.height,
             self._make_snapshot,
+            lambda digest: None if self._started is None else self._started.body(digest),
             peers.send,
             peers.waiting_bytes,
             measures,
@@ -425,7 +429,7 @@ class Validator:
         if isinstance(value, AskSnapshot | AskPart):
             self._serving.hear(sender, value)
             return
-        if isinstance(value, SnapshotOffer | Part):
+        if isinstance(value, SnapshotOffer) or (isinstance(value, Part) and not self._started):
             self._joining.hear(sender, value)
             return
         if not self._votes_checked:
@@ -436,6 +440,8 @@ class Validator:
                 found = self._replica.proposal(digest)
                 if found is not None:
                     self._peers.send(sender, codec.Fetched(found))
+            case Part():
+                self._step(partial(self._replica.given, sender, value))
             case codec.Fetched(proposal):
                 self._step(partial(self._replica.fetched, proposal))
             case codec.Control(record):
@@ -535,8 +541,14 @@ class Validator:
                 case Ask(digest):
                     for key in self._peers.connected():
                         self._peers.send(key, codec.Fetch(digest))
-                case Dismiss(record, cause):
-                    self._desk.refuse(record, cause)
+                case AskBody(to, part):
+                    self._peers.send(to, part)
+                case Refuse(giver, cause):
+                    self._measures.blocks_refused.inc()
+                    name = format_hash(key_id(giver))
+                    log.warning("block_bytes_refused", key=name, cause=cause)
+                case Dismiss(record, fault):
+                    self._desk.refuse(record, fault)
                 case unreachable:
                     assert_never(unreachable)
         if self._outbox:
@@ -558,6 +570,8 @@ class Validator:
         if not self._replica.gathering.has_offsets:
             self._first_arrival = None
         self._measures.made(block)
+        if not publish.is_own:
+            self._measures.blocks_fetched.inc()
         traces = self._traces.taken(block, time.time_ns()) if self._tracer.on else None
         return Publishing(publish, since, traces)
 

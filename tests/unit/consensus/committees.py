@@ -9,16 +9,20 @@ from heapq import heappop, heappush
 
 from tests.unit.consensus.ledgers import NOW, TOPIC, Ledger, genesis, machine_on, signer
 
+from nocturne.consensus.bodies import part_of
 from nocturne.consensus.chain import Chain, Executed, Made
 from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.offers import AskPart, Part
 from nocturne.consensus.quorum.messages import Committed, Proposal, Record
 from nocturne.consensus.replica import (
     Action,
     Ask,
+    AskBody,
     Dismiss,
     Keep,
     Look,
     Publish,
+    Refuse,
     Replica,
     Report,
     Say,
@@ -26,7 +30,7 @@ from nocturne.consensus.replica import (
 )
 from nocturne.core.blocks import LogRecord
 from nocturne.core.certificates import CommitProof
-from nocturne.core.keys import Ed25519Signer
+from nocturne.core.keys import Ed25519Signer, Key
 from nocturne.core.record_headers import parse_headers
 
 LATENCY_MS = 3
@@ -41,6 +45,11 @@ class Member:
     kept: list[Record | Executed] = field(default_factory=list)
     published: list[Made] = field(default_factory=list)
     reported: list[Report] = field(default_factory=list)
+    refused: list[Refuse] = field(default_factory=list)
+    fetched: int = 0
+    """Blocks that it published whose records its own log had not brought."""
+    withheld: bool = False
+    """Whether its log brings nothing for now."""
     read: int = 0
     """How much of the log its consumer has delivered."""
     topic: bytes = TOPIC
@@ -62,6 +71,8 @@ class Committee:
         self._count = 0
         self.topic = TOPIC
         self.loses: Callable[[Member, Member, Say], bool] = lambda sender, to, say: False
+        self.tampers: Callable[[Member, Part], Part | None] = lambda giver, part: part
+        """What of a block's bytes is really given."""
         self.members = [self._fresh(one) for one in self.signers]
 
     def _fresh(self, one: Ed25519Signer) -> Member:
@@ -77,11 +88,16 @@ class Committee:
 
     def read(self, member: Member) -> None:
         """Its consumer delivers what the log has."""
-        if not member.alive or member.topic != self.topic or member.replica.gathering.stands:
+        gathering = member.replica.gathering
+        if not member.alive or member.topic != self.topic or gathering.stands or member.withheld:
             return
         for partition, offset, prepared in self.ledger.records[member.read :]:
-            if offset >= member.replica.gathering.starts[partition]:
-                member.replica.gathering.admit(partition, offset, prepared)
+            if offset < gathering.starts[partition]:
+                continue
+            if gathering.is_certified(partition, offset):
+                gathering.compare(partition, offset, prepared.record_hash)
+            else:
+                gathering.admit(partition, offset, prepared)
         member.read = len(self.ledger.records)
         self.do(member, member.replica.look(self.clock))
 
@@ -142,8 +158,13 @@ class Committee:
                         found = other.replica.proposal(digest) if other.alive else None
                         if found is not None:
                             self.after(LATENCY_MS, lambda one=found: self.fetched(member, one))
-                case Publish(made, rank):
+                case AskBody(to, ask):
+                    self.after(LATENCY_MS, lambda to=to, ask=ask: self.ask(member, to, ask))
+                case Refuse():
+                    member.refused.append(action)
+                case Publish(made, rank, is_own):
                     member.published.append(made)
+                    member.fetched += not is_own
                     if rank == 0:
                         self.after(LATENCY_MS, lambda one=made: self.tell(one))
                 case Report():
@@ -167,6 +188,21 @@ class Committee:
         if member.alive:
             self.do(member, member.replica.fetched(proposal, self.clock))
 
+    def ask(self, member: Member, to: Key, ask: AskPart) -> None:
+        """A member asks another one for a part of a block."""
+        (giver,) = [one for one in self.members if one.signer.key == to]
+        encoded = giver.replica.body(ask.digest) if giver.alive else None
+        data = None if encoded is None else part_of(encoded, ask.index)
+        if data is None:
+            return
+        part = self.tampers(giver, Part(ask.digest, ask.index, data))
+        if part is not None:
+            self.after(LATENCY_MS, lambda: self.give(giver, member, part))
+
+    def give(self, giver: Member, member: Member, part: Part) -> None:
+        if member.alive:
+            self.do(member, member.replica.given(giver.signer.key, part, self.clock))
+
     def fire(self, member: Member, life: int, timer: int) -> None:
         if member.alive and member.life == life and member.timer == timer:
             self.do(member, member.replica.fired(timer, self.clock))
@@ -184,7 +220,8 @@ class Committee:
     def control(self, record: bytes) -> None:
         """An operator's record comes to one member, which tells the others."""
         for member in self.members:
-            self.do(member, member.replica.add_control(record, self.clock))
+            if member.alive:
+                self.do(member, member.replica.add_control(record, self.clock))
 
     def tell(self, made: Made) -> None:
         """The topic has it: those who are behind take it."""

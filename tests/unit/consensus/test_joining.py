@@ -111,6 +111,7 @@ class World:
             lambda: store.snapshot,
             lambda: own_height,
             lambda: self.heard.append((key, AskSnapshot(0, True))),
+            lambda digest: None,
             lambda _, value: self.answer(key, value),
             lambda _: 0,
             self.measures,

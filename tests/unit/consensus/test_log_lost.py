@@ -10,8 +10,12 @@ import pytest
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import OPERATOR, PARTITIONS
 
+from nocturne.consensus.offers import Part
+from nocturne.consensus.quorum.messages import Cast, Vote
+from nocturne.consensus.replica import Say
 from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import LogRecord, encode_block
+from nocturne.core.certificates import VoteKind
 from nocturne.core.control import Control, sign_control
 from nocturne.core.log_epochs import ACTION, LogOpening, opening_fields
 from nocturne.core.receipts import Reason, decode_receipt_header
@@ -202,3 +206,59 @@ def test_a_body_of_strangers_is_no_committed_block() -> None:
     committee.bring(late, made)
     assert late.replica.unfinished == 0
     assert committee.digests(late) == committee.digests(committee.members[0])
+
+
+def test_two_of_four_hold_what_was_notarized_and_the_chain_goes_on_by_what_they_give() -> None:
+    """Its finalization is lost for ever: only a block that stands on it can commit it, and for that
+    a third validator has to execute it, whose log is lost.
+    """
+    committee = Committee(4)
+    committee.write("a")
+    committee.run(1_000)
+    first, second, third, without = committee.members
+    without.withheld = True
+    view = first.replica.machine.view
+
+    def loses_finalizations(_: Member, __: Member, say: Say) -> bool:
+        message = say.message
+        if not isinstance(message, Cast) or message.vote.kind is not VoteKind.FINALIZE:
+            return False
+        return message.vote.view == view
+
+    def gives_nothing(giver: Member, part: Part) -> None:
+        del giver, part
+
+    committee.loses = loses_finalizations
+    committee.tampers = gives_nothing
+    committee.write("b")
+    committee.run(60)
+    notarized = first.replica.machine.parent
+    assert [one.replica.chain.executed(notarized) is None for one in committee.members] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    committee.kill(third)
+    committee.lose_log(ANEW)
+    committee.control(opening(committee, 0, 1))
+    committee.run(30_000)
+    living = [first, second, without]
+    assert {one.replica.height for one in living} == {1}, "nobody else can execute it"
+    committee.tampers = lambda giver, part: part
+    committee.run(60_000)
+    committee.control(opening(committee, 1, 2))
+    committee.run(5_000)
+    without.withheld = False
+    committee.begin_anew()
+    committee.write("c")
+    committee.run(5_000)
+    chains = [committee.digests(one) for one in living]
+    assert chains == [chains[0]] * 3
+    assert bytes(notarized) in chains[0]
+    assert without.fetched == 1
+    votes = [one for one in without.kept if isinstance(one, Vote)]
+    assert notarized not in [one.digest for one in votes if one.kind is VoteKind.NOTARIZE]
+    for one in living:
+        assert sum(made.block.header.record_count for made in one.published) == 3
+        assert read_by(one, committee).positions == one.replica.chain.state.positions
