@@ -52,10 +52,10 @@ caller."""
 HANDSHAKES_MAX: Final = 32
 """At once, of callers that are not known yet; for one more the oldest is cut. A good one takes
 milliseconds, so whoever fills them keeps no validator out for long."""
-TICK_SECONDS: Final = 0.5
-PING_SECONDS: Final = 2.0
+TICK_SECONDS: Final = 1.0
+PING_SECONDS: Final = 3.0
 SILENT_SECONDS_MAX: Final = 10.0
-"""Without a word, while pings are due every two seconds: the other end, or the way to it, is gone.
+"""Without a word, while pings are due every three seconds: the other end is gone, or the way to it.
 """
 BACKOFF_SECONDS: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 1.0

@@ -59,7 +59,7 @@ BATCH_RECORDS_MAX: Final = 2048
 """Records of one hand-over: as many as a block's range may hold by default."""
 BACKLOG_BATCHES_MAX: Final = 4
 """Batches that wait for the event loop; past them the thread stops fetching."""
-POLL_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.5
 """How long a thread sleeps without records before it looks whether it should end."""
 ADMIN_SECONDS_MAX: Final = 10.0
 REFUSED_SECONDS_MAX: Final = 10.0
