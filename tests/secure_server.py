@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from nocturne.core.keys import key_bytes, signatures_bytes
 from nocturne.runtime.guard import caller_of
 from nocturne.runtime.lifecycle import Lifecycle, run
 from nocturne.runtime.rpc import RpcService, serve
@@ -99,7 +100,21 @@ async def main(lifecycle: Lifecycle) -> None:
     answers = {
         "GetStatus": query_pb2.GetStatusResponse(ledger_id=founding.ledger_id, events=7),
         "GetGenesis": query_pb2.GetGenesisResponse(genesis=founding.data),
-        "GetControl": consensus_pb2.GetControlResponse(ledger_id=founding.ledger_id, number=3),
+        "GetControl": consensus_pb2.GetControlResponse(
+            ledger_id=founding.ledger_id,
+            number=3,
+            epoch_length=founding.genesis.epoch_length,
+            validator_sets=[
+                consensus_pb2.DecidedValidators(
+                    validators=[
+                        consensus_pb2.ValidatorMember(
+                            key=key_bytes(key), possession=signatures_bytes(possession)
+                        )
+                        for key, possession in founding.genesis.validators
+                    ]
+                )
+            ],
+        ),
     }
     server = await serve(
         settings.listen,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.wheels import ROOT, fresh_environment, run
+from tests.machines import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -43,10 +44,15 @@ def test_the_wheel_starts_every_service_and_takes_a_command(
     home = tmp_path / "home"
     run(nocturne, "up", "--detach", "--home", home, cwd=tmp_path)
     try:
-        status = json.loads(run(nocturne, "status", "--json", "--home", home, cwd=tmp_path))
-        names = {one["name"] for one in status["services"]}
-        assert {"command", "consensus-0", "signing", "projection", "query"} <= names
-        assert all(one["health"] == "healthy" for one in status["services"])
+
+        def all_serve() -> bool:
+            # A ledger is ready before the last of its validators is.
+            status = json.loads(run(nocturne, "status", "--json", "--home", home, cwd=tmp_path))
+            names = {one["name"] for one in status["services"]}
+            assert {"command", "consensus-0", "signing", "projection", "query"} <= names
+            return all(one["health"] == "healthy" for one in status["services"])
+
+        until(all_serve, 60, "every service serves")
         run(nocturne, "submit", "first", "Noted", '{"n":1}', "--home", home, cwd=tmp_path)
         export = tmp_path / "first.export"
         run(nocturne, "export", "first", export, "--home", home, cwd=tmp_path)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -198,11 +198,13 @@ class Validator:
         """Recover, publish what is not, then certify until told to stop."""
         recovered = await self._on_disk(self._recover)
         self._members = _members_of(recovered.chain)
+        # A registry without its schemas is said first: it is the deployment that is not done.
+        ids = await asyncio.to_thread(schema_ids, self._registry_url)
         talking = asyncio.ensure_future(self._talk())
         try:
             begun = await self._until_begun(self._begin(recovered), talking)
             if begun is not None:
-                await self._run(server, talking, begun)
+                await self._run(server, talking, begun, ids)
         finally:
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
@@ -260,12 +262,15 @@ class Validator:
         return False
 
     async def _run(
-        self, server: RpcServer, talking: asyncio.Future[None], recovered: Recovered
+        self,
+        server: RpcServer,
+        talking: asyncio.Future[None],
+        recovered: Recovered,
+        ids: Mapping[str, int],
     ) -> None:
         chain = recovered.chain
         self._measures.height.set(chain.tip.height)
         self._measures.last_block.set(chain.tip.time / 1000)
-        ids = await asyncio.to_thread(schema_ids, self._registry_url)
         self._reading = LogReading(
             self._cluster,
             CONSUMER_GROUP,

@@ -184,7 +184,7 @@ class Projection:
             await asyncio.sleep(TICK_SECONDS)
             if self._store.reachable != serving:
                 serving = self._store.reachable
-                await health.set_serving(serving, "PostgreSQL does not answer")
+                await health.set_serving(serving, "" if serving else "PostgreSQL does not answer")
             self._metrics.stands(self._reading.collector, self._reading.lags())
 
 

@@ -108,7 +108,7 @@ async def _watch(server: RpcServer, store: Store, feed: Feed, measures: Measures
         measures.followers.set(feed.followers)
         if store.reachable != serving:
             serving = store.reachable
-            await server.set_serving(serving, "the read model does not answer")
+            await server.set_serving(serving, "" if serving else "the read model does not answer")
         await asyncio.sleep(HEALTH_SECONDS)
 
 
