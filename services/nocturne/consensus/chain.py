@@ -27,7 +27,7 @@ from nocturne.core.blocks import (
 )
 from nocturne.core.certificates import CommitProof
 from nocturne.core.commands import decode_signed_command_trusted
-from nocturne.core.control import Control
+from nocturne.core.control import Control, decode_control
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.execution import Execution, PartitionBatch, execute
 from nocturne.core.governing import ControlBatch, check_control, control_number
@@ -326,6 +326,15 @@ class Chain:
             for digest, one in self._executed.items()
             if one.block.header.height > height
         }
+
+    def check_later_control(self, record: bytes) -> None:
+        """`Malformed` when no block to come can carry the record: it is none, the operators did not
+        sign it, or its number or its time is over.
+        """
+        view = self._state.view
+        control, _ = decode_control(record)
+        number = max(control.number, control_number(view.items) + 1)
+        check_control(record, view.ledger_id, view.genesis, number, self.tip.height + 1)
 
     def check_next_control(self, record: bytes) -> Control:
         """The control record of `record`; `Malformed` unless the next block may carry it."""

@@ -310,9 +310,17 @@ class Replica:
         return len(self._controls) < CONTROLS_MAX
 
     def add_control(self, record: bytes, now: int) -> list[Action]:
-        """A control record for a block to come, if there is room; it was checked once before."""
-        if self.has_room_for_control:
-            self._controls.setdefault(hash_control((record,)), record)
+        """A control record for a block to come, if there is room. Other validators bring them too:
+        what the operators did not sign would keep theirs out.
+        """
+        key = hash_control((record,))
+        if self.has_room_for_control and key not in self._controls:
+            try:
+                self._chain.check_later_control(record)
+            except Malformed as fault:
+                self._actions.append(Dismiss(record, fault))
+            else:
+                self._controls[key] = record
         return self._run(now)
 
     def bring_body(self, committed: Committed, block: Block, now: int) -> list[Action]:

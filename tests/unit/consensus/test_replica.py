@@ -6,8 +6,10 @@ import pytest
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import OPERATOR, signer
 
-from nocturne.consensus.replica import Dismiss
-from nocturne.core.control import Control, sign_control
+from nocturne.consensus.quorum.messages import Cast
+from nocturne.consensus.replica import CONTROLS_MAX, Dismiss
+from nocturne.core.certificates import VoteKind
+from nocturne.core.control import Control, decode_control, sign_control
 from nocturne.core.keys import Ed25519Signer, prove_possession
 from nocturne.core.validator_sets import ACTION, set_fields
 
@@ -156,3 +158,27 @@ def test_a_control_record_that_no_block_can_carry_any_more_is_dismissed() -> Non
     actions = member.replica.add_control(again, committee.clock)
     assert [one.record for one in actions if isinstance(one, Dismiss)] == [again]
     assert len(member.published) == 1
+
+
+def test_records_that_no_operator_signed_keep_none_of_theirs_out() -> None:
+    committee = Committee(4)
+    committee.write("a")
+    committee.run(1_000)
+    committee.loses = lambda sender, to, say: (
+        isinstance(say.message, Cast) and say.message.vote.kind is VoteKind.FINALIZE
+    )
+    committee.write("b")
+    committee.run(60)
+    member = committee.members[0]
+    assert member.replica.machine.parent != member.replica.chain.tip.digest
+    signers = [one.signer for one in committee.members[1:]]
+    record = members_record(committee, 1, signers)
+    unsigned = sign_control(decode_control(record)[0], (signer(77),))
+    for number in range(2 * CONTROLS_MAX):
+        for junk in (bytes([number]), unsigned, members_record(committee, 0, signers)):
+            committee.do(member, member.replica.add_control(junk, committee.clock))
+    assert member.replica.has_room_for_control
+    committee.loses = lambda sender, to, say: False
+    committee.control(record)
+    committee.run(5_000)
+    assert [len(one.block.control) for one in member.published].count(1) == 1
