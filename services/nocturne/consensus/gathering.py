@@ -22,6 +22,7 @@ from nocturne.core.errors import Unavailable
 from nocturne.core.execution import PartitionBatch
 from nocturne.core.identifiers import Hash
 from nocturne.core.intake import Prepared
+from nocturne.core.log_epochs import NO_TOPIC
 from nocturne.core.modes import LogRewritten
 from nocturne.core.state_leaf import LogPosition
 
@@ -260,6 +261,8 @@ class Gathering:
         return (
             not self._stands
             and waiting.log_epoch == position.log_epoch
+            # A block that is not committed may have begun the partition with a topic that is gone.
+            and position.topic_uuid in (NO_TOPIC, self._topic_uuid)
             and waiting.end > position.next_offset
         )
 

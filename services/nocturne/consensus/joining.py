@@ -132,6 +132,9 @@ class Joining:
                     await asyncio.sleep(URGENT_SECONDS)
         finally:
             self._abandon.set()
+            # Offers may have megabytes, and answers that come late are wanted no more.
+            self._asked.clear()
+            self._answers.clear()
 
     def _is_hopeless(self, height: int, validators: ValidatorSet, own: Key, now: float) -> bool:
         """Whether a quorum has nothing, now or later, or nobody has answered for some time that

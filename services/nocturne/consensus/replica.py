@@ -48,6 +48,8 @@ CONTROLS_MAX: Final = 16
 BODIES_MAX: Final = 8
 """Published bodies that are held for committed blocks whose records the log has lost: each is taken
 in its turn, and none is longer than 12 MiB."""
+BODY_COPIES_MAX: Final = 4
+"""Of one block, the newest: anybody may publish a body that is not the log's under its header."""
 LATE_MS: Final = 2_000
 """After so long without its records a block's bytes are asked of others. At once where the log is
 lost: it brings none."""
@@ -215,6 +217,14 @@ class Replica:
         return 0 if final is None else final.proposal.header.height
 
     @property
+    def turn(self) -> int:
+        """How many validators come before this one where one of them is enough: an observer is
+        last.
+        """
+        index = self._machine.index
+        return len(self.validators.keys) if index is None else index
+
+    @property
     def unfinished(self) -> int:
         """Committed blocks whose records have not come."""
         return len(self._unfinished)
@@ -332,8 +342,13 @@ class Replica:
         waits = any(one.proposal.digest == digest for one in self._unfinished)
         if waits and hash_control(block.control) == header.control_hash:
             self._brought[header.control_hash] = (header.height, block.control)
-        if waits and self._gathering.stands and len(self._bodies) < BODIES_MAX:
-            self._bodies.setdefault(digest, []).append((None, block))
+        has_room = digest in self._bodies or len(self._bodies) < BODIES_MAX
+        if waits and self._gathering.stands and has_room:
+            copies = self._bodies.setdefault(digest, [])
+            copies.append((None, block))
+            published = [one for one in copies if one[0] is None]
+            if len(published) > BODY_COPIES_MAX:
+                copies.remove(published[0])
         return self._run(now)
 
     def given(self, sender: Key, part: Part, now: int) -> list[Action]:

@@ -277,7 +277,7 @@ class Validator:
             chain,
             recovered.ranges,
             lambda: self._publisher.check_topic(),
-            lambda: self._replica.machine.index or 0,
+            lambda: self._replica.turn,
         )
         await self._reading.begin()
         self._replica = Replica(self._machine_on(chain), chain, self._reading.gathering)

@@ -234,12 +234,12 @@ class Committee:
 
     def bring(self, member: Member, made: Made) -> None:
         """A published block comes to a member."""
-        self.do(member, member.replica.hear(None, _committed(made), self.clock))
+        self.do(member, member.replica.hear(None, committed(made), self.clock))
         self.bring_body(member, made)
 
     def bring_body(self, member: Member, made: Made) -> None:
         """The body of a block that is committed there already."""
-        self.do(member, member.replica.bring_body(_committed(made), made.block, self.clock))
+        self.do(member, member.replica.bring_body(committed(made), made.block, self.clock))
 
     def kill(self, member: Member) -> None:
         """Nothing that it was told from here on is heard."""
@@ -251,7 +251,8 @@ class Committee:
         return [one.block.digest for one in member.published]
 
 
-def _committed(made: Made) -> Committed:
+def committed(made: Made) -> Committed:
+    """A published block's header with its proof."""
     block = made.block
     assert isinstance(block.proof, CommitProof)
     proposal = Proposal(block.header, block.header_bytes, block.digest, block.leader_signatures)

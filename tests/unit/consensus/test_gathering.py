@@ -226,7 +226,7 @@ def test_an_opened_log_epoch_forgets_the_records_of_the_one_before(one: Prepared
     subject = Gathering(TOPIC, positions(0, 0), {}, {})
     for partition in (0, 1):
         subject.admit(partition, 0, one)
-    opened = replace(positions(0, 0)[0], log_epoch=2, next_offset=7)
+    opened = replace(positions(0, 0)[0], log_epoch=2, topic_uuid=OTHER, next_offset=7)
     subject.reopen(opened)
     assert (subject.waiting, subject.generation) == (1, 1)
     assert subject.batches_of([taken(0, 1)]) is None
@@ -274,3 +274,17 @@ def test_commands_of_a_log_epoch_that_is_over_are_left_until_the_new_log_shows_t
     assert subject.left == [(0, commands[1])]
     subject.forget_left()
     assert subject.left == []
+
+
+def test_what_a_block_that_is_not_committed_began_with_another_topic_does_not_go_on(
+    one: Prepared,
+) -> None:
+    """The topic was made anew meanwhile; the partition has no certified range that says so."""
+    untouched = (LogPosition(0, 1, bytes(16), 0, Hash(bytes(32))),)
+    subject = Gathering(OTHER, untouched, {}, {})
+    for offset in range(3):
+        subject.admit(0, offset, one)
+    assert subject.has_after(untouched)
+    begun = positions(1)
+    assert not subject.has_after(begun)
+    assert subject.batches_after(begun) == []

@@ -391,6 +391,16 @@ async def test_answers_that_were_not_asked_for_are_not_kept(world: World) -> Non
 
 
 @in_a_loop
+async def test_once_it_has_joined_no_offer_is_kept(world: World) -> None:
+    world.grow(10)
+    world.add(VALIDATOR.key, "honest")
+    assert await world.joined(urgent=True)
+    assert world.joining._answers == {}
+    world.joining.hear(VALIDATOR.key, SnapshotOffer(2**40, None))
+    assert world.joining._answers == {}
+
+
+@in_a_loop
 async def test_parts_wait_while_much_is_to_be_said_to_a_validator(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

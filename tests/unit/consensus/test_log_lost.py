@@ -7,12 +7,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.consensus.committees import Committee, Member
+from tests.unit.consensus.committees import Committee, Member, committed
 from tests.unit.consensus.ledgers import OPERATOR, PARTITIONS
 
 from nocturne.consensus.offers import Part
 from nocturne.consensus.quorum.messages import Cast, Vote
-from nocturne.consensus.replica import Say
+from nocturne.consensus.replica import BODY_COPIES_MAX, Say
 from nocturne.core.block_intake import BlockIntake
 from nocturne.core.blocks import LogRecord, encode_block
 from nocturne.core.certificates import VoteKind
@@ -262,3 +262,33 @@ def test_two_of_four_hold_what_was_notarized_and_the_chain_goes_on_by_what_they_
     for one in living:
         assert sum(made.block.header.record_count for made in one.published) == 3
         assert read_by(one, committee).positions == one.replica.chain.state.positions
+
+
+def test_few_bodies_of_one_block_are_held_however_many_come() -> None:
+    committee = Committee(4)
+    committee.write("a")
+    committee.run(1_000)
+    late = committee.members[3]
+    late.alive = False
+    for session in ("b", "c"):
+        committee.write(session)
+        committee.run(2_000)
+    committee.lose_log(ANEW)
+    late.alive = True
+    first, second = committee.members[0].published[len(late.published) :]
+    for made in (first, second):
+        late.replica.hear(None, committed(made), committee.clock)
+    assert late.replica.unfinished == 2
+    strange = replace(second.block, records=())
+    for body in [strange] * 100 + [second.block]:
+        committee.bring_body(late, replace(second, block=body))
+    (held,) = late.replica._bodies.values()
+    assert len(held) == BODY_COPIES_MAX
+    committee.bring_body(late, first)
+    assert committee.digests(late) == committee.digests(committee.members[0])
+
+
+def test_where_one_is_enough_an_observer_is_last() -> None:
+    committee = Committee(4)
+    committee.join(900)
+    assert [one.replica.turn for one in committee.members] == [0, 1, 2, 3, 4]
