@@ -63,7 +63,8 @@ class _Fetch:
     resting_until: int = 0
     """Everybody was asked in vain."""
     refused: set[Key] = field(default_factory=set)
-    turn: int = 0
+    tried: set[Key] = field(default_factory=set)
+    """Those who had their turn since everybody had it."""
     giver: Key | None = None
     began: int = 0
     asked: dict[int, int] = field(default_factory=dict)
@@ -105,6 +106,8 @@ class Bodies:
     def __init__(self) -> None:
         self._fetches: dict[Hash, _Fetch] = {}
         self._wanted: list[Hash] = []
+        self._gave: Key | None = None
+        """Who gave the last block, and is asked for the next one first: others may be away."""
 
     def want(self, wanted: Sequence[Wanted], tip_height: int, now: int) -> None:
         """These are missing now, first the one that is needed first; `tip_height` is that of the
@@ -138,6 +141,8 @@ class Bodies:
             if fetch.is_held or now < fetch.not_before:
                 continue
             if fetch.giver is not None and now >= fetch.late_at:
+                if fetch.giver == self._gave:
+                    self._gave = None
                 fetch.let_go()
             if fetch.giver is None and not self._next_giver(fetch, now):
                 continue
@@ -148,13 +153,13 @@ class Bodies:
         return found
 
     def _next_giver(self, fetch: _Fetch, now: int) -> bool:
-        while fetch.turn < len(fetch.givers):
-            key = fetch.givers[fetch.turn]
-            fetch.turn += 1
-            if key not in fetch.refused:
+        first = [key for key in fetch.givers if key == self._gave]
+        for key in (*first, *fetch.givers):
+            if key not in fetch.refused and key not in fetch.tried:
+                fetch.tried.add(key)
                 fetch.giver, fetch.began = key, now
                 return True
-        fetch.turn = 0
+        fetch.tried.clear()
         fetch.resting_until = now + AGAIN_MS
         return False
 
@@ -203,6 +208,7 @@ class Bodies:
             raise Malformed("it is another block")
         fetch.parts.clear()
         fetch.is_held = True
+        self._gave = fetch.giver
         return block
 
     def refuse(self, digest: Hash, key: Key) -> None:
@@ -210,6 +216,8 @@ class Bodies:
         fetch = self._fetches.get(digest)
         if fetch is not None:
             fetch.refused.add(key)
+            if key == self._gave:
+                self._gave = None
             if fetch.giver == key:
                 fetch.let_go()
 
