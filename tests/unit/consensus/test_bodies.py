@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import Ledger, signer
 from tests.unit.consensus.test_replica import agreed, records_of
 
-from nocturne.consensus import bodies
+from nocturne.consensus import bodies, serving
 from nocturne.consensus.bodies import Bodies, Wanted, part_of
 from nocturne.consensus.chain import Executed
 from nocturne.consensus.gathering import LogLost
+from nocturne.consensus.measures import Measures
 from nocturne.consensus.offers import PART_BYTES, AskPart, Part
 from nocturne.consensus.quorum.messages import (
     Cast,
@@ -27,10 +29,13 @@ from nocturne.consensus.quorum.messages import (
     Vote,
 )
 from nocturne.consensus.replica import Action, Keep, Say
+from nocturne.consensus.serving import Serving
 from nocturne.core.blocks import BLOCK_BYTES_MAX, Block, decode_block, encode_block
 from nocturne.core.certificates import VoteKind
 from nocturne.core.errors import Halt, PeerFault
+from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key
+from nocturne.runtime.telemetry import Metrics
 
 
 def notarized_by(member: Member) -> set[bytes]:
@@ -510,3 +515,58 @@ def test_parts_are_the_length_and_the_record_whatever_its_size(
     assert b"".join(parts) == size.to_bytes(4, "big") + encoded
     assert {len(one) for one in parts[:-1]} <= {8}
     assert part_of(encoded, len(parts) + 5) is None
+
+
+# Giving -------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_block_are_given_in_turn_and_none_while_much_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "PART_BYTES", 512)
+    metrics = Metrics("giving")
+    measures = Measures(metrics)
+    waiting = {GIVERS[0]: 0, GIVERS[1]: serving.WAITING_BYTES_MAX}
+    given: list[tuple[Key, Part]] = []
+    looked: list[Hash] = []
+
+    def body(digest: Hash) -> bytes | None:
+        looked.append(digest)
+        return ENCODED if digest == BLOCK.digest else None
+
+    async def ask() -> None:
+        subject = Serving(
+            lambda: None,
+            lambda: 1,
+            lambda: None,
+            body,
+            lambda key, value: given.append((key, value)) if isinstance(value, Part) else None,
+            lambda key: waiting[key],
+            measures,
+        )
+        giving = asyncio.ensure_future(subject.run())
+        subject.hear(GIVERS[0], AskPart(Hash(bytes(32)), 0))
+        subject.hear(GIVERS[0], AskPart(BLOCK.digest, 99))
+        for key in GIVERS[:2]:
+            subject.hear(key, AskPart(BLOCK.digest, 1))
+            subject.hear(key, AskPart(BLOCK.digest, 0))
+        try:
+            async with asyncio.timeout(30):
+                while len(given) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert {key for key, _ in given} == {GIVERS[0]}
+                waiting[GIVERS[1]] = 0
+                while len(given) < 4:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            giving.cancel()
+            await asyncio.gather(giving, return_exceptions=True)
+
+    asyncio.run(ask())
+    for key in GIVERS[:2]:
+        parts = [one for to, one in given if to == key]
+        assert [one.index for one in parts] == [1, 0]
+        assert [one.data for one in parts] == [part_of(ENCODED, 1), part_of(ENCODED, 0)]
+    assert looked == [Hash(bytes(32)), BLOCK.digest]
+    total = metrics.registry.get_sample_value("nocturne_giving_block_given_bytes_total")
+    assert total == sum(len(one.data) for _, one in given)

@@ -288,3 +288,68 @@ def test_what_a_block_that_is_not_committed_began_with_another_topic_does_not_go
     begun = positions(1)
     assert not subject.has_after(begun)
     assert subject.batches_after(begun) == []
+
+
+# Bytes of others -------------------------------------------------------------------------------
+
+
+def of_others(first: int, last: int) -> Block:
+    """A committed block with these offsets of partition 0, none of them a gap."""
+    ledger = Ledger()
+    ledger.write("a")
+    block = ledger.extend().block
+    (record,) = block.records
+    header = replace(block.header, ranges=(taken(first, last),))
+    records = [replace(record, record_hash=hash_of(at)) for at in range(first, last)]
+    return replace(block, header=header, records=tuple(records))
+
+
+def test_what_comes_after_others_gave_it_is_compared_and_waits_for_no_block(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for first, last in ((0, 2), (2, 4)):
+        subject.expect(of_others(first, last))
+        subject.taken([taken(first, last)])
+    assert not subject.has_offsets
+    assert subject.is_certified(0, 3)
+    for offset in range(3):
+        subject.compare(0, offset, hash_of(offset))
+    assert (subject.waiting, subject.has_after(positions(4, 0))) == (0, False)
+    with pytest.raises(LogLost, match="the log was changed"):
+        subject.compare(0, 3, hash_of(7))
+    with pytest.raises(LogLost, match="no longer has it"):
+        subject.reach(0, 4)
+    subject.compare(0, 3, hash_of(3))
+    subject.admit(0, 4, one)
+    (batch,) = subject.batches_after(positions(4, 0))
+    assert [at for at, _ in batch.records] == [4]
+    subject.taken([taken(4, 5)])
+    assert not subject.is_certified(0, 3)
+
+
+def test_of_what_others_gave_the_newest_hashes_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "LATE_RECORDS_MAX", 3)
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    for first, last in ((0, 2), (2, 4)):
+        subject.expect(of_others(first, last))
+        subject.taken([taken(first, last)])
+    # The oldest is passed without a look, whatever it is, or if it is none.
+    subject.compare(0, 0, hash_of(9))
+    with pytest.raises(LogLost):
+        subject.compare(0, 1, hash_of(9))
+    later = Gathering(TOPIC, positions(0, 0), {}, {})
+    for first, last in ((0, 2), (2, 4)):
+        later.expect(of_others(first, last))
+        later.taken([taken(first, last)])
+    later.compare(0, 1, hash_of(1))
+
+
+def test_what_came_before_others_gave_the_block_must_be_its_own(one: Prepared) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.check_gathered(of_others(0, 2))
+    subject.admit(0, 1, one)
+    with pytest.raises(Halt, match=r"offset 0 .* not that of the quorum"):
+        subject.check_gathered(of_others(0, 2))
+    block = of_others(0, 3)
+    gap, record, after = block.records
+    own = replace(record, record_hash=one.record_hash)
+    subject.check_gathered(replace(block, records=(replace(gap, record_hash=None), own, after)))
