@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
@@ -189,6 +189,16 @@ class Gathering:
     def starts(self) -> Mapping[int, int]:
         """For each partition the offset of the first record that `admit` expects."""
         return self._starts
+
+    def brought(self, positions: Sequence[LogPosition]) -> list[LogPosition]:
+        """Certified positions, back to where this log has brought records: what others gave beyond
+        it may be on its way.
+        """
+        return [
+            replace(one, next_offset=min(one.next_offset, waiting.next_offset))
+            for one in positions
+            if (waiting := self._waiting[one.partition]).log_epoch == one.log_epoch
+        ]
 
     @property
     def waiting(self) -> int:

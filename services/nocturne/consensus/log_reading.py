@@ -163,7 +163,7 @@ class LogReading:
             await _first_of(
                 self._gathered(gather, consumer),
                 self._append_again(generation),
-                watch_log(self._cluster, uuid, lambda: self._chain.state.positions),
+                watch_log(self._cluster, uuid, self._brought),
                 self._log_epoch_after(generation),
             )
         finally:
@@ -176,10 +176,14 @@ class LogReading:
         try:
             await gather(consumer)
         except Unavailable:
-            positions = self._chain.state.positions
-            await asyncio.to_thread(check_log, self._cluster, len(positions), positions)
+            partitions = len(self._chain.state.positions)
+            await asyncio.to_thread(check_log, self._cluster, partitions, self._brought())
             if generation == self.gathering.generation:
                 raise
+
+    def _brought(self) -> list[LogPosition]:
+        """What the log must have for as long as it is read: a broker may be behind the others."""
+        return self.gathering.brought(self._chain.state.positions)
 
     async def _append_again(self, generation: int) -> None:
         """Commands of the lost log that the new one has not shown in this validator's turn. Their

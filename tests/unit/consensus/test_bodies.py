@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import Ledger, signer
 from tests.unit.consensus.test_replica import agreed, records_of
+from tests.unit.consensus.test_restarts import Disk
 
 from nocturne.consensus import bodies, serving
 from nocturne.consensus.bodies import Bodies, Wanted, part_of
@@ -245,6 +247,40 @@ def test_a_block_above_the_committed_one_that_others_gave_is_not_journalled() ->
         one for one in kept if isinstance(one, Committed) and one.proposal.digest == digest
     ]
     assert kept.index(commit) < kept.index(block)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_who_followed_by_what_others_gave_starts_again_and_goes_on(
+    tmp_path: Path, is_committed: bool
+) -> None:
+    committee = Committee(4)
+    member = committee.members[3]
+    disk = Disk(tmp_path, committee, member)
+    committee.write("a")
+    committee.run(1_000)
+    member.withheld = True
+    committee.loses = lambda sender, to, say: not is_committed and _is_of(say, VoteKind.FINALIZE)
+    committee.write("b")
+    committee.run(2_600)
+    given = committee.members[0].replica.chain.tip.digest
+    if not is_committed:
+        given = next(iter(member.replica._not_own))
+    committee.kill(member)
+    disk.write()
+    disk.start()
+    assert member.replica.chain.tip.height == len(member.published)
+    assert (given == member.replica.chain.tip.digest) == is_committed
+    assert member.replica.chain.executed(given) is None
+    committee.loses = lambda sender, to, say: False
+    committee.run(20_000)
+    assert records_of(member) == 2
+    agreed(committee)
+    assert given not in notarized_by(member)
+    member.withheld = False
+    committee.read(member)
+    committee.write("c")
+    committee.run(5_000)
+    assert {records_of(one) for one in committee.members} == {3}
 
 
 def _is_of(say: Say, kind: VoteKind) -> bool:

@@ -353,3 +353,19 @@ def test_what_came_before_others_gave_the_block_must_be_its_own(one: Prepared) -
     gap, record, after = block.records
     own = replace(record, record_hash=one.record_hash)
     subject.check_gathered(replace(block, records=(replace(gap, record_hash=None), own, after)))
+
+
+def test_the_log_must_have_what_it_brought_and_not_what_others_gave_beyond_it(
+    one: Prepared,
+) -> None:
+    subject = Gathering(TOPIC, positions(0, 0), {}, {})
+    subject.admit(0, 0, one)
+    subject.expect(of_others(0, 4))
+    subject.taken([taken(0, 4)])
+    assert [at.next_offset for at in subject.brought(positions(4, 0))] == [1, 0]
+    for offset in range(1, 4):
+        subject.compare(0, offset, hash_of(offset))
+    subject.admit(0, 4, one)
+    assert subject.brought(positions(4, 0)) == list(positions(4, 0))
+    reopened = replace(positions(4, 0)[0], log_epoch=2)
+    assert subject.brought([reopened, positions(4, 0)[1]]) == [positions(4, 0)[1]]
