@@ -10,6 +10,7 @@ has its turn again after the others.
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,6 +35,9 @@ AGAIN_MS: Final = 2_000
 """After everybody was asked in vain."""
 KNOWN_MAX: Final = 64
 """Blocks of which it is remembered who gave something else; past them the lowest goes."""
+NEWEST_MAX: Final = 256
+NEWEST_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of the newest committed blocks, for others: who lacks more has the topic, or a snapshot."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -43,6 +47,26 @@ def part_of(encoded: bytes, index: int) -> bytes | None:
     start = index * PART_BYTES - _LENGTH.size
     part = encoded[max(0, start) : start + PART_BYTES]
     return (_LENGTH.pack(len(encoded)) + part if index == 0 else part) or None
+
+
+class Newest:
+    """The records of the newest committed blocks, for whoever lacks theirs."""
+
+    def __init__(self) -> None:
+        self._blocks: OrderedDict[Hash, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, digest: Hash, encoded: bytes) -> None:
+        """The next one. Past the bounds the oldest go."""
+        self._blocks[digest] = encoded
+        self._bytes += len(encoded)
+        while len(self._blocks) > NEWEST_MAX or self._bytes > NEWEST_BYTES_MAX:
+            _, oldest = self._blocks.popitem(last=False)
+            self._bytes -= len(oldest)
+
+    def get(self, digest: Hash) -> bytes | None:
+        """The record of this block, if it is one of them."""
+        return self._blocks.get(digest)
 
 
 @dataclass(frozen=True, slots=True)

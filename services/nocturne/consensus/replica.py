@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from nocturne.consensus.bodies import BLOCKS_MAX, Bodies, Wanted
+from nocturne.consensus.bodies import BLOCKS_MAX, Bodies, Newest, Wanted
 from nocturne.consensus.chain import Chain, Executed, Made, check_control_on
 from nocturne.consensus.gathering import Gathering
 from nocturne.consensus.offers import AskPart, Part
@@ -53,9 +53,6 @@ BODY_COPIES_MAX: Final = 4
 LATE_MS: Final = 2_000
 """After so long without its records a block's bytes are asked of others. At once where the log is
 lost: it brings none."""
-GIVEN_MAX: Final = 256
-GIVEN_BYTES_MAX: Final = 32 * 1024 * 1024
-"""The newest committed blocks, for whoever lacks their records; past either the oldest goes."""
 UNFINISHED_MAX: Final = 256
 """Committed blocks whose records have not come; past them no more are taken from elsewhere."""
 PAUSE_MS_PER_RECORD: Final = 0.5
@@ -155,8 +152,14 @@ Action = Keep | Say | Wake | Look | Ask | AskBody | Refuse | Publish | Report | 
 class Replica:
     """One validator, or an observer."""
 
-    def __init__(self, machine: Machine, chain: Chain, gathering: Gathering) -> None:
-        """`chain` stands on the block that the machine began with."""
+    def __init__(
+        self,
+        machine: Machine,
+        chain: Chain,
+        gathering: Gathering,
+        newest: Newest | None = None,
+    ) -> None:
+        """`chain` stands on the block that the machine began with; `newest` are blocks up to it."""
         self._machine = machine
         self._chain = chain
         self._gathering = gathering
@@ -175,8 +178,7 @@ class Replica:
         self._not_own: dict[Hash, int] = {}
         """Heights of blocks that were executed from what others gave alone: none of them is voted
         for."""
-        self._given: OrderedDict[Hash, bytes] = OrderedDict()
-        self._given_bytes = 0
+        self._newest = newest or Newest()
         self._differs: Hash | None = None
         """The committed block that what was gathered is not the records of."""
         self._kept: dict[Hash, int] = {}
@@ -250,7 +252,7 @@ class Replica:
         committed ones, for a peer that lacks its records; with a pointer to itself for a proof.
         """
         found = self._chain.executed(digest)
-        return self._given.get(digest) if found is None else found.encoded
+        return self._newest.get(digest) if found is None else found.encoded
 
     def is_own(self, digest: Hash) -> bool:
         """Whether the own log brought the records of this executed block."""
@@ -512,7 +514,7 @@ class Replica:
             self._know(proposal)
             self._keep_executed(found)
             self._unfinished.popleft()
-            self._give(found)
+            self._newest.add(proposal.digest, found.encoded)
             made = self._chain.commit(committed)
             header = made.block.header
             decided = self._chain.sets.decided_at(header.height)
@@ -579,15 +581,6 @@ class Replica:
                 )
                 self._actions.append(Refuse(giver, cause))
         return False
-
-    def _give(self, found: Executed) -> None:
-        """Hold a committed block for those who lack its records."""
-        digest, encoded = found.proposal.digest, found.encoded
-        self._given[digest] = encoded
-        self._given_bytes += len(encoded)
-        while len(self._given) > GIVEN_MAX or self._given_bytes > GIVEN_BYTES_MAX:
-            _, oldest = self._given.popitem(last=False)
-            self._given_bytes -= len(oldest)
 
     # What others give -----------------------------------------------------------------------------
 

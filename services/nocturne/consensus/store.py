@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from nocturne.consensus import codec, snapshot_files
+from nocturne.consensus.bodies import Newest
 from nocturne.consensus.chain import Chain, Executed, check_journalled
 from nocturne.consensus.gathering import CertifiedRange, ranges_of
 from nocturne.consensus.offers import content_of
@@ -98,6 +99,8 @@ class Recovered:
     published: Published | None
     digests: dict[int, Hash]
     ranges: dict[int, CertifiedRange]
+    newest: Newest
+    """The newest blocks that were executed again."""
     replayed: int
     torn_bytes: int
 
@@ -414,6 +417,7 @@ class _Replay:
         self._digests: dict[int, Hash] = {}
         self._records: list[Record] = []
         self._heard: list[Vote] = []
+        self._newest_blocks = Newest()
         self._replayed = 0
         self.executed_bytes = 0
 
@@ -513,6 +517,7 @@ class _Replay:
             self._chain.replay(block, committed)
             self._note(committed, self._chain.sets)
             self._take_ranges(block)
+            self._newest_blocks.add(found.digest, found.encoded)
             del self._committed[found.header.height]
             self._replayed += 1
             self.executed_bytes += len(found.encoded)
@@ -547,6 +552,7 @@ class _Replay:
             published,
             self._digests,
             self._ranges,
+            self._newest_blocks,
             self._replayed,
             torn_bytes,
         )

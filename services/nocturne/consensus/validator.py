@@ -280,7 +280,9 @@ class Validator:
             lambda: self._replica.turn,
         )
         await self._reading.begin()
-        self._replica = Replica(self._machine_on(chain), chain, self._reading.gathering)
+        self._replica = Replica(
+            self._machine_on(chain), chain, self._reading.gathering, recovered.newest
+        )
         self._publisher = Publisher(
             self._cluster, self._founding, ids, self._measures, self._on_published
         )

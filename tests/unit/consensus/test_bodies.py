@@ -16,7 +16,7 @@ from tests.unit.consensus.test_replica import agreed, records_of
 from tests.unit.consensus.test_restarts import Disk
 
 from nocturne.consensus import bodies, serving
-from nocturne.consensus.bodies import Bodies, Wanted, part_of
+from nocturne.consensus.bodies import Bodies, Newest, Wanted, part_of
 from nocturne.consensus.chain import Executed
 from nocturne.consensus.gathering import LogLost
 from nocturne.consensus.measures import Measures
@@ -281,6 +281,39 @@ def test_who_followed_by_what_others_gave_starts_again_and_goes_on(
     committee.write("c")
     committee.run(5_000)
     assert {records_of(one) for one in committee.members} == {3}
+
+
+def test_who_started_again_gives_what_its_journal_has(tmp_path: Path) -> None:
+    committee = Committee(4)
+    committee.write("a")
+    committee.run(1_000)
+    member = withheld(committee)
+    *others, _ = committee.members
+    for number, one in enumerate(others):
+        (tmp_path / str(number)).mkdir()
+        disk = Disk(tmp_path / str(number), committee, one)
+        committee.kill(one)
+        disk.write()
+        disk.start()
+    committee.run(20_000)
+    assert records_of(member) == 14
+    assert agreed(committee) == committee.digests(member)
+
+
+def test_of_the_newest_blocks_so_many_are_held_and_so_many_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "NEWEST_MAX", 3)
+    monkeypatch.setattr(bodies, "NEWEST_BYTES_MAX", 10)
+    digests = [Hash(bytes([number]) * 32) for number in range(6)]
+    subject = Newest()
+    for digest in digests[:4]:
+        subject.add(digest, b"xx")
+    assert [subject.get(one) for one in digests[:4]] == [None, b"xx", b"xx", b"xx"]
+    subject.add(digests[4], b"yyyyyyyyy")
+    assert [subject.get(one) for one in digests[:5]] == [None, None, None, None, b"yyyyyyyyy"]
+    subject.add(digests[5], bytes(11))
+    assert subject.get(digests[5]) is None
 
 
 def _is_of(say: Say, kind: VoteKind) -> bool:

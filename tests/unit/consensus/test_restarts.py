@@ -61,7 +61,8 @@ class Disk:
         chain = found.chain
         member = self.member
         gathering = Gathering(TOPIC, chain.state.positions, {}, {})
-        member.replica = Replica(machine_on(chain, member.signer), chain, gathering)
+        machine = machine_on(chain, member.signer)
+        member.replica = Replica(machine, chain, gathering, found.newest)
         member.alive = True
         member.read = 0
         member.published = member.published[: chain.tip.height]
