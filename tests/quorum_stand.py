@@ -190,9 +190,10 @@ class QuorumStand(Stand):
             return None
 
     def wait_voting(self, ordinal: int) -> None:
-        """Until a validator says that it votes."""
+        """Until a validator says that it votes. It has to ask the others first."""
 
         def votes() -> bool:
+            self._begin_failed()
             said = self._asked_again(ordinal)
             return said is not None and said.role in VOTING
 
@@ -202,10 +203,17 @@ class QuorumStand(Stand):
         """Until a validator has executed and committed this height."""
 
         def has() -> bool:
+            self._begin_failed()
             said = self._asked_again(ordinal)
             return said is not None and said.height >= height
 
         until(has, SECONDS_MAX, f"validator {ordinal} has block {height}")
+
+    def _begin_failed(self) -> None:
+        """Start each that failed again, as its supervisor would."""
+        for ordinal, running in sorted(self._standing.items()):
+            if running.process.poll() == EXIT_FAILED:
+                self.begin(ordinal)
 
     def _asked_again(self, ordinal: int) -> Validator | None:
         """Its report. One that failed is started again, as its supervisor would: a broker that is
