@@ -324,9 +324,9 @@ class Gathering:
                 expected = one.records[offset - one.start]
                 if expected != came.get(offset):
                     raise LogRewritten(
-                        f"partition {partition}, offset {offset} of the commands topic: block "
-                        f"{block.header.height} has another record than this validator's log, "
-                        "which is not that of the quorum"
+                        "this validator's log is not that of the quorum: block "
+                        f"{block.header.height} has another record at offset {offset} of "
+                        f"partition {partition} of the commands topic"
                     )
 
     def expect(self, block: Block) -> None:
