@@ -34,12 +34,19 @@ class Bug:
     n: int | None = None
     lie: Way | None = None
     expected: str | None = None
+    operators: bool = False
+    """It is sought in worlds whose log is lost, and that operators let go on."""
+    scenario: str | None = None
+    """It is sought in this scenario."""
 
 
 MACHINE: Final = "consensus/quorum/machine.py"
 TALLY: Final = "consensus/quorum/tally.py"
 LEADERS: Final = "consensus/quorum/leaders.py"
 CERTIFICATES: Final = "core/certificates.py"
+LOG_EPOCHS: Final = "core/log_epochs.py"
+CERTIFIED_SNAPSHOT: Final = "core/certified_snapshot.py"
+JOINS_AMONG_LIARS: Final = "a_validator_joins_by_a_snapshot_though_liars_offer_others"
 
 
 def _machine(
@@ -402,6 +409,56 @@ BUGS: Final = (
         (Edit(LEADERS, "or resends > UNANSWERED_MAX", ""),),
         n=17,
         expected="every view has other leaders, and the certificates themselves are sent to all",
+    ),
+    # A lost log
+    Bug(
+        "a log epoch may be opened again, or one before its turn",
+        "log epoch",
+        (
+            Edit(
+                LOG_EPOCHS,
+                "    if opening.log_epoch != position.log_epoch + 1:\n",
+                "    if opening.log_epoch < 2:\n",
+            ),
+        ),
+        operators=True,
+    ),
+    Bug(
+        "records of the log epoch before are taken behind the opening",
+        "log epoch",
+        host=HostBug.MIXES_LOG_EPOCHS,
+        operators=True,
+    ),
+    Bug(
+        "notarizes records that its own consumer did not deliver",
+        "intake",
+        host=HostBug.NOTARIZES_WHAT_OTHERS_HAVE,
+    ),
+    # Joining by a snapshot
+    Bug(
+        "a snapshot's block is believed without its proof",
+        "joining",
+        (
+            Edit(
+                CERTIFIED_SNAPSHOT,
+                "    sets.check_proof(claim.proof, header, digest, ledger_id)\n"
+                "    keys = sets.of_block(header).keys\n",
+                "    keys = sets.of_block(header).keys\n",
+            ),
+        ),
+        scenario=JOINS_AMONG_LIARS,
+    ),
+    Bug(
+        "a snapshot's state need not be the one after its block",
+        "joining",
+        (
+            Edit(
+                CERTIFIED_SNAPSHOT,
+                "    if state.root_hash != header.state_root:\n",
+                "    if False:\n",
+            ),
+        ),
+        scenario=JOINS_AMONG_LIARS,
     ),
     # The host
     Bug("sends before it syncs", "durability", host=HostBug.SENDS_BEFORE_SYNC),

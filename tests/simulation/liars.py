@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tests.simulation.log import LEDGER, contents
+from tests.simulation.log import LEDGER, opening_to
 from tests.simulation.node import Node
 from tests.simulation.plan import Fault
 from tests.simulation.spoilt import candidates, fork, spoilt, with_contents
@@ -43,6 +43,9 @@ KEPT_MAX: Final = 200
 LIE_GAP_MS: Final = 100
 """Liars answer each other's lies, too: without a gap between lies nothing else would be heard."""
 WAYS_OF_ONE: Final = 5
+OPENS_LOG_EPOCHS: Final = "lie: opens log epochs"
+"""What every liar does besides, where there are operators."""
+OPENING_SHARE: Final = 0.2
 
 T = TypeVar("T")
 
@@ -210,9 +213,11 @@ class Liar(Node):
         start = self.world.chains.end_of(header.parent_digest)
         if Way.CONTENTS in self.ways:
             self.world.counted[f"lie: {Way.CONTENTS.value}"] += 1
-            others.append(self._signed(spoilt(header, start, self.copy, dice)))
+            others.append(self._signed(spoilt(header, start, self.copy, dice, self.world.chains)))
         if Way.FORKS in self.ways:
             others += self._forks(header)
+        if self.world.operators and dice.random() < OPENING_SHARE:
+            others += self._openings(header)
         if not others:
             return [effect]
         grounds = offer.grounds
@@ -223,6 +228,19 @@ class Liar(Node):
             for other in dice.sample(others, dice.choice((1, 1, len(others)))):
                 told.append(Send((to,), Offer(other, grounds)))
         return told
+
+    def _openings(self, header: BlockHeader) -> list[Proposal]:
+        """One at most, that opens a log epoch: the next one, one that is open, or a later one,
+        whether the operators have said so or not.
+        """
+        chains = self.world.chains
+        end = chains.end_of(header.parent_digest)
+        if header.kind is not BlockKind.LEDGER or end is None:
+            return []
+        self.world.counted[OPENS_LOG_EPOCHS] += 1
+        opening = opening_to(self.world.dice.randint(2, self.world.decided + 1))
+        told = chains.opening_of(end, chains.log_of(header.parent_digest), opening)
+        return [self._signed(with_contents(header, told))]
 
     def _signed(self, header: BlockHeader) -> Proposal:
         proposal = Proposal.of(header, self.scheme.sign_proposal)
@@ -241,7 +259,7 @@ class Liar(Node):
         if start is None or start > self.delivered:
             return []
         self.world.counted[f"lie: {Way.FORKS.value}"] += 1
-        return [self._signed(fork(header, parent, start, self.copy))]
+        return [self._signed(fork(header, parent, start, self.copy, self.world.chains))]
 
     def _take_turn(self, message: Message) -> None:
         if isinstance(message, Offer):
@@ -270,7 +288,8 @@ class Liar(Node):
             parent_view=header.view,
             time=max(header.time, self.now()),
         )
-        proposal = self._signed(with_contents(empty, contents(self.copy, start, start)))
+        told = self.world.chains.contents(self.copy, start, start)
+        proposal = self._signed(with_contents(empty, told))
         self._tell(Offer(proposal, ()), Way.IDLENESS)
 
     # What was said before -----------------------------------------------------------------------

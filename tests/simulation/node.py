@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.disk import Disk, DiskFull
+from tests.simulation.joining import Giving, Joining
 from tests.simulation.log import (
     LEDGER,
+    OPENINGS,
     RECORDS_PER_BLOCK_MAX,
-    Chains,
     Showing,
-    contents,
-    opening_of,
+    opening_to,
     opens,
 )
 from tests.simulation.plan import UNBOUND, Fault
@@ -53,6 +53,8 @@ from nocturne.consensus.quorum.pacing import Doubling
 from nocturne.core.certificates import Epoch
 from nocturne.core.errors import Halt, PeerFault
 from nocturne.core.identifiers import Hash
+from nocturne.core.log_epochs import LogOpening
+from nocturne.core.state import LedgerState
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -81,6 +83,8 @@ class Node:
         self._sends_early = HostBug.SENDS_BEFORE_SYNC in world.variant.host
         self._commits_early = HostBug.COMMITS_BEFORE_SYNC in world.variant.host
         self._trusts_log = HostBug.TRUSTS_A_CHANGED_LOG in world.variant.host
+        self._takes_others_records = HostBug.NOTARIZES_WHAT_OTHERS_HAVE in world.variant.host
+        self._mixes_log_epochs = HostBug.MIXES_LOG_EPOCHS in world.variant.host
         self.key = world.signing.key_of(number)
         self.scheme = world.signing.scheme_of(number)
         self.disk = Disk()
@@ -99,8 +103,10 @@ class Node:
         self.halted = False
         self.stands = False
         """It takes nothing of the log any more, and votes."""
-        self.control = False
-        """It holds the operators' record, which opens the next log epoch."""
+        self.log_epoch = 1
+        """After the newest block that it stored: its copy of the log is of this one."""
+        self.controls: set[int] = set()
+        """The log epochs that it has the operators' record of."""
         self.reading = False
         self.machine: Machine
         self._epoch: Epoch | None = None
@@ -114,6 +120,7 @@ class Node:
         self.committed: list[Committed] = []
         """The block store. A block is stored when its `Commit` comes, after the log is synced."""
         self.waiting: list[Proposal] = []
+        self.giving = Giving(self)
         self.building: Build | None = None
         self.said: tuple[Hash, bool] | None = None
         self.later: list[Event] = []
@@ -137,11 +144,16 @@ class Node:
         if self.disk.old is not None and self.world.take_back(self):
             self.disk = Disk(self.disk.old)
             self.committed = self.committed[: height_of(newest(self.disk.synced))]
+        if self.delivered < self.world.log.kept_from:
+            self.world.note(f"{self.name} asks for a snapshot")
+            Joining(self).ask()
+            return
         self.world.note(f"{self.name} starts")
         self.alive = True
         self.reading = False
         self.waiting, self.building, self.said, self.later = [], None, None, []
         final = newest(self.disk.synced)
+        self.log_epoch = 1 + sum(opens(block.proposal) for block in self.committed)
         self.restore_store(final)
         epoch = height_of(final) // RULES.epoch_length
         sets = [(Epoch(0, one), self.world.set_of(one)) for one in range(epoch + 2)]
@@ -152,6 +164,17 @@ class Node:
         if self.alive:
             self.look_at_log()
             self.read_soon()
+
+    def join(self, block: Committed, state: LedgerState) -> None:
+        """Go on from a snapshot of others; published blocks bring what came before."""
+        self.world.watch.joined(self, block, state)
+        height = block.proposal.header.height
+        self.committed = [*self.world.truth[: height - 1], block]
+        position = state.positions[0]
+        self.copy = list(self.world.log.truth[: position.next_offset + 1])
+        self.disk.append(block, full=False)
+        self.disk.sync()
+        self.start()
 
     def records(self) -> list[Record]:
         """What the write-ahead log holds."""
@@ -201,9 +224,20 @@ class Node:
             return
         self.world.note(f"{self.name} takes nothing of the log: {why}")
         self.world.counted["intake stands"] += 1
-        if self.world.log.before is None:
+        log = self.world.log
+        if self.fault is None and log.before is None and self.log_epoch == log.log_epoch:
             self.world.watch.violated(f"halt: node {self.name}: {why}")
         self.stands = True
+        self.take_bodies()
+
+    def take_bodies(self) -> None:
+        """While it stands it has committed blocks' records from what is published."""
+        digest = self.committed[-1].proposal.digest if self.committed else Hash(LEDGER)
+        end = self.world.chains.end_of(digest)
+        assert end is not None
+        certified = list(self.world.log.truth[: end + 1])
+        if self.copy[: end + 1] != certified:
+            self.copy = certified
 
     def stop(self) -> None:
         """For good, and nothing is wrong."""
@@ -362,18 +396,29 @@ class Node:
         self.world.note(f"{self.name} commits {len(self.committed)}")
         if opens(block.proposal):
             self.go_on(block.proposal)
+        elif self.stands:
+            self.take_bodies()
         height = block.proposal.header.height
         if height % RULES.epoch_length == 0:
             number = height // RULES.epoch_length + 1
             self.world.counted["set decided"] += 1
             self.later.append(SetDecided(Epoch(0, number), self.world.set_of(number)))
 
-    def take_control(self) -> None:
-        """The operators' record comes to it."""
-        self.control = True
-        self.try_checks()
-        self.try_build()
-        self.say_log()
+    def take_control(self, log_epoch: int) -> None:
+        """The operators' record comes to it: it has it from then on, whatever befalls it."""
+        self.controls.add(log_epoch)
+        if self.alive:
+            self.try_checks()
+            self.try_build()
+            self.say_log()
+
+    def opening_on(self, parent: Hash) -> LogOpening | None:
+        """What a block on `parent` opens by the records that it has."""
+        world = self.world
+        for one in sorted(self.controls):
+            if world.chains.may_open(parent, opening_to(one), world.variant.check_opening):
+                return opening_to(one)
+        return None
 
     def has_executed(self, digest: Hash) -> bool:
         """Whether it has the records up to this block; behind an opening there are none."""
@@ -384,7 +429,9 @@ class Node:
         if end <= self.delivered:
             return True
         block = chains.proposals.get(digest)
-        return block is not None and opens(block) and self.has_executed(block.header.parent_digest)
+        if block is None or block.header.ranges:
+            return False
+        return self.has_executed(block.header.parent_digest)
 
     def go_on(self, opening: Proposal) -> None:
         """A log epoch is open: it reads the new log behind what is certified, of which it has its
@@ -393,9 +440,10 @@ class Node:
         self.world.counted["log epoch taken up"] += 1
         end = self.world.chains.end_of(opening.digest)
         assert end is not None
-        self.copy = list(self.world.log.hashes[: end + 1])
-        self.topic = self.world.log.topic
-        self.stands = self.control = False
+        self.log_epoch = self.world.chains.log_epoch_of(opening.digest)
+        self.copy = list(self.world.log.truth[: end + 1])
+        self.topic = self.world.log.opened_topics[self.log_epoch - 1]
+        self.stands = False
         self.world.soon(self, self.look_at_log)
 
     # The log ----------------------------------------------------------------------------------
@@ -404,7 +452,7 @@ class Node:
         """Its consumer brings what has arrived."""
         if self.stands:
             return
-        topic, shown = self.world.log.shown(self.showing, self.misled_at)
+        topic, shown = self.world.log.shown(self.showing, self.misled_at, self.log_epoch)
         if topic != self.topic:
             self.lose("its topic was recreated")
             return
@@ -437,7 +485,9 @@ class Node:
     def contradicted(self) -> bool:
         """Whether it halts, because its own records give other roots than a certified block has."""
         world = self.world
-        if (self.showing is None and world.log.before is None) or self._trusts_log or self.stands:
+        log = world.log
+        is_whole = log.before is None and self.log_epoch == log.log_epoch
+        if (self.showing is None and is_whole) or self._trusts_log or self.stands:
             return False
         digest = self.machine.parent
         for _ in range(CONTRADICTED_MAX):
@@ -456,7 +506,8 @@ class Node:
         parent = self.machine.parent
         end = self.world.chains.end_of(parent)
         has_more = end is not None and not self.stands and len(self.copy) - 1 > end
-        has_more = has_more or self.control
+        if self.controls and end is not None:
+            has_more = has_more or self.opening_on(parent) is not None
         said = self.said
         if said is None or said[1] is not has_more or said[0] != parent:
             self.said = (parent, has_more)
@@ -468,24 +519,24 @@ class Node:
         start = None if build is None else self.world.chains.end_of(build.parent)
         if build is None or start is None or not self.has_executed(build.parent):
             return
-        if self.control and not opens_after(self.world.chains, build.parent, self.committed):
+        chains, opening = self.world.chains, self.opening_on(build.parent)
+        if opening is not None:
             self.building = None
-            made = opening_of(self.world.chains.log_of(build.parent))
+            made = chains.opening_of(start, chains.log_of(build.parent), opening)
             self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
             return
-        if start > self.delivered:
-            # Behind an opening that is not committed yet.
+        if chains.log_epoch_of(build.parent) != self.log_epoch and not self._mixes_log_epochs:
+            # Behind an opening that is not committed yet: there are no records.
             if build.empty:
                 self.building = None
-                last = self.world.chains.log_of(build.parent)
-                made = contents([last] * (start + 1), start, start)
+                made = chains.empty_after(start, chains.log_of(build.parent))
                 self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
             return
         end = start if self.stands else min(self.delivered, start + RECORDS_PER_BLOCK_MAX)
         if end > start or build.empty:
             self.building = None
             self.world.claimed = max(self.world.claimed, end)
-            made = contents(self.copy, start, end)
+            made = chains.contents(self.copy, start, end)
             self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
 
     def try_checks(self) -> None:
@@ -498,27 +549,27 @@ class Node:
         for proposal in list(self.waiting):
             header = proposal.header
             start = chains.end_of(header.parent_digest)
-            if start is None or max((one.end for one in header.ranges), default=0) > self.delivered:
+            end = max((one.end for one in header.ranges), default=0)
+            if start is None or (end > self.delivered and not self._takes_others_records):
                 continue
             if not self.has_executed(header.parent_digest):
                 continue
-            if opens(proposal) and not self.control:
+            if opens(proposal) and not self.has_control(proposal):
+                continue
+            log_epoch = chains.log_epoch_of(header.parent_digest)
+            if header.ranges and log_epoch != self.log_epoch and not self._mixes_log_epochs:
                 continue
             self.waiting.remove(proposal)
-            valid = bool(chains.is_right(proposal, self.copy, self.world.variant.host))
+            variant = self.world.variant
+            copy: Sequence[Hash] = self.copy
+            if self._takes_others_records:
+                copy = self.world.log.truth
+            valid = bool(chains.is_right(proposal, copy, variant.host, variant.check_opening))
             if valid:
                 self.know(proposal)
             self.after(0, Checked(proposal.digest, valid))
 
-
-def opens_after(chains: Chains, digest: Hash, committed: Sequence[Committed]) -> bool:
-    """Whether a block that opens the log epoch stands between the newest committed one and this."""
-    settled = committed[-1].proposal.digest if committed else Hash(LEDGER)
-    while digest != settled:
-        block = chains.proposals.get(digest)
-        if block is None:
-            return False
-        if opens(block):
-            return True
-        digest = block.header.parent_digest
-    return False
+    def has_control(self, proposal: Proposal) -> bool:
+        """Whether it has the operators' record that the block carries."""
+        opening = OPENINGS.get(proposal.header.control_hash)
+        return opening is not None and opening.log_epoch in self.controls

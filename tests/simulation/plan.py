@@ -16,6 +16,8 @@ LARGE: Final = (8, 10, 13, 16, 17, 17, 20, 25, 31)
 LARGE_SHARE: Final = 0.05
 CALM_LOSS: Final = 0.02
 LOST_LOG_SHARE: Final = 0.04
+OPERATORS_SHARE: Final = 0.5
+"""Of the worlds whose log is lost."""
 
 
 class Fault(Enum):
@@ -35,6 +37,14 @@ class Fault(Enum):
 
 UNBOUND: Final = frozenset((Fault.LIAR, Fault.TWIN, Fault.ROLLBACK))
 """Who may break K1 to K3, and may be accused."""
+
+
+def _operators(seed: int) -> tuple[int, ...]:
+    """Dice of their own: no other world is another one by them."""
+    dice = Random(f"operators/{seed}")
+    if dice.random() >= OPERATORS_SHARE:
+        return ()
+    return tuple(dice.choices((50, 500, 5_000), k=dice.choice((1, 2))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,9 @@ class Plan:
     """The log loses uncertified records, and other ones come in their place."""
     append_gap_ms: int
     loss_of_log: Showing | None
-    """What befalls certified records as soon as the heights are reached: everyone halts then."""
+    """What befalls certified records as soon as the heights are reached."""
+    operators_ms: tuple[int, ...] = ()
+    """So long after each loss operators open the next log epoch, and the chain goes on."""
 
     @staticmethod
     def of(seed: int) -> Plan:
@@ -107,6 +119,8 @@ class Plan:
             append_gap_ms=dice.choice((20, 60, 60, 300)),
             loss_of_log=dice.choice(LOSSES) if dice.random() < LOST_LOG_SHARE else None,
         )
+        if plan.loss_of_log is not None:
+            plan = replace(plan, operators_ms=_operators(seed))
         return plan if plan.is_faulty else replace(plan, loss=0.05)
 
     @staticmethod

@@ -20,14 +20,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from tests.simulation.bugs import BUGS, Bug, Edit
+from tests.simulation.bugs import BUGS, MACHINE, Bug, Edit
 from tests.simulation.liars import Way
+from tests.simulation.log import LOSSES
 from tests.simulation.plan import Fault, Plan
-from tests.simulation.run import outcome
+from tests.simulation.run import BROKEN, outcome
+from tests.simulation.scenario import Scenario, Scripted
 from tests.simulation.variant import Variant
 
 import nocturne
-from nocturne.core import certificates
+from nocturne.core import certificates, certified_snapshot, log_epochs
 
 SOURCES: Final = Path(nocturne.__file__).parent
 ORDER: Final = (
@@ -35,9 +37,14 @@ ORDER: Final = (
     "consensus/quorum/tally.py",
     "consensus/quorum/leaders.py",
     "consensus/quorum/machine.py",
+    "core/log_epochs.py",
+    "core/certified_snapshot.py",
 )
-"""The last imports those before it."""
+"""The machine imports those before it."""
 MORE_PATIENCE: Final = 4
+SCENARIO_SEEDS: Final = 5
+OPERATORS_MS: Final = (500, 500)
+"""In worlds whose log is lost twice."""
 EVENTS_OF_A_BROKEN_WORLD_MAX: Final = 100_000
 
 
@@ -107,6 +114,8 @@ def hunt(job: tuple[Bug, int, float]) -> Verdict:
     variant = variant_of(bug)
     ways = frozenset[Way]() if bug.lie is None else frozenset((bug.lie,))
     started = time.process_time()
+    if bug.scenario is not None:
+        return _staged(bug, bug.scenario, variant)
     tried = 0
     for seed in range(1, seeds_max + 1):
         plan = Plan.of(seed)
@@ -116,6 +125,9 @@ def hunt(job: tuple[Bug, int, float]) -> Verdict:
             continue
         elif ways or seed % 2:
             plan = replace(plan, faulty=(Fault.LIAR,) * ((plan.n - 1) // 3))
+        if bug.operators:
+            how = LOSSES[seed % len(LOSSES)]
+            plan = replace(plan, loss_of_log=how, operators_ms=OPERATORS_MS)
         tried += 1
         found = outcome(plan, variant, EVENTS_OF_A_BROKEN_WORLD_MAX, ways=ways)
         seconds = time.process_time() - started
@@ -126,6 +138,21 @@ def hunt(job: tuple[Bug, int, float]) -> Verdict:
     return Verdict(bug, None, tried, time.process_time() - started)
 
 
+def _staged(bug: Bug, name: str, variant: Variant) -> Verdict:
+    """Play the scenario with other delays each time until it shows the bug."""
+    scenario = importlib.import_module(f"tests.simulation.scenarios.{name}").SCENARIO
+    assert isinstance(scenario, Scenario)
+    started = time.process_time()
+    for seed in range(1, SCENARIO_SEEDS + 1):
+        try:
+            found = "; ".join(Scripted(scenario, seed, variant).check())
+        except BROKEN as fault:
+            found = str(fault)
+        if found:
+            return Verdict(bug, found, seed, time.process_time() - started)
+    return Verdict(bug, None, SCENARIO_SEEDS, time.process_time() - started)
+
+
 def variant_of(bug: Bug) -> Variant:
     """The code with the bug in it. Production's own modules stay as they are."""
     host = frozenset() if bug.host is None else frozenset((bug.host,))
@@ -134,10 +161,19 @@ def variant_of(bug: Bug) -> Variant:
     loaded: dict[str, ModuleType] = {}
     for file in ORDER:
         edits = [edit for edit in bug.edits if edit.file == file]
-        if edits or file == ORDER[-1]:
+        if edits or file == MACHINE:
             loaded[_name(file)] = _load(file, edits, loaded)
-    found = loaded.get(certificates.__name__, certificates)
-    return Variant(loaded[_name(ORDER[-1])].Machine, found, host)
+
+    def found(module: ModuleType) -> ModuleType:
+        return loaded.get(module.__name__, module)
+
+    return Variant(
+        loaded[_name(MACHINE)].Machine,
+        found(certificates),
+        host,
+        found(log_epochs).check_opening,
+        found(certified_snapshot),
+    )
 
 
 def _name(file: str) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from typing import Final
 
-from tests.simulation.liars import Liar, Way
+from tests.simulation.liars import OPENS_LOG_EPOCHS, Liar, Way
 from tests.simulation.log import LOSSES, Showing
 from tests.simulation.network import PARTITIONS
 from tests.simulation.plan import Fault, Plan
@@ -71,6 +71,7 @@ MET: Final = (
     *("unsynced tail lost", "disk full", "bit rot", "rollback", "twins", "halted"),
     *("log withheld", "log truncated", "log tail dropped", "set change", "set decided", "accused"),
     *("fetch", "fetched", "catch up"),
+    *("intake stands", "log epoch opened", "log epoch taken up", OPENS_LOG_EPOCHS),
     *ROWS,
     *(f"refused: {why}" for why in REFUSALS),
 )

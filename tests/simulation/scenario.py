@@ -11,10 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tests.simulation.joining import Gift, LedgerStates
 from tests.simulation.liars import Liar, Way
 from tests.simulation.log import Showing
-from tests.simulation.node import Node
+from tests.simulation.node import RULES, Node
 from tests.simulation.plan import Fault, Plan
+from tests.simulation.signing import Ed25519Keys, signer_of
+from tests.simulation.variant import PRODUCTION, Variant
 from tests.simulation.watch import Watch
 from tests.simulation.world import World
 
@@ -46,6 +49,10 @@ class Scenario:
     """
     spares: int = 0
     heal_ms: int = 10_000
+    gifts: Mapping[int, Gift] = field(default_factory=dict)
+    """How they lie to who asks for a snapshot."""
+    has_ledger: bool = False
+    """States are true ones, and signatures Ed25519: whoever has to may join by a snapshot."""
     operators: bool = False
     """Whoever finds that the log lost certified records waits for their word, and votes."""
 
@@ -53,7 +60,7 @@ class Scenario:
 class Scripted(World):
     """The world of a scenario; chance has only the delays of messages and what liars say."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, variant: Variant = PRODUCTION) -> None:
         self._scenario = scenario
         self.restored: set[int] = set()
         self.commit_times: list[int] = []
@@ -67,7 +74,14 @@ class Scripted(World):
             spares=scenario.spares,
             faults_max_ms=scenario.heal_ms,
         )
-        super().__init__(plan)
+        ledger = None
+        if scenario.has_ledger:
+            signers = [signer_of(number) for number in range(scenario.n)]
+            ledger = LedgerStates(signers, RULES.epoch_length)
+        signing = Ed25519Keys() if scenario.has_ledger else None
+        super().__init__(plan, variant, signing=signing, ledger=ledger)
+        for number, gift in scenario.gifts.items():
+            self.nodes[number].giving.gift = gift
         self.operators = scenario.operators
         self.watch = _Recorder(self)
         for node in self.nodes:
@@ -227,10 +241,14 @@ def log_lost(how: Showing) -> Act:
     return lambda world: world.lose_log(how)
 
 
+def old_records_gone(world: Scripted) -> None:
+    """The broker drops all records that are certified by now: their time is over."""
+    world.log.kept_from = world.chains.end_of(world.truth[-1].proposal.digest) or 0
+
+
 def log_epoch_decided(world: Scripted) -> None:
     """The operators' record comes to everyone: the next log epoch begins with what is there now."""
-    for node in world.nodes:
-        world.soon(node, node.take_control, world.dice.randint(0, 20))
+    world.decide_log_epoch(20)
 
 
 # What is expected ----------------------------------------------------------------------------

@@ -120,12 +120,13 @@ class Ed25519Keys:
 
     def key_of(self, number: int) -> Key:
         """As `Signing` says."""
-        return _ed25519(number).key
+        return signer_of(number).key
 
     def scheme_of(self, number: int) -> Scheme:
         """As `Signing` says."""
-        return Suites(_ed25519(number))
+        return Suites(signer_of(number))
 
 
-def _ed25519(number: int) -> Ed25519Signer:
+def signer_of(number: int) -> Ed25519Signer:
+    """Of the node with this number."""
     return Ed25519Signer(digest_of(b"seed", number.to_bytes(4, "big")))

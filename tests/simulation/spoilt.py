@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from tests.simulation.log import RECORDS_PER_BLOCK_MAX, contents
+from tests.simulation.log import RECORDS_PER_BLOCK_MAX, Chains
 from tests.simulation.node import RULES
 
 from nocturne.consensus.quorum.messages import Contents, Proposal
@@ -15,12 +15,12 @@ from nocturne.core.identifiers import Hash
 
 
 def spoilt(
-    header: BlockHeader, start: int | None, copy: Sequence[Hash], dice: Random
+    header: BlockHeader, start: int | None, copy: Sequence[Hash], dice: Random, chains: Chains
 ) -> BlockHeader:
     """The block with a field changed; as often, with another range. Its parent's range ends at
     `start`, the liar's copy of the log is `copy`.
     """
-    ranges = [] if start is None else _other_ranges(header, start, copy)
+    ranges = [] if start is None else _other_ranges(header, start, copy, chains)
     if ranges and dice.random() < 0.5:
         return dice.choice(ranges)
     bound = RULES.clock_bound_ms
@@ -43,13 +43,15 @@ def spoilt(
     )
 
 
-def _other_ranges(header: BlockHeader, start: int, copy: Sequence[Hash]) -> list[BlockHeader]:
+def _other_ranges(
+    header: BlockHeader, start: int, copy: Sequence[Hash], chains: Chains
+) -> list[BlockHeader]:
     """Ranges that begin elsewhere, that are too long, that are none; records in a tail."""
     last = len(copy) - 1
     told = [(start + 1, last), (start - 1, last), (0, last)]
     told += [(start, start + RECORDS_PER_BLOCK_MAX + 1), (start, start), (start, start + 1)]
     return [
-        with_contents(header, contents(copy, begin, end))
+        with_contents(header, chains.contents(copy, begin, end))
         for begin, end in told
         if 0 <= begin <= end <= last
     ]
@@ -67,7 +69,9 @@ def candidates(header: BlockHeader, known: Iterable[Proposal]) -> list[Proposal]
     ]
 
 
-def fork(header: BlockHeader, parent: Proposal, start: int, copy: Sequence[Hash]) -> BlockHeader:
+def fork(
+    header: BlockHeader, parent: Proposal, start: int, copy: Sequence[Hash], chains: Chains
+) -> BlockHeader:
     """A block that is right in all but what entitles it to its parent."""
     ended = parent.header.height % RULES.epoch_length == 0
     end = start if ended else min(len(copy) - 1, start + RECORDS_PER_BLOCK_MAX)
@@ -80,7 +84,7 @@ def fork(header: BlockHeader, parent: Proposal, start: int, copy: Sequence[Hash]
             parent_view=parent.header.view,
             time=max(header.time, parent.header.time),
         ),
-        contents(copy, start, end),
+        chains.contents(copy, start, end),
     )
 
 

@@ -6,13 +6,19 @@ one of the host a `HostBug`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import ModuleType
 from typing import Final
 
 from nocturne.consensus.quorum.machine import Machine
-from nocturne.core import certificates
+from nocturne.core import certificates, certified_snapshot
+from nocturne.core.log_epochs import LogOpening, check_opening
+from nocturne.core.state_leaf import LogPosition
+
+CheckOpening = Callable[[LogPosition | None, LogOpening], None]
+"""`core.log_epochs.check_opening`, or one with a bug."""
 
 
 class HostBug(Enum):
@@ -26,6 +32,8 @@ class HostBug(Enum):
     TAKES_ANY_COUNT = auto()
     TAKES_ANY_ROOT = auto()
     TRUSTS_A_CHANGED_LOG = auto()
+    MIXES_LOG_EPOCHS = auto()
+    NOTARIZES_WHAT_OTHERS_HAVE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,9 @@ class Variant:
     machine: type[Machine] = Machine
     certificates: ModuleType = certificates
     host: frozenset[HostBug] = frozenset()
+    check_opening: CheckOpening = check_opening
+    snapshots: ModuleType = certified_snapshot
+    """`core.certified_snapshot`."""
 
 
 PRODUCTION: Final = Variant()

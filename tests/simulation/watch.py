@@ -20,6 +20,7 @@ from nocturne.core.blocks import BlockHeader, BlockKind, link_of, link_to
 from nocturne.core.certificates import Epoch, VoteKind, check_commit_proof, quorum
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash
+from nocturne.core.state import LedgerState
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
@@ -184,14 +185,24 @@ class Watch:
             self.violated(f"epoch: height {height} in epoch {header.epoch.number}")
         self._check_proof(node, block)
         if height > len(truth):
-            hashes = world.log.hashes if world.log.before is None else world.log.before
-            if world.chains.is_right(block.proposal, hashes) is not True:
+            if world.chains.is_right(block.proposal, world.log.truth) is not True:
                 self.violated(f"validity: node {node.name}, height {height}")
             assert header.record_count <= RECORDS_PER_BLOCK_MAX
             truth.append(block)
             if opens(block.proposal):
                 world.reopened((world.chains.end_of(block.proposal.digest) or 0) - 1)
             world.grown()
+
+    def joined(self, node: Node, block: Committed, state: LedgerState) -> None:
+        """A snapshot that a node goes on from is the state after a committed block."""
+        world, height = self._world, block.proposal.header.height
+        where = f"node {node.name} goes on from a snapshot of {height}"
+        truth = world.truth[height - 1] if height <= len(world.truth) else None
+        if truth is None or truth.proposal.digest != block.proposal.digest:
+            self.violated(f"joining: {where}, a block that is not committed")
+        if state.root_hash != truth.proposal.header.state_root:
+            self.violated(f"joining: {where}, another state than the one after it")
+        self._check_proof(node, block)
 
     def _check_proof(self, node: Node, block: Committed) -> None:
         header = block.proposal.header

@@ -11,12 +11,13 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 from tests.simulation.dice import Dice
+from tests.simulation.joining import LedgerStates
 from tests.simulation.liars import Liar
-from tests.simulation.log import Chains, Log, Showing
+from tests.simulation.log import HASHED_STATES, LOSSES, Chains, Log, Showing
 from tests.simulation.network import Network
 from tests.simulation.node import VIEW_MS, Node
 from tests.simulation.plan import UNBOUND, Fault, Plan
@@ -35,6 +36,8 @@ validator in turn, and all is silent.
 """
 CALM_MS_MAX = 90_000
 """Within so long, with mild faults, the wanted heights are committed."""
+CONTROL_MS_MAX = 300
+"""Within so long the operators bring their record to every validator."""
 LOST_MS = 5_000
 """So long after it lost certified records everyone has looked at the log, and halted."""
 LYING_MS = 3_000
@@ -43,6 +46,7 @@ EVENTS_MAX = 200_000
 """Of up to seven validators, and for each pair of them: a world that goes on after so many has
 something that never ends.
 """
+HEIGHTS_BETWEEN_LOSSES = 10
 BACKLOG_MAX = 40
 NEVER_MS = 1 << 62
 LINES_AT_ONCE = 500
@@ -59,6 +63,7 @@ class World:
         tell: Callable[[str], None] | None = None,
         events_max: int | None = None,
         signing: Signing | None = None,
+        ledger: LedgerStates | None = None,
     ) -> None:
         self.plan = plan
         self.variant = variant
@@ -71,9 +76,14 @@ class World:
         """No fault is active any more."""
         self._healed_at = NEVER_MS
         self.log = Log()
-        self.chains = Chains()
-        self.operators = False
+        self.ledger = ledger
+        """In worlds where somebody joins by a snapshot; else states are hashes."""
+        self.chains = Chains(HASHED_STATES if ledger is None else ledger)
+        self.operators = bool(plan.operators_ms)
         """Somebody decides how it goes on after the log lost certified records."""
+        self.decided = 1
+        """The newest log epoch that there is a record of the operators for."""
+        self._lost_at = 0
         self.lost_from = 0
         """Where the records begin that the log lost."""
         self.claimed = 0
@@ -219,6 +229,8 @@ class World:
                 self.append(1)
                 self._go()
             self.watch.ended()
+        elif self.plan.operators_ms:
+            self.watch.violated(f"progress: no log epoch was opened: {self.standing()}")
         else:
             self.watch.ended_without_log()
         self.note(repr(sorted(self.counted.items())))
@@ -248,6 +260,7 @@ class World:
         heap, pop, events_max = self._heap, heapq.heappop, self._events_max
         # Faults end within `faults_max_ms`.
         settling_ms = LYING_MS + HEAL_VIEWS_MAX * (self.plan.n + 2) * VIEW_MS
+        settling_ms += CALM_MS_MAX * len(self.plan.operators_ms)
         end_ms = self.plan.faults_max_ms + CALM_MS_MAX + settling_ms
         events = 0
         while heap:
@@ -312,6 +325,8 @@ class World:
             twin.disk = node.disk.copy()
             twin.committed = list(node.committed[: height_of(newest(node.disk.synced))])
             twin.copy = list(node.copy)
+            twin.topic, twin.stands = node.topic, node.stands
+            twin.controls = node.controls
             twin.clock = node.clock
             twin.start()
 
@@ -350,7 +365,7 @@ class World:
         if self.calm:
             return
         end = self.dice.randint(self.claimed, max(self.claimed, len(self.log)))
-        if end < len(self.log):
+        if end < len(self.log) and not (self.operators and self.log.before is not None):
             self.counted["log truncated"] += 1
             self.note(f"the log is truncated to {end}")
             self.log.truncate(end)
@@ -378,11 +393,12 @@ class World:
 
     def grown(self) -> None:
         """A block more is committed."""
-        if len(self.truth) >= self.plan.heights:
-            if self.plan.loss_of_log is None:
+        opened, how = self.log.log_epoch - 1, self.plan.loss_of_log
+        if len(self.truth) >= self.plan.heights + opened * HEIGHTS_BETWEEN_LOSSES:
+            if how is None or 0 < len(self.plan.operators_ms) <= opened:
                 self._heal()
             elif self.log.before is None:
-                self.lose_log(self.plan.loss_of_log)
+                self.lose_log(self.dice.choice(LOSSES) if opened else how)
         for node in self._running():
             node.read_soon()
 
@@ -399,25 +415,44 @@ class World:
         self.after(CALM_MS_MAX, self._be_late)
 
     def _be_late(self) -> None:
-        if not self.healed and self.log.before is None:
-            self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
+        if self.healed or (self.log.before is not None and not self.operators):
+            return
+        if self.operators and self.now < self._lost_at + CALM_MS_MAX:
+            self.after(self._lost_at + CALM_MS_MAX - self.now, self._be_late)
+            return
+        self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
 
     def lose_log(self, how: Showing) -> None:
         """The broker loses certified records, and goes on as if nothing had been."""
         certified = self.chains.end_of(self.truth[-1].proposal.digest) or 1
         self.lost_from = self.dice.randint(0, certified - 1) if how is not Showing.RECREATED else 0
         self.counted[f"log lost: {how.value}"] += 1
-        self.counted["heights with faults"] += len(self.truth)
         self.note(f"the log is {how.value} from {self.lost_from} on")
         self.log.lose(how, self.lost_from)
+        self._lost_at = self.now
         if not self.operators:
+            self.counted["heights with faults"] += len(self.truth)
             self.after(LOST_MS, self._heap.clear)
+        elif self.plan.operators_ms:
+            ms = self.plan.operators_ms[self.log.log_epoch - 1]
+            self.after(ms, lambda: self.decide_log_epoch(CONTROL_MS_MAX))
+
+    def decide_log_epoch(self, late_ms: int) -> None:
+        """The operators' record comes to everyone, to each when it does: the next log epoch begins
+        with what is in the log now.
+        """
+        self.decided += 1
+        self.note(f"the operators open log epoch {self.decided}")
+        for node in (*self.nodes, *self.twins.values()):
+            give = partial(node.take_control, self.decided)
+            self.after(self.dice.randint(0, late_ms), give)
 
     def reopened(self, end: int) -> None:
         """A log epoch is open behind the first `end` places of the log."""
         self.counted["log epoch opened"] += 1
         self.note(f"a log epoch is open behind {end}")
         self.log.reopen(end)
+        self.claimed = end + 1
 
     def _heal(self) -> None:
         if self.healed or self.log.before is not None:
