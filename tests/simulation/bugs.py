@@ -46,6 +46,9 @@ LEADERS: Final = "consensus/quorum/leaders.py"
 CERTIFICATES: Final = "core/certificates.py"
 LOG_EPOCHS: Final = "core/log_epochs.py"
 CERTIFIED_SNAPSHOT: Final = "core/certified_snapshot.py"
+BEHIND_A_LOG_CUT_SHORT: Final = (
+    "who_is_behind_when_the_log_is_cut_short_votes_for_the_next_log_epoch"
+)
 JOINS_AMONG_LIARS: Final = "a_validator_joins_by_a_snapshot_though_liars_offer_others"
 
 
@@ -428,6 +431,12 @@ BUGS: Final = (
         "log epoch",
         host=HostBug.MIXES_LOG_EPOCHS,
         operators=True,
+    ),
+    Bug(
+        "who gathered other records than a committed block has halts",
+        "log epoch",
+        host=HostBug.HALTS_OVER_OTHER_RECORDS,
+        scenario=BEHIND_A_LOG_CUT_SHORT,
     ),
     Bug(
         "notarizes records that its own consumer did not deliver",

@@ -7,7 +7,7 @@ A world in which somebody joins has true states: those of a ledger whose positio
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import lru_cache, partial
@@ -32,7 +32,8 @@ from nocturne.consensus.offers import (
 from nocturne.consensus.quorum.messages import Committed, Proposal
 from nocturne.consensus.snapshot_files import PartsFile, chunks_of
 from nocturne.core import snapshot
-from nocturne.core.certified_snapshot import Proved
+from nocturne.core.certified_snapshot import Proved, change_line
+from nocturne.core.control import Control, sign_control
 from nocturne.core.errors import Malformed, PeerFault
 from nocturne.core.genesis import (
     FinalityPolicy,
@@ -40,11 +41,14 @@ from nocturne.core.genesis import (
     Limits,
     OpenRule,
     encode_genesis,
+    ledger_id_of,
 )
+from nocturne.core.governing import ControlBatch, apply_control
 from nocturne.core.identifiers import Hash, SessionId
 from nocturne.core.keys import Ed25519Signer, Key, prove_possession
 from nocturne.core.sparse_tree import SparseTree
-from nocturne.core.state import LedgerState, new_session
+from nocturne.core.state import LEDGER_KIND, LEDGER_SESSION, LedgerState, new_session
+from nocturne.core.validator_sets import ACTION, EPOCHS_UNTIL, Member, set_fields
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
@@ -55,10 +59,13 @@ ANSWERS_MS: Final = 500
 AGAIN_MS: Final = 1_000
 LOOK_MS: Final = 50
 SNAPSHOT_HEIGHTS: Final = 5
-"""Who tells the truth has a snapshot of each so many heights, and gives the newest."""
+"""Who tells the truth has a snapshot of each so many heights, and gives the newest
+below its newest block."""
 PADDING_BYTES: Final = 5 * PART_BYTES
 """Of each state: so that its content has several parts, and several give some."""
 KEPT_STATES_MAX: Final = 64
+AUTHORITY: Final = Ed25519Signer(digest_of(b"authority"))
+"""And the one operator."""
 
 
 class Gift(Enum):
@@ -75,8 +82,15 @@ class LedgerStates:
     is executed.
     """
 
-    def __init__(self, validators: Sequence[Ed25519Signer], epoch_length: int) -> None:
-        authority = Ed25519Signer(digest_of(b"authority"))
+    def __init__(
+        self,
+        validators: Sequence[Ed25519Signer],
+        epoch_length: int,
+        later: Mapping[int, Sequence[Ed25519Signer]],
+    ) -> None:
+        """`later`: the validators from an epoch on, where others follow. All states know all of
+        them: who changes when is decided before the world begins.
+        """
         members = tuple((one.key, prove_possession(one)) for one in validators)
         self.genesis = Genesis(
             1,
@@ -86,10 +100,10 @@ class LedgerStates:
             epoch_length,
             Limits(),
             members,
-            authority.key,
-            prove_possession(authority),
+            AUTHORITY.key,
+            prove_possession(AUTHORITY),
             (),
-            (authority.key,),
+            (AUTHORITY.key,),
             1,
             (),
             (OpenRule(None, "", ""),),
@@ -104,8 +118,27 @@ class LedgerStates:
             new_session(founding.ledger_id, session, "facts", 1),
             items=items.update({digest_of(b"item"): (value, value)}),
         )
-        self._base = founding.after({session: large}, founding.positions)[0]
+        ledger = new_session(founding.ledger_id, LEDGER_SESSION, LEDGER_KIND, 1)
+        for number, (epoch, signers) in enumerate(sorted(later.items()), start=1):
+            members = tuple((one.key, prove_possession(one)) for one in signers)
+            ledger = replace(ledger, items=self._decided(ledger.items, number, epoch, members))
+        sessions = {session: large, LEDGER_SESSION: ledger}
+        self._base = founding.after(sessions, founding.positions)[0]
+        self.sets = self._base.view.validator_sets
         self.after = lru_cache(KEPT_STATES_MAX)(self._after)
+
+    def _decided(
+        self, items: SparseTree[bytes], number: int, epoch: int, members: Sequence[Member]
+    ) -> SparseTree[bytes]:
+        """The items of `~ledger` once the operators decided these validators from `epoch` on."""
+        height = (epoch - EPOCHS_UNTIL) * self.genesis.epoch_length + 1
+        ledger_id = ledger_id_of(self.genesis_bytes)
+        control = Control(ledger_id, number, height, ACTION, set_fields(members))
+        batch = ControlBatch(height, (sign_control(control, (AUTHORITY,)),))
+        changes = apply_control(items, ledger_id, self.genesis, batch)
+        return items.update(
+            {key: None if one is None else (one, one) for key, one in changes.items()}
+        )
 
     def _after(self, end: int, log_hash: Hash) -> LedgerState:
         return self._base.after({}, (position_at(1, end, log_hash),))[0]
@@ -131,12 +164,13 @@ class Giving:
         if self.gift in (Gift.UNCERTIFIED, Gift.OTHER_STATE):
             at = newest
         else:
-            at = newest - newest % SNAPSHOT_HEIGHTS
+            at = newest - 1 - (newest - 1) % SNAPSHOT_HEIGHTS
         if at <= height or at < 1:
             return SnapshotOffer(newest, None)
-        return SnapshotOffer(newest, self._snapshot(node.committed[at - 1]))
+        return SnapshotOffer(newest, self._snapshot(at))
 
-    def _snapshot(self, block: Committed) -> Snapshot:
+    def _snapshot(self, at: int) -> Snapshot:
+        block = self._node.committed[at - 1]
         chains, states = self._node.world.chains, self._node.world.ledger
         digest = block.proposal.digest
         end = chains.end_of(digest)
@@ -154,7 +188,17 @@ class Giving:
         content = b"".join(content_of(snapshot.encode(state)))
         manifest = manifest_of(content)
         self._contents[manifest.digest()] = content
-        return Snapshot(block, (), 0, 0, manifest)
+        return Snapshot(block, self._changes(at), 0, 0, manifest)
+
+    def _changes(self, below: int) -> tuple[bytes, ...]:
+        """The lines that lead to the validators of this height."""
+        ledger = self._node.world.ledger
+        assert ledger is not None
+        found = [
+            change_line(block.proposal.header_bytes, block.proof, ledger.sets)
+            for block in self._node.committed[: below - 1]
+        ]
+        return tuple([one[1] for one in found if one is not None])
 
     def part(self, ask: AskPart) -> Part | None:
         """The answer to who asks for a part."""

@@ -271,7 +271,7 @@ class Chains:
             )
         if not header.ranges and self._log_epochs[parent] > 1:
             # The opening may not be committed yet: the own records are of the log epoch before.
-            return Contents.of(header) == self.empty_after(start, last)
+            return self.is_empty_right(proposal)
         if bugs and HostBug.TAKES_ANY_RANGE_START in bugs and header.ranges:
             start = header.ranges[0].start
         end = header.ranges[0].end if header.ranges else start
@@ -283,6 +283,12 @@ class Chains:
         if bugs and HostBug.TAKES_ANY_ROOT in bugs:
             return found.ranges == expected.ranges
         return found == expected
+
+    def is_empty_right(self, proposal: Proposal) -> bool:
+        """Whether a block without anything says what executing it on its parent gives."""
+        parent = proposal.header.parent_digest
+        expected = self.empty_after(self._ends[parent], self._logs[parent])
+        return Contents.of(proposal.header) == expected
 
     def opening_of(self, end: int, last: Hash, opening: LogOpening) -> Contents:
         """Of the block that opens a log epoch behind `end` records: it takes none."""

@@ -65,6 +65,8 @@ START_MS = 1_000_000
 SYNC_LATE_MS = 20
 CONTRADICTED_MAX = 8
 """So many certified blocks are compared with the own records."""
+GIVEN_MS = 2_000
+"""So long a committed block waits for the own log; then others give its records."""
 OF_THE_LOG = "the log"
 NUMBERS: Final = re.compile(r"\d+|\[.*\]|'.*'")
 """What differs in the message of one refusal."""
@@ -84,6 +86,7 @@ class Node:
         self._commits_early = HostBug.COMMITS_BEFORE_SYNC in world.variant.host
         self._trusts_log = HostBug.TRUSTS_A_CHANGED_LOG in world.variant.host
         self._takes_others_records = HostBug.NOTARIZES_WHAT_OTHERS_HAVE in world.variant.host
+        self._halts = HostBug.HALTS_OVER_OTHER_RECORDS in world.variant.host
         self._mixes_log_epochs = HostBug.MIXES_LOG_EPOCHS in world.variant.host
         self.key = world.signing.key_of(number)
         self.scheme = world.signing.scheme_of(number)
@@ -232,12 +235,24 @@ class Node:
 
     def take_bodies(self) -> None:
         """While it stands it has committed blocks' records from what is published."""
-        digest = self.committed[-1].proposal.digest if self.committed else Hash(LEDGER)
-        end = self.world.chains.end_of(digest)
-        assert end is not None
+        end = self.certified_end()
         certified = list(self.world.log.truth[: end + 1])
         if self.copy[: end + 1] != certified:
             self.copy = certified
+
+    def take_given(self) -> None:
+        """Its log has not brought the records of committed blocks: others give them."""
+        if not self.stands and self.certified_end() > self.delivered:
+            self.world.counted["records given"] += 1
+            self.take_bodies()
+            self.look_at_log()
+
+    def certified_end(self) -> int:
+        """Where the log ends that is committed here."""
+        digest = self.committed[-1].proposal.digest if self.committed else Hash(LEDGER)
+        end = self.world.chains.end_of(digest)
+        assert end is not None
+        return end
 
     def stop(self) -> None:
         """For good, and nothing is wrong."""
@@ -398,6 +413,8 @@ class Node:
             self.go_on(block.proposal)
         elif self.stands:
             self.take_bodies()
+        elif self.world.operators and self.certified_end() > self.delivered:
+            self.world.soon(self, self.take_given, GIVEN_MS)
         height = block.proposal.header.height
         if height % RULES.epoch_length == 0:
             number = height // RULES.epoch_length + 1
@@ -428,10 +445,17 @@ class Node:
             return False
         if end <= self.delivered:
             return True
+        if self.stands and any(one.has_records_to(digest, end) for one in self.world.correct()):
+            # Others give the bytes of a notarized block.
+            return True
         block = chains.proposals.get(digest)
         if block is None or block.header.ranges:
             return False
         return self.has_executed(block.header.parent_digest)
+
+    def has_records_to(self, digest: Hash, end: int) -> bool:
+        """Whether it executed a block from records of its own."""
+        return end <= self.delivered and self.copy[end] == self.world.chains.log_of(digest)
 
     def go_on(self, opening: Proposal) -> None:
         """A log epoch is open: it reads the new log behind what is certified, of which it has its
@@ -450,7 +474,7 @@ class Node:
 
     def look_at_log(self) -> None:
         """Its consumer brings what has arrived."""
-        if self.stands:
+        if self.stands or (self.halted and self.world.operators):
             return
         topic, shown = self.world.log.shown(self.showing, self.misled_at, self.log_epoch)
         if topic != self.topic:
@@ -496,7 +520,10 @@ class Node:
                 return False
             for one in block.header.ranges:
                 if one.end < len(self.copy) and self.copy[one.end] != one.log_hash:
-                    self.lose("a certified block is of other records")
+                    if self._halts and block.header.height <= len(self.committed):
+                        self.halt(f"{OF_THE_LOG} is not that of the quorum")
+                    else:
+                        self.lose("a certified block is of other records")
                     return True
             digest = block.header.parent_digest
         return False
@@ -525,8 +552,9 @@ class Node:
             made = chains.opening_of(start, chains.log_of(build.parent), opening)
             self.after(self.world.dice.randint(0, 3), Built(build.view, build.parent, made))
             return
-        if chains.log_epoch_of(build.parent) != self.log_epoch and not self._mixes_log_epochs:
-            # Behind an opening that is not committed yet: there are no records.
+        is_behind_opening = chains.log_epoch_of(build.parent) != self.log_epoch
+        if start > self.delivered or (is_behind_opening and not self._mixes_log_epochs):
+            # There are no records for it: behind an opening that is not committed yet, or here.
             if build.empty:
                 self.building = None
                 made = chains.empty_after(start, chains.log_of(build.parent))
@@ -564,7 +592,11 @@ class Node:
             copy: Sequence[Hash] = self.copy
             if self._takes_others_records:
                 copy = self.world.log.truth
-            valid = bool(chains.is_right(proposal, copy, variant.host, variant.check_opening))
+            valid = (
+                chains.is_empty_right(proposal)
+                if start > self.delivered and not header.ranges and not opens(proposal)
+                else bool(chains.is_right(proposal, copy, variant.host, variant.check_opening))
+            )
             if valid:
                 self.know(proposal)
             self.after(0, Checked(proposal.digest, valid))

@@ -76,8 +76,13 @@ class Scripted(World):
         )
         ledger = None
         if scenario.has_ledger:
-            signers = [signer_of(number) for number in range(scenario.n)]
-            ledger = LedgerStates(signers, RULES.epoch_length)
+            founding = [signer_of(number) for number in range(scenario.n)]
+            later = {
+                epoch: [signer_of(number) for number in members]
+                for epoch, members in scenario.sets.items()
+                if members != scenario.sets.get(epoch - 1)
+            }
+            ledger = LedgerStates(founding, RULES.epoch_length, later)
         signing = Ed25519Keys() if scenario.has_ledger else None
         super().__init__(plan, variant, signing=signing, ledger=ledger)
         for number, gift in scenario.gifts.items():
@@ -239,6 +244,30 @@ def misled(number: int, how: Showing) -> Act:
 def log_lost(how: Showing) -> Act:
     """The broker loses certified records."""
     return lambda world: world.lose_log(how)
+
+
+def log_cut_short(records: int) -> Act:
+    """The broker loses the newest certified records, so many."""
+    return lambda world: world.lose_log(Showing.TRUNCATED, records)
+
+
+def withheld(number: int) -> Act:
+    """It sees nothing new in the log."""
+
+    def act(world: Scripted) -> None:
+        world.nodes[number].withheld = True
+
+    return act
+
+
+def shown_again(number: int) -> Act:
+    """It sees what is there."""
+
+    def act(world: Scripted) -> None:
+        world.nodes[number].withheld = False
+        world.nodes[number].look_at_log()
+
+    return act
 
 
 def old_records_gone(world: Scripted) -> None:

@@ -33,6 +33,7 @@ class HostBug(Enum):
     TAKES_ANY_ROOT = auto()
     TRUSTS_A_CHANGED_LOG = auto()
     MIXES_LOG_EPOCHS = auto()
+    HALTS_OVER_OTHER_RECORDS = auto()
     NOTARIZES_WHAT_OTHERS_HAVE = auto()
 
 

@@ -422,10 +422,14 @@ class World:
             return
         self.watch.violated(f"progress: slow when all is calm: {self.standing()}")
 
-    def lose_log(self, how: Showing) -> None:
-        """The broker loses certified records, and goes on as if nothing had been."""
+    def lose_log(self, how: Showing, newest: int | None = None) -> None:
+        """The broker loses certified records, and goes on as if nothing had been; of those the
+        newest so many, or from somewhere on.
+        """
         certified = self.chains.end_of(self.truth[-1].proposal.digest) or 1
         self.lost_from = self.dice.randint(0, certified - 1) if how is not Showing.RECREATED else 0
+        if newest is not None:
+            self.lost_from = certified - newest
         self.counted[f"log lost: {how.value}"] += 1
         self.note(f"the log is {how.value} from {self.lost_from} on")
         self.log.lose(how, self.lost_from)

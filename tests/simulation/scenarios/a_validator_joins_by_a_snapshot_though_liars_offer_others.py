@@ -1,6 +1,6 @@
-"""The log's old records are gone when a validator starts with nothing. One of seven offers a newer
-block that nobody certified, another one the state of none; it goes on from what is proved, and
-without it there would be no quorum any more.
+"""The log's old records are gone when a new key's validator starts with nothing; it certifies from
+the fifth epoch on. One of seven offers a newer block that nobody certified, another one the state
+of none. It goes on from what is proved, and without it there would be no quorum any more.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tests.simulation.scenario import (
     counted,
     down,
     halted,
+    kept_its_votes,
     load,
     old_records_gone,
     up,
@@ -21,14 +22,16 @@ from tests.simulation.scenario import (
 
 SCENARIO = Scenario(
     n=7,
+    spares=1,
+    sets=dict.fromkeys(range(4, 100), (0, 1, 2, 3, 4, 5, 7)),
     has_ledger=True,
     faults={1: Fault.LIAR, 2: Fault.LIAR},
     gifts={1: Gift.UNCERTIFIED, 2: Gift.OTHER_STATE},
     timeline=(
-        (0, down(6)),
+        (0, down(7)),
         *load(50, 8_000),
         (4_000, old_records_gone),
-        (4_500, up(6)),
+        (4_500, up(7)),
         (6_500, down(0, 5)),
         (9_000, up(0, 5)),
     ),
@@ -38,6 +41,7 @@ SCENARIO = Scenario(
         counted("snapshot refused: claim"),
         counted("snapshot refused: state"),
         counted("joined"),
+        kept_its_votes(7, until_ms=7_000),
         halted(),
     ),
 )

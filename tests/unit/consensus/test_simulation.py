@@ -78,6 +78,22 @@ def test_no_plan_is_without_faults_and_nine_of_ten_are_small() -> None:
     assert all(len(plan.faulty) <= (plan.n - 1) // 3 for plan in plans)
 
 
+def test_operators_are_in_half_of_the_worlds_whose_log_is_lost_and_change_nothing_else() -> None:
+    plans = [Plan.of(seed) for seed in range(1, 5001)]
+    lost = [plan for plan in plans if plan.loss_of_log is not None]
+    assert 0.4 < sum(bool(plan.operators_ms) for plan in lost) / len(lost) < 0.6
+    assert not any(plan.operators_ms for plan in plans if plan.loss_of_log is None)
+    assert {len(plan.operators_ms) for plan in lost} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", [16, 40])
+def test_a_world_goes_on_in_the_next_log_epoch(seed: int) -> None:
+    found = of_seed(seed)
+    assert found.violation is None
+    assert found.counted["log epoch opened"] == len(found.plan.operators_ms) > 0
+    assert found.counted["heights with faults"] > found.plan.heights
+
+
 def test_what_is_committed_while_restoring_is_in_the_log_before_it_is_stored() -> None:
     """Seed 177 with a crash for each 250 effects: the block was stored, and its log knew none."""
     assert outcome(replace(Plan.of(177), crash=0.004)).violation is None
