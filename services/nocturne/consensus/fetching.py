@@ -131,3 +131,6 @@ class Download:
             source.failures += bool(late)
             if source.failures >= FAILURES_MAX:
                 self.drop(key)
+            elif late:
+                # The others come before it: who keeps silent costs a part its time once.
+                self._sources[key] = self._sources.pop(key)

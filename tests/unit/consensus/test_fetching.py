@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from tests.unit.consensus.ledgers import Ledger, signer
 
 from nocturne.consensus import fetching
-from nocturne.consensus.fetching import Download, chosen, sources, worth
+from nocturne.consensus.fetching import (
+    PART_SECONDS_MAX,
+    Download,
+    chosen,
+    sources,
+    worth,
+)
 from nocturne.consensus.offers import (
     PART_BYTES,
     Cutter,
@@ -157,6 +163,16 @@ def test_a_part_that_does_not_come_is_asked_for_again_and_at_last_of_nobody() ->
         now += fetching.PART_SECONDS_MAX
     assert download.asks(now) == []
     assert download.is_lost
+
+
+def test_two_who_keep_silent_cost_a_part_its_time_once_each() -> None:
+    download = Download(manifest_of(b"x"), set(), KEYS[:3])
+    silent, also_silent, giver = KEYS[:3]
+    assert download.asks(0.0) == [(silent, 0)]
+    assert download.asks(PART_SECONDS_MAX) == [(also_silent, 0)]
+    assert download.asks(2 * PART_SECONDS_MAX) == [(giver, 0)]
+    assert download.take(giver, Part(download.digest, 0, b"x"))
+    assert download.is_done
 
 
 @given(st.integers(0, 2**32))
