@@ -165,6 +165,9 @@ class Giving:
             at = newest
         else:
             at = newest - 1 - (newest - 1) % SNAPSHOT_HEIGHTS
+            if at <= height:
+                # Who has more and no snapshot of it writes one.
+                at = newest
         if at <= height or at < 1:
             return SnapshotOffer(newest, None)
         return SnapshotOffer(newest, self._snapshot(at))
