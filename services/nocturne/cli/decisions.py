@@ -7,13 +7,15 @@ at once one counts. Where several operators must sign, a file goes from one to t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from nocturne.cli.failures import ExitCode, Failure, bad_use
+from nocturne.cli.ledger import Operators
 from nocturne.cli.surroundings import Surroundings
 from nocturne.client.operating import Governance, Governed
 from nocturne.core.control import (
@@ -28,6 +30,8 @@ from nocturne.core.errors import Malformed
 from nocturne.core.keys import Signer, key_id
 from nocturne.embedded.ceremony import operator_key
 from nocturne.runtime.keys import load_signer
+
+Answer = TypeVar("Answer")
 
 VALID_BLOCKS: Final = 1_000_000
 """How many blocks operators have to sign a proposal: at ten blocks a second a day."""
@@ -63,18 +67,19 @@ class Decision:
     word: str
     writes: str
     shows: str
+    stands: str = "ledger"
+    """What `shows` says the place of."""
 
-    def propose(self, now: Governance, fields: AvroRecord, signer: Signer) -> bytes:
-        """The next record, signed by one operator."""
-        control = Control(
-            now.ledger_id, now.number + 1, now.height + VALID_BLOCKS, self.action, fields
-        )
+    def propose(self, now: Governance, fields: AvroRecord, signer: Signer, after: int = 0) -> bytes:
+        """The next record, or the one after so many others, signed by one operator."""
+        number = now.number + 1 + after
+        control = Control(now.ledger_id, number, now.height + VALID_BLOCKS, self.action, fields)
         return sign_control(control, (signer,))
 
-    def hand_over(self, around: Surroundings, now: Governance, record: bytes, out: Path) -> None:
+    def hand_over(self, around: Surroundings, now: Governance, proposal: bytes, out: Path) -> None:
         """Write the proposal for the other operators; never over another file."""
         with out.open("xb") as file:
-            file.write(record)
+            file.write(proposal)
         around.say(
             f"Signed by 1 of {now.operator_threshold}: the others run "
             f"'nocturne {self.word} sign {out}', then anyone 'nocturne {self.word} submit {out}'."
@@ -106,25 +111,45 @@ class Decision:
     def sign(self, around: Surroundings, file: Path, record: bytes, signer: Signer) -> None:
         """Add a signature to the proposal that a file has."""
         signed = cosign_control(record, signer)
-        replace_file(file, signed)
-        signers = {one.key_id for one in decode_control(signed)[1]}
+        self.replace(around, file, signed, signed)
+
+    def replace(self, around: Surroundings, file: Path, proposal: bytes, record: bytes) -> None:
+        """Write the proposal of which this record is one, with one more signature."""
+        _replace_file(file, proposal)
+        signers = {one.key_id for one in decode_control(record)[1]}
         around.say(f"Signed by {len(signers)}: 'nocturne {self.word} submit {file}' brings it in.")
 
     def submit(self, around: Surroundings, home: Path | None, record: bytes) -> Governed:
         """Bring a proposal into a block; a failed check when none may carry it."""
+        return self.bring(around, home, lambda operators: operators.submit(record))
 
-        async def brought() -> Governed:
-            async with around.operate(around.home(home)) as operators:
-                return await operators.submit(record)
-
+    def bring(
+        self,
+        around: Surroundings,
+        home: Path | None,
+        bring: Callable[[Operators], Awaitable[Answer]],
+    ) -> Answer:
+        """What `bring` gives; a failed check when no block may carry the proposal."""
         try:
-            return asyncio.run(brought())
+            return operating(around, home, bring)
         except Malformed as fault:
             raise Failure(
                 ExitCode.FAILED,
                 f"The proposal is not valid ({fault}): 'nocturne {self.shows}' says where the "
-                "ledger stands.",
+                f"{self.stands} stands.",
             ) from fault
+
+
+def operating(
+    around: Surroundings, home: Path | None, ask: Callable[[Operators], Awaitable[Answer]]
+) -> Answer:
+    """What `ask` of the operators' client gives."""
+
+    async def asked() -> Answer:
+        async with around.operate(around.home(home)) as operators:
+            return await ask(operators)
+
+    return asyncio.run(asked())
 
 
 def signer_of(around: Surroundings, home: Path | None, key: Path | None) -> Signer:
@@ -141,7 +166,7 @@ def check_operator(now: Governance, signer: Signer) -> None:
         raise bad_use("The key is no operator's of this ledger: name another with --key.")
 
 
-def replace_file(file: Path, record: bytes) -> None:
+def _replace_file(file: Path, record: bytes) -> None:
     """Written beside it first: a signature that could not be written loses none that was."""
     fresh = file.with_name(f"{file.name}.signed")
     with fresh.open("xb") as opened:

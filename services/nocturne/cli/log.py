@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,15 +13,16 @@ from rich.text import Text
 from nocturne.cli import surroundings
 from nocturne.cli.consent import confirm
 from nocturne.cli.decisions import (
-    VALID_BLOCKS,
+    Decision,
     KeyOption,
     OutOption,
     ProposalArgument,
     check_operator,
-    replace_file,
+    operating,
     signer_of,
 )
 from nocturne.cli.failures import ExitCode, Failure, bad_use
+from nocturne.cli.ledger import Operators
 from nocturne.cli.log_openings import (
     PROPOSAL_BYTES_MAX,
     lost,
@@ -33,8 +33,13 @@ from nocturne.cli.log_openings import (
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import Column, table
 from nocturne.cli.surroundings import Surroundings
-from nocturne.client.operating import Governance, Governed, LogPartition, LogStands
-from nocturne.core.control import Control, cosign_control, decode_control, sign_control
+from nocturne.client.operating import (
+    Governance,
+    Governed,
+    LogPartition,
+    LogStands,
+)
+from nocturne.core.control import cosign_control, decode_control
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import format_hash
 from nocturne.core.log_epochs import ACTION, LogOpening, opening_fields
@@ -45,6 +50,7 @@ log = typer.Typer(
     no_args_is_help=True,
 )
 
+_DECISION: Final = Decision(ACTION, "log", "log open", "log show", "log")
 _STANDS: Final = (
     Column("partition", justify="right"),
     Column("log epoch", justify="right"),
@@ -105,11 +111,8 @@ def log_open(
     signer = signer_of(around, home, key)
     now, stands = _ask(around, home)
     check_operator(now, signer)
-    if out is None and now.operator_threshold > 1:
-        raise bad_use(
-            f"{now.operator_threshold} operators must sign: write the proposal with --out FILE, "
-            "have the others run 'nocturne log sign FILE', then 'nocturne log submit FILE'."
-        )
+    if out is None:
+        _DECISION.check_alone(now)
     try:
         openings = openings_for(stands, frozenset(partition or ()), _starts(start or ()))
     except Malformed as fault:
@@ -126,27 +129,13 @@ def log_open(
     if out is None:
         confirm(around, "From then on the ledger reads that log and no other.", yes)
     records = [
-        sign_control(
-            Control(
-                now.ledger_id,
-                now.number + number,
-                now.height + VALID_BLOCKS,
-                ACTION,
-                opening_fields(opening),
-            ),
-            (signer,),
-        )
-        for number, opening in enumerate(openings, 1)
+        _DECISION.propose(now, opening_fields(opening), signer, after=place)
+        for place, opening in enumerate(openings)
     ]
     if out is None:
         _submit(around, home, records, as_json)
-        return
-    with out.open("xb") as file:
-        file.write(proposal_of(records))
-    around.say(
-        f"Signed by 1 of {now.operator_threshold}: the others run 'nocturne log sign {out}', then "
-        f"anyone 'nocturne log submit {out}'."
-    )
+    else:
+        _DECISION.hand_over(around, now, proposal_of(records), out)
 
 
 @log.command("sign")
@@ -164,9 +153,7 @@ def log_sign(
     around.out.print(table(_OPENINGS, [_opening_row(one) for _, one in found]))
     signer = signer_of(around, home, key)
     signed = [cosign_control(record, signer) for record, _ in found]
-    replace_file(file, proposal_of(signed))
-    signers = {one.key_id for one in decode_control(signed[0])[1]}
-    around.say(f"Signed by {len(signers)}: 'nocturne log submit {file}' brings it in.")
+    _DECISION.replace(around, file, proposal_of(signed), signed[0])
 
 
 @log.command("submit")
@@ -184,23 +171,15 @@ def log_submit(
 def _submit(
     around: Surroundings, home: Path | None, records: Sequence[bytes], as_json: bool
 ) -> None:
-    async def submit() -> list[Governed]:
-        async with around.operate(around.home(home)) as operators:
-            done = (await operators.governance()).number
-            # What an earlier run brought in is not brought again.
-            left = [one for one in records if decode_control(one)[0].number > done]
-            if not left:
-                raise Malformed(f"decision {done} is in the ledger already")
-            return [await operators.submit(one) for one in left]
+    async def submit(operators: Operators) -> list[Governed]:
+        done = (await operators.governance()).number
+        # What an earlier run brought in is not brought again.
+        left = [one for one in records if decode_control(one)[0].number > done]
+        if not left:
+            raise Malformed(f"decision {done} is in the ledger already")
+        return [await operators.submit(one) for one in left]
 
-    try:
-        governed = asyncio.run(submit())
-    except Malformed as fault:
-        raise Failure(
-            ExitCode.FAILED,
-            f"The proposal is not valid ({fault}): 'nocturne log show' says where the log stands.",
-        ) from fault
-    last = governed[-1]
+    last = _DECISION.bring(around, home, submit)[-1]
     if as_json:
         around.emit({"height": last.height, "blockDigest": format_hash(last.digest)})
     else:
@@ -212,11 +191,10 @@ def _submit(
 
 
 def _ask(around: Surroundings, home: Path | None) -> tuple[Governance, LogStands]:
-    async def asked() -> tuple[Governance, LogStands]:
-        async with around.operate(around.home(home)) as operators:
-            return await operators.governance(), await operators.log()
+    async def ask(operators: Operators) -> tuple[Governance, LogStands]:
+        return await operators.governance(), await operators.log()
 
-    return asyncio.run(asked())
+    return operating(around, home, ask)
 
 
 def _starts(texts: Sequence[str]) -> dict[int, int]:

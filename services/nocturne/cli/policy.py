@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,6 +15,7 @@ from nocturne.cli.decisions import (
     OutOption,
     ProposalArgument,
     check_operator,
+    operating,
     signer_of,
 )
 from nocturne.cli.failures import bad_use
@@ -129,11 +129,7 @@ def _submit(around: Surroundings, home: Path | None, record: bytes, as_json: boo
 
 
 def _ask(around: Surroundings, home: Path | None) -> Governance:
-    async def asked() -> Governance:
-        async with around.operate(around.home(home)) as operators:
-            return await operators.governance()
-
-    return asyncio.run(asked())
+    return operating(around, home, lambda operators: operators.governance())
 
 
 def _bytes_of(around: Surroundings, argument: str) -> bytes:

@@ -7,7 +7,6 @@ They sign the whole set that is to be, so nobody else's change can slip in besid
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,6 +22,7 @@ from nocturne.cli.decisions import (
     OutOption,
     ProposalArgument,
     check_operator,
+    operating,
     signer_of,
 )
 from nocturne.cli.failures import bad_use
@@ -64,6 +64,7 @@ from nocturne.deploy.contributions import (
 )
 from nocturne.embedded import ceremony
 from nocturne.embedded.home import Home
+from nocturne.runtime.files import write_file
 
 CONTRIBUTION_FILE: Final = "validator.json"
 KEY_FILE: Final = "validator.key"
@@ -103,7 +104,7 @@ def validators_new(
     made = founding.admit(member, _ledger_of(around, place))
     assert member.home is not None
     file = member.home / CONTRIBUTION_FILE
-    founding.write_file(file, encode_contribution(made))
+    write_file(file, encode_contribution(made))
     if as_json:
         around.emit(
             {
@@ -304,11 +305,7 @@ def _bring(
 
 
 def _ask(around: Surroundings, home: Path | None) -> Governance:
-    async def asked() -> Governance:
-        async with around.operate(around.home(home)) as operators:
-            return await operators.agreed_governance()
-
-    return asyncio.run(asked())
+    return operating(around, home, lambda operators: operators.agreed_governance())
 
 
 def _place_of(around: Surroundings, home: Home, folder: Path | None) -> tuple[str, founding.Member]:

@@ -116,8 +116,7 @@ def degraded(why: Degraded) -> Refused:
     """The ledger is DEGRADED by what has no automatic exit."""
     return Refused(
         code_pb2.FAILED_PRECONDITION,
-        f"the ledger is DEGRADED: {why}: no command is taken until a person ends it (runbook "
-        "degraded.md)",
+        f"{why.sentence}: no command is taken until a person ends it (runbook degraded.md)",
         reason=REASON,
         cause=why.cause.name,
     )

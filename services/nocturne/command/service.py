@@ -679,7 +679,7 @@ async def watch(
             why = "blocks are not followed" if producer.reachable else "no broker answers"
             await server.set_serving(serving, "" if serving else why)
         await asyncio.sleep(WATCH_SECONDS)
-    await server.set_serving(True, f"the ledger is DEGRADED: {mode.kept}")
+    await server.set_serving(True, mode.kept.sentence)
 
 
 def check_topic(settings: CommandSettings, founding: Founding) -> None:

@@ -10,7 +10,6 @@ has its turn again after the others.
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +19,7 @@ from nocturne.core.blocks import BLOCK_BYTES_MAX, Block, decode_block
 from nocturne.core.errors import Malformed, PeerFault
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key
+from nocturne.core.recent import Recent
 
 BLOCKS_MAX: Final = 2
 """Fetched at once: the next is on its way while one is executed; 24 MiB at most."""
@@ -49,24 +49,11 @@ def part_of(encoded: bytes, index: int) -> bytes | None:
     return (_LENGTH.pack(len(encoded)) + part if index == 0 else part) or None
 
 
-class Newest:
-    """The records of the newest committed blocks, for whoever lacks theirs."""
+class Newest(Recent[Hash, bytes]):
+    """The records of the newest committed blocks by digest, for whoever lacks theirs."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[Hash, bytes] = OrderedDict()
-        self._bytes = 0
-
-    def add(self, digest: Hash, encoded: bytes) -> None:
-        """The next one. Past the bounds the oldest go."""
-        self._blocks[digest] = encoded
-        self._bytes += len(encoded)
-        while len(self._blocks) > NEWEST_MAX or self._bytes > NEWEST_BYTES_MAX:
-            _, oldest = self._blocks.popitem(last=False)
-            self._bytes -= len(oldest)
-
-    def get(self, digest: Hash) -> bytes | None:
-        """The record of this block, if it is one of them."""
-        return self._blocks.get(digest)
+        super().__init__(len, NEWEST_BYTES_MAX, NEWEST_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,11 @@ class Chain:
         found = self._executed.get(digest)
         return None if found is None else found.state
 
+    def height_of(self, digest: Hash) -> int:
+        """Of a block that was executed here: the newest committed one, or one above it."""
+        found = self._executed.get(digest)
+        return self.tip.height if found is None else found.block.header.height
+
     def executed(self, digest: Hash) -> Executed | None:
         """The block above the committed one with this digest, if it was executed here."""
         return self._executed.get(digest)
@@ -242,12 +247,8 @@ class Chain:
         header = proposal.header
         state = self.state_after(header.parent_digest)
         assert state is not None, "a block is checked on what was executed"
-        _check_place(header, self._height_of(header.parent_digest), state, batches)
+        _check_place(header, self.height_of(header.parent_digest), state, batches)
         return execute(state, batches, ControlBatch(header.height, control))
-
-    def _height_of(self, digest: Hash) -> int:
-        found = self._executed.get(digest)
-        return self.tip.height if found is None else found.block.header.height
 
     def _keep(self, proposal: Proposal, execution: Execution) -> Executed:
         header = proposal.header

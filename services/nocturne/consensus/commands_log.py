@@ -16,6 +16,7 @@ from nocturne.consensus.gathering import LogLost
 from nocturne.core import topics
 from nocturne.core.blocks import LogRecord
 from nocturne.core.errors import Unavailable
+from nocturne.core.log_epochs import NO_TOPIC
 from nocturne.core.record_headers import Headers
 from nocturne.core.state_leaf import LogPosition
 from nocturne.runtime import kafka
@@ -52,7 +53,7 @@ def check_log(
     kept_from = {}
     for position in positions:
         partition, following = position.partition, position.next_offset
-        if position.topic_uuid not in (bytes(16), uuid):
+        if position.topic_uuid not in (NO_TOPIC, uuid):
             raise LogLost(
                 f"the topic {topics.COMMANDS} was made anew: partition {partition} is "
                 f"certified up to offset {following} of topic {position.topic_uuid.hex()}, "

@@ -36,6 +36,7 @@ from nocturne.core.governing import ControlBatch
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key
 from nocturne.core.log_epochs import openings_of
+from nocturne.core.recent import Recent
 from nocturne.core.state import LedgerState
 
 UNCHECKED_MAX: Final = 64
@@ -168,8 +169,9 @@ class Replica:
         self._building: quorum.Build | None = None
         self._unchecked: dict[Hash, Proposal] = {}
         self._unfinished: deque[Committed] = deque()
-        self._proposals: OrderedDict[Hash, Proposal] = OrderedDict()
-        self._proposals_bytes = 0
+        self._proposals: Recent[Hash, Proposal] = Recent(
+            lambda one: len(one.header_bytes), PROPOSALS_KNOWN_BYTES_MAX, PROPOSALS_KNOWN_MAX
+        )
         self._controls: OrderedDict[Hash, bytes] = OrderedDict()
         self._brought: dict[Hash, tuple[int, tuple[bytes, ...]]] = {}
         self._bodies: dict[Hash, list[tuple[Key | None, Block]]] = {}
@@ -462,16 +464,7 @@ class Replica:
 
     def _know(self, proposal: Proposal) -> None:
         """Hold it for whoever asks."""
-        if proposal.digest in self._proposals:
-            return
-        self._proposals[proposal.digest] = proposal
-        self._proposals_bytes += len(proposal.header_bytes)
-        while (
-            len(self._proposals) > PROPOSALS_KNOWN_MAX
-            or self._proposals_bytes > PROPOSALS_KNOWN_BYTES_MAX
-        ):
-            _, oldest = self._proposals.popitem(last=False)
-            self._proposals_bytes -= len(oldest.header_bytes)
+        self._proposals.add(proposal.digest, proposal)
 
     def _want(self, proposal: Proposal) -> None:
         """Execute it as soon as its records and its parent are here."""
@@ -729,7 +722,7 @@ class Replica:
 
     def _next_control(self, state: LedgerState, parent: Hash) -> ControlBatch:
         """The first control record here that a block on `parent` may carry; one is enough."""
-        height = self._height_of(parent) + 1
+        height = self._chain.height_of(parent) + 1
         for key, record in list(self._controls.items()):
             try:
                 check_control_on(state, height, record)
@@ -741,10 +734,6 @@ class Replica:
                 continue
             return ControlBatch(height, (record,))
         return ControlBatch(height, ())
-
-    def _height_of(self, digest: Hash) -> int:
-        found = self._chain.executed(digest)
-        return self._chain.tip.height if found is None else found.block.header.height
 
     def _has_after(self, state: LedgerState) -> bool:
         return self._gathering.has_after(state.positions)

@@ -25,7 +25,7 @@ from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.keys import Key, Signer, key_id
 from nocturne.core.modes import Degraded, DegradedFound
 from nocturne.runtime import journal, kafka
-from nocturne.runtime.degraded import LedgerMode
+from nocturne.runtime.degraded import LedgerMode, stay_degraded
 from nocturne.runtime.home import CannotStart, held_alone
 from nocturne.runtime.journal import JournalMissing, JournalOfAnother
 from nocturne.runtime.keys import load_signer
@@ -150,8 +150,7 @@ async def _stay_degraded(
     until it is told to stop.
     """
     measures.validator.set(report())
-    await server.set_serving(True, f"the ledger is DEGRADED: {kept}")
-    await lifecycle.stopping.wait()
+    await stay_degraded(server, lifecycle.stopping, kept)
 
 
 async def _observe(lifecycle: Lifecycle, home: Path) -> None:

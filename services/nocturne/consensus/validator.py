@@ -236,8 +236,10 @@ class Validator:
         looked = False
         while True:
             chain = recovered.chain
+            if self._members == (self._signer.key,):
+                return recovered
             urgent = await self._lacks_records(chain)
-            if self._members == (self._signer.key,) or (looked and not urgent):
+            if looked and not urgent:
                 return recovered
             looked = True
             validators = chain.sets.known_after(chain.tip.height)[0][1]

@@ -33,13 +33,13 @@ from nocturne.core.blocks import (
 )
 from nocturne.core.certificates import CommitProof
 from nocturne.core.commands import author_signed, check_payloads, decode_signed_command
-from nocturne.core.conflicts import Certified, CertifiedBlocks, conflicting_blocks
+from nocturne.core.conflicts import Certified, CertifiedBlocks
 from nocturne.core.encoding import ZERO_HASH, sha256
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.intake import command_hash_of_value, is_carried
 from nocturne.core.log_epochs import NO_TOPIC, known_positions_after
-from nocturne.core.modes import Degraded, DegradedFound
+from nocturne.core.modes import two_histories
 from nocturne.core.receipts import Reason, decode_receipt_header
 from nocturne.core.state_leaf import LogPosition
 from nocturne.core.topics import unframe
@@ -222,8 +222,9 @@ class BlockIntake:
         if known.digest != front.digest:
             if isinstance(front.proof, ProofPointer):
                 raise Malformed(f"block {height}: not the committed one")
-            raise self._two_chains(
-                self._certified.at(height),
+            raise two_histories(
+                self._ledger_id,
+                self._certified.get(height),
                 Certified(front.header_bytes, front.proof),
                 f"two certified blocks at height {height}: {known.digest.hex()} and "
                 f"{front.digest.hex()}",
@@ -325,19 +326,12 @@ class BlockIntake:
     def _check_link(self, block: Block, proof: CommitProof) -> None:
         if self._parent_digest not in (None, block.header.parent_digest):
             height = block.header.height
-            raise self._two_chains(
-                self._certified.at(height - 1),
+            raise two_histories(
+                self._ledger_id,
+                self._certified.get(height - 1),
                 Certified(block.header_bytes, proof),
                 f"the certified block {height} does not continue the certified block before it",
             )
-
-    def _two_chains(self, own: Certified | None, other: Certified, without: str) -> Halt:
-        """What to raise on a certified block that contradicts the chain given out: with the proof,
-        if the chain's own half of it is still at hand.
-        """
-        if own is None:
-            return Halt(without)
-        return DegradedFound(Degraded.by(conflicting_blocks(self._ledger_id, own, other)))
 
     def _sets_after(self, block: Block) -> ValidatorSets:
         """A quorum certified what the header says: another next set than the one that the control
@@ -387,7 +381,7 @@ class BlockIntake:
     def _remember(self, held: Waiting) -> None:
         block = held.block
         if held.proof is not None:
-            self._certified.remember(held.height, Certified(block.header_bytes, held.proof))
+            self._certified.add(held.height, Certified(block.header_bytes, held.proof))
         self._known[held.height] = _Known(block.digest, held.body_hash, _records_hash(block))
         if len(self._known) > KNOWN_BLOCKS_MAX:
             self._known.popitem(last=False)

@@ -10,7 +10,6 @@ Rules: docs/spec/modes.md §3. Nothing else is in it: who brings it need not be 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -31,10 +30,11 @@ from nocturne.core.certificates import (
     decode_commit_proof,
     encode_commit_proof,
 )
-from nocturne.core.encoding import HASH_BYTES, domain, variable
+from nocturne.core.encoding import HASH_BYTES, domain, take_variable, variable
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
+from nocturne.core.recent import Recent
 from nocturne.core.validator_sets import ValidatorSets
 
 CONFLICT_BYTES_MAX: Final = 2 * (HEADER_BYTES_MAX + COMMIT_PROOF_BYTES_MAX) + 1024
@@ -45,7 +45,6 @@ some 10 000 blocks."""
 
 _BLOCKS: Final = domain("nocturne/conflicting-blocks/v1")
 _SEALS: Final = domain("nocturne/conflicting-seals/v1")
-_LENGTH_BYTES: Final = 4
 _VOTE_BYTES: Final = 512
 """What a vote takes in memory, about."""
 
@@ -178,12 +177,8 @@ def _parts(data: bytes, count: int) -> tuple[LedgerId, list[bytes]]:
     parts: list[bytes] = []
     at = HASH_BYTES
     for _ in range(count):
-        start = at + _LENGTH_BYTES
-        end = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or end > len(data):
-            raise Malformed("conflict: it is cut short")
-        parts.append(data[start:end])
-        at = end
+        part, at = take_variable(data, at, "conflict")
+        parts.append(part)
     if at != len(data):
         raise Malformed(f"conflict: expected {at} bytes after its kind, got {len(data)}")
     return LedgerId(data[:HASH_BYTES]), parts
@@ -211,26 +206,13 @@ def _check_seals(conflict: ConflictingSeals) -> None:
         raise Malformed("conflict: not seals of two blocks of one height, in their order")
 
 
-class CertifiedBlocks:
-    """The newest certified blocks of a chain that is read: one half of a proof, should the other
-    half come.
+class CertifiedBlocks(Recent[int, Certified]):
+    """The newest certified blocks of a chain that is read, by height: one half of a proof, should
+    the other half come.
     """
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[int, Certified] = OrderedDict()
-        self._bytes = 0
-
-    def remember(self, height: int, one: Certified) -> None:
-        """The chain's block of this height, which is not remembered yet."""
-        self._blocks[height] = one
-        self._bytes += _size_of(one)
-        while self._bytes > REMEMBERED_BYTES_MAX:
-            _, oldest = self._blocks.popitem(last=False)
-            self._bytes -= _size_of(oldest)
-
-    def at(self, height: int) -> Certified | None:
-        """None when it is remembered no more."""
-        return self._blocks.get(height)
+        super().__init__(_size_of, REMEMBERED_BYTES_MAX)
 
 
 def _size_of(one: Certified) -> int:

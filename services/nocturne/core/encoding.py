@@ -67,6 +67,15 @@ def variable(field: bytes) -> bytes:
     return _U32.pack(len(field)) + field
 
 
+def take_variable(data: bytes, at: int, what: str) -> tuple[bytes, int]:
+    """The variable field at `at`, and where it ends; `Malformed` when `what` has less."""
+    start = at + _U32.size
+    end = start + int.from_bytes(data[at:start], "big")
+    if start > len(data) or end > len(data):
+        raise Malformed(f"{what}: it is cut short")
+    return data[start:end], end
+
+
 def optional(field: bytes | None) -> bytes:
     """0x00 for null; 0x01 and the variable field otherwise: null is not empty."""
     return b"\x00" if field is None else b"\x01" + _U32.pack(len(field)) + field

@@ -12,12 +12,14 @@ from typing import Final
 
 from nocturne.core.conflicts import (
     CONFLICT_BYTES_MAX,
+    Certified,
     Conflict,
     ConflictingBlocks,
+    conflicting_blocks,
     decode_conflict,
     encode_conflict,
 )
-from nocturne.core.encoding import HASH_BYTES, domain, u8, variable
+from nocturne.core.encoding import HASH_BYTES, domain, take_variable, u8, variable
 from nocturne.core.errors import Halt, Malformed
 from nocturne.core.identifiers import LedgerId
 
@@ -32,7 +34,6 @@ CAUSE: Final = "cause"
 """Reason, and name of the cause in the metadata, of the ErrorInfo that a refused command gets."""
 
 _TAG: Final = domain("nocturne/degraded/v1")
-_LENGTH_BYTES: Final = 4
 
 
 class Mode(Enum):
@@ -112,6 +113,11 @@ class Degraded:
     def __str__(self) -> str:
         return f"{self.cause.name}: {self.text}"
 
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return f"the ledger is DEGRADED: {self}"
+
 
 class DegradedFound(Halt):
     """A process found the proof that the ledger is DEGRADED: it keeps that, and does no more of
@@ -121,6 +127,17 @@ class DegradedFound(Halt):
     def __init__(self, degraded: Degraded) -> None:
         super().__init__(degraded.text)
         self.degraded = degraded
+
+
+def two_histories(
+    ledger_id: LedgerId, one: Certified | None, other: Certified | None, without: str
+) -> Halt:
+    """What to raise on two certified blocks that no one chain has: with the proof, where both are
+    at hand; else a halt for `without`.
+    """
+    if one is None or other is None:
+        return Halt(without)
+    return DegradedFound(Degraded.by(conflicting_blocks(ledger_id, one, other)))
 
 
 class LogRewritten(Halt):
@@ -203,8 +220,8 @@ def decode_degraded(data: bytes) -> tuple[LedgerId, Degraded]:
         raise Malformed(f"degraded: cause {data[start]} is unknown") from fault
     if not RULES[cause].is_kept:
         raise Malformed(f"degraded: {cause.name} is not kept")
-    text, at = _variable(data, start + 1)
-    proof, at = _variable(data, at)
+    text, at = take_variable(data, start + 1, "degraded")
+    proof, at = take_variable(data, at, "degraded")
     if at != len(data):
         raise Malformed(f"degraded: expected {at} bytes, got {len(data)}")
     try:
@@ -219,11 +236,3 @@ def decode_degraded(data: bytes) -> tuple[LedgerId, Degraded]:
     ):
         raise Malformed("degraded: its proof is of another ledger or another cause")
     return ledger_id, Degraded(cause, words, conflict)
-
-
-def _variable(data: bytes, at: int) -> tuple[bytes, int]:
-    start = at + _LENGTH_BYTES
-    end = start + int.from_bytes(data[at:start], "big")
-    if start > len(data) or end > len(data):
-        raise Malformed("degraded: it is cut short")
-    return data[start:end], end

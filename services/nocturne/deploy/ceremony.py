@@ -15,7 +15,6 @@ the journal that was made with it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from nocturne.deploy.contributions import (
     key_in,
 )
 from nocturne.runtime import journal
-from nocturne.runtime.files import sync_folder
+from nocturne.runtime.files import sync_folder, write_file
 from nocturne.runtime.home import held_alone
 from nocturne.runtime.keys import KeyFileFault, create_key_file, load_signer, public_file
 from nocturne.runtime.kinds import KindMissing, check_kinds, installed_kinds
@@ -318,14 +317,3 @@ def _decoded(name: Path | str, data: bytes) -> Genesis:
         return decode_genesis(data)
     except Malformed as fault:
         raise FoundingFault(f"{name} is damaged ({fault}): put it back from a backup") from fault
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file durably: the whole of it or what was there before, whatever happens."""
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)

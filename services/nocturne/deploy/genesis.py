@@ -25,7 +25,7 @@ from pydantic import Field
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import format_hash
 from nocturne.deploy import ceremony, jobs
-from nocturne.deploy.ceremony import Member, write_file
+from nocturne.deploy.ceremony import Member
 from nocturne.deploy.contributions import (
     CONTRIBUTION_BYTES_MAX,
     EPOCH_LENGTH,
@@ -42,6 +42,7 @@ from nocturne.deploy.contributions import (
     encode_contribution,
     key_in,
 )
+from nocturne.runtime.files import write_file
 from nocturne.runtime.home import held_alone
 from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings

@@ -56,6 +56,7 @@ from nocturne.deploy.genesis import (
     contributions_in,
     terms_of,
 )
+from nocturne.runtime.files import write_file
 from nocturne.runtime.home import held_alone
 from nocturne.runtime.keys import KeyFileFault, load_signer
 from nocturne.runtime.settings import ProcessSettings, read_founding, read_settings
@@ -126,7 +127,7 @@ def _admitted(settings: JoinSettings, member: Member) -> str:
         api, patience = _api(settings), Patience(settings.wait_seconds)
         name = genesis_name(settings.release)
         data = patience.until(lambda: _genesis_in(api.get(name)), f"{name}: {GENESIS_KEY}")
-        ceremony.write_file(settings.genesis_file, data)
+        write_file(settings.genesis_file, data)
     made = ceremony.admit(member, ledger_id_of(data))
     print(encode_contribution(made).decode("ascii"), end="", flush=True)
     return f"{member} is one more of {format_hash(ledger_id_of(data))}, once operators admit it"
@@ -140,7 +141,7 @@ def _joined(settings: JoinSettings, member: Member) -> str:
         data = _genesis_for(settings, member)
         _refuse_another_key(member, data)
         # Before the mark goes: whoever has founded has its genesis beside its key.
-        ceremony.write_file(settings.genesis_file, data)
+        write_file(settings.genesis_file, data)
     if not ceremony.has_founded(member):
         # Before the mark goes: of a contribution that stayed, a ConfigMap of the genesis that was
         # lost and made anew, empty, would be given a second genesis with the keys of the first.

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nocturne.deploy.ceremony import validator_name, write_file
+from nocturne.deploy.ceremony import validator_name
 from nocturne.deploy.ceremony import validators_of as validators_in_genesis
 from nocturne.embedded import kafka, postgres
 from nocturne.embedded.home import Home
 from nocturne.embedded.kafka import Broker
 from nocturne.embedded.postgres import Server
 from nocturne.embedded.processes import Process, grpc_serves
+from nocturne.runtime.files import write_file
 from nocturne.runtime.lifecycle import EXIT_HALTED, EXIT_SETTINGS
 
 HOST = "127.0.0.1"

@@ -30,6 +30,7 @@ from nocturne.projection.rows import Batch, batch_of
 from nocturne.projection.store import Standing, Store
 from nocturne.projection.traces import BlockTraces
 from nocturne.runtime.cluster import Cluster
+from nocturne.runtime.degraded import stay_degraded
 from nocturne.runtime.kafka import measure_rotation, partition_count
 from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.rpc import HealthServer
@@ -79,8 +80,7 @@ async def serve_projection(lifecycle: Lifecycle, settings: Settings) -> None:
             if degraded is not None:
                 # Nothing more of either history is applied; what is readable stays readable.
                 log.error("degraded", cause=degraded.cause.name, text=degraded.text)
-                await health.set_serving(True, f"the ledger is DEGRADED: {degraded}")
-                await lifecycle.stopping.wait()
+                await stay_degraded(health, lifecycle.stopping, degraded)
     finally:
         closing.set()
         await health.stop()

@@ -75,7 +75,7 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
         FULL_NAME,
         lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(query, server),
     )
-    mode = _Mode(store)
+    mode = _Mode()
     server = await serve(
         settings.listen,
         [service],
@@ -87,19 +87,21 @@ async def serve_query(lifecycle: Lifecycle, settings: Settings) -> None:
     await store.open()
     try:
         await lifecycle.until_stopped(
-            feed.run(), _watch(server, store, feed, measures), mode.follow(), server.served()
+            feed.run(), _watch(server, store, feed, mode, measures), server.served()
         )
     finally:
         await server.stop()
         await store.close()
 
 
-async def _watch(server: RpcServer, store: Store, feed: Feed, measures: Measures) -> None:
-    """Health follows whether the read model answers."""
+async def _watch(
+    server: RpcServer, store: Store, feed: Feed, mode: _Mode, measures: Measures
+) -> None:
+    """Health follows whether the read model answers, and the mode what it says."""
     serving = False
     while True:
         try:
-            applied = await store.ask(_applied_of)
+            applied = await store.ask(mode.read)
             measures.height.set(applied.height)
             measures.applied_time.set(applied.time / 1000)
         except Unavailable as fault:
@@ -113,37 +115,29 @@ async def _watch(server: RpcServer, store: Store, feed: Feed, measures: Measures
 
 
 class _Mode:
-    """The ledger's mode, as the projection has written it down."""
+    """The ledger's mode, as the projection has written it down; while that cannot be read, what
+    was read last is said.
+    """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._read = False
         self._why: Degraded | None = None
 
-    async def follow(self) -> None:
-        """Read it again and again; while it cannot be read, what was read last is said."""
-        while True:
-            try:
-                why = await self._store.ask(_degraded_of)
-                if why is not None and why != self._why:
-                    log.error("degraded", cause=why.cause.name, text=why.text)
-                self._why, self._read = why, True
-            except Unavailable:
-                # Health says so.
-                pass
-            await asyncio.sleep(HEALTH_SECONDS)
+    async def read(self, snapshot: Snapshot) -> Applied:
+        """Read it, with what the snapshot is of."""
+        try:
+            why = await snapshot.degraded()
+        except Unavailable:
+            # A read model of another version does not say.
+            return snapshot.applied
+        if why is not None and why != self._why:
+            log.error("degraded", cause=why.cause.name, text=why.text)
+        self._why, self._read = why, True
+        return snapshot.applied
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every answer; nothing before it was read."""
         return metadata_of(self._why) if self._read else ()
-
-
-async def _degraded_of(snapshot: Snapshot) -> Degraded | None:
-    return await snapshot.degraded()
-
-
-async def _applied_of(snapshot: Snapshot) -> Applied:
-    return snapshot.applied
 
 
 class Query(query_pb2_grpc.QueryServiceServicer):

@@ -6,7 +6,7 @@ does not count as none.
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from nocturne.core.modes import (
     decode_degraded,
     encode_degraded,
 )
-from nocturne.runtime.files import sync_folder
+from nocturne.runtime.files import write_file
+from nocturne.runtime.rpc import RpcServer
 from nocturne.runtime.telemetry import Metrics
 
 FILE: Final = "degraded"
@@ -35,6 +36,14 @@ def measure(metrics: Metrics, why: Callable[[], Degraded | None]) -> None:
     """Have it in the process's metrics; `why` the ledger is DEGRADED, None: it is not."""
     gauge = metrics.gauge("degraded", "1 while the ledger is DEGRADED, as this process has it")
     gauge.set_function(lambda: float(why() is not None))
+
+
+async def stay_degraded(server: RpcServer, stopping: asyncio.Event, why: Degraded) -> None:
+    """Do nothing more of what would go on with the ledger, and say so until told to stop. Health
+    says SERVING: whoever asks is to hear why.
+    """
+    await server.set_serving(True, why.sentence)
+    await stopping.wait()
 
 
 class LedgerMode:
@@ -101,10 +110,4 @@ def keep(home: Path, ledger_id: LedgerId, degraded: Degraded) -> None:
     if path.exists():
         return
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(encode_degraded(ledger_id, degraded))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(home)
+    write_file(path, encode_degraded(ledger_id, degraded))

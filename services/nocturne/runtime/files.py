@@ -1,11 +1,22 @@
 """What makes a change of a folder stay: a file that was made, moved or removed is on the disk only
-once its folder is.
+once its folder is. And how a file is replaced as a whole.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file durably: the whole of it or what was there before, whatever happens."""
+    unfinished = path.with_name(path.name + ".tmp")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

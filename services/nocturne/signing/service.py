@@ -34,7 +34,7 @@ from nocturne.core.identifiers import Hash, SessionId, format_hash
 from nocturne.core.keys import Signer, key_id
 from nocturne.core.modes import DegradedFound
 from nocturne.runtime import kafka
-from nocturne.runtime.degraded import LedgerMode, measure
+from nocturne.runtime.degraded import LedgerMode, measure, stay_degraded
 from nocturne.runtime.home import CannotStart, held_alone
 from nocturne.runtime.kafka import BatchConsumer, ProducedRecord, Start, TransactionalProducer
 from nocturne.runtime.keys import load_signer
@@ -94,8 +94,7 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
             await _until_degraded(signing, mode, server)
             if mode.kept is not None:
                 # Whatever it signed now could be the second signature of one place.
-                await server.set_serving(True, f"the ledger is DEGRADED: {mode.kept}")
-                await lifecycle.stopping.wait()
+                await stay_degraded(server, lifecycle.stopping, mode.kept)
         finally:
             await server.stop()
 

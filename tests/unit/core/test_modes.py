@@ -304,9 +304,9 @@ def test_the_newest_blocks_are_remembered_within_bounds(monkeypatch: pytest.Monk
     monkeypatch.setattr("nocturne.core.conflicts.REMEMBERED_BYTES_MAX", 4000)
     blocks = CertifiedBlocks()
     for block in CHAIN.blocks:
-        blocks.remember(block.header.height, certified(block))
-    assert blocks.at(1) is None
-    assert blocks.at(5) == certified(CHAIN.blocks[4])
+        blocks.add(block.header.height, certified(block))
+    assert blocks.get(1) is None
+    assert blocks.get(5) == certified(CHAIN.blocks[4])
 
 
 def test_a_block_reads_back_as_it_was_published() -> None:

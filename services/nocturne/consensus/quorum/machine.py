@@ -93,12 +93,12 @@ from nocturne.core.certificates import (
     check_certificate,
     check_commit_proof,
 )
-from nocturne.core.conflicts import Certified, conflicting_blocks
+from nocturne.core.conflicts import Certified
 from nocturne.core.encoding import ZERO_HASH
 from nocturne.core.errors import Halt, Malformed, PeerFault
 from nocturne.core.identifiers import Hash, LedgerId
 from nocturne.core.keys import Key
-from nocturne.core.modes import Degraded, DegradedFound
+from nocturne.core.modes import two_histories
 
 LEADER_PROOF: Final = b""
 """Leaders take turns; there is nothing to prove."""
@@ -770,15 +770,10 @@ class Machine:
         return None
 
     def _two_chains(self, other: Certified | None, without: str) -> Halt:
-        """What to raise on commit proofs that contradict each other: with the proof, if it is
-        whole.
-        """
+        """What to raise on commit proofs that contradict each other."""
         final = self._final
-        if other is None or final is None:
-            return Halt(without)
-        own = Certified(final.proposal.header_bytes, final.proof)
-        conflict = conflicting_blocks(self._rules.ledger_id, own, other)
-        return DegradedFound(Degraded.by(conflict))
+        own = None if final is None else Certified(final.proposal.header_bytes, final.proof)
+        return two_histories(self._rules.ledger_id, own, other, without)
 
     def _adopt(self, committed: Committed) -> None:
         """The next block, with the proof that somebody else put together."""
