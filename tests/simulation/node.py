@@ -167,6 +167,9 @@ class Node:
         if self.alive:
             self.look_at_log()
             self.read_soon()
+        if self.alive and self.stands:
+            # As production's host does at a start: what is notarized here may await the next block.
+            self.say_log()
 
     def join(self, block: Committed, state: LedgerState) -> None:
         """Go on from a snapshot of others; published blocks bring what came before."""

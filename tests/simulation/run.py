@@ -193,7 +193,13 @@ class Figures:
         self._traces = traces
         self._started = time.monotonic()
         self._total: Counter[str] = Counter()
-        self._done, self.failed, self._blocks, self._reached = 0, 0, 0, 0
+        self._done, self._blocks, self._reached = 0, 0, 0
+        self._failures: list[str] = []
+
+    @property
+    def failed(self) -> int:
+        """How many seeds."""
+        return len(self._failures)
 
     def take(self, pool: Pool, jobs: Sequence[tuple[int, bool]]) -> None:
         """Run each seed with keyed hashes or with Ed25519, up to the `FAILURES_MAX`th failure."""
@@ -214,9 +220,9 @@ class Figures:
         if self._traces:
             print(f"{one.plan.seed} {one.trace}")
         if one.violation is not None:
-            self.failed += 1
             how = f"make sim SEED={one.plan.seed}{' ED25519=1' if ed25519 else ''}"
-            print(f"{how}: {one.violation}\n  {one.plan}", flush=True)
+            self._failures.append(f"{how}: {one.violation}\n  {one.plan}")
+            print(self._failures[-1], flush=True)
 
     def report(self) -> int:
         """For people, when the workers are gone; the exit code."""
@@ -228,6 +234,8 @@ class Figures:
         never = never_met(self._total) if self._done >= ENOUGH_SEEDS else []
         for name in never:
             print(f"NEVER MET: {name}")
+        for failure in self._failures:  # Once more, for who sees a log's last lines alone.
+            print(failure)
         print(
             f"{self._done} worlds, {self.failed} failed, {self._blocks} blocks, "
             f"{self._reached} with their heights reached under faults; {seconds:.1f} s, "

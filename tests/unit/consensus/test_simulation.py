@@ -106,6 +106,13 @@ def test_who_lacks_an_empty_block_in_silence_has_it_with_the_next_record() -> No
     assert found.counted["one lacks an empty block"] == 1
 
 
+def test_a_validator_alone_that_crashes_while_it_opens_a_log_epoch_goes_on() -> None:
+    """The block that opens it was notarized; nobody else says a word that wakes it."""
+    found = of_seed(2401)
+    assert found.violation is None
+    assert found.counted["crash"] == found.counted["log epoch opened"] == 1
+
+
 def test_worlds_of_many_validators_can_be_kept_to_the_first_seeds() -> None:
     seeds = list(islice(seeds_from(1, 100), 400))
     assert seeds[:100] == list(range(1, 101))
