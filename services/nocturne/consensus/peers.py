@@ -41,6 +41,7 @@ from nocturne.runtime.certificates import CertificateFault, read_authorities, re
 from nocturne.runtime.rpc import RpcService
 from nocturne.runtime.settings import PeerSettings
 from nocturne.runtime.telemetry import Metrics
+from nocturne.runtime.ticks import next_tick
 from nocturne.wire.consensus.v1 import exchange_pb2
 
 PEER_MESSAGE_BYTES_MAX: Final = codec.VALUE_BYTES_MAX + 64 * 1024
@@ -53,9 +54,9 @@ HANDSHAKES_MAX: Final = 32
 """At once, of callers that are not known yet; for one more the oldest is cut. A good one takes
 milliseconds, so whoever fills them keeps no validator out for long."""
 TICK_SECONDS: Final = 1.0
-PING_SECONDS: Final = 3.0
+PING_SECONDS: Final = 5.0
 SILENT_SECONDS_MAX: Final = 10.0
-"""Without a word, while pings are due every three seconds: the other end is gone, or the way to it.
+"""Without a word, while pings are due every five seconds: the other end is gone, or the way to it.
 """
 BACKOFF_SECONDS: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 1.0
@@ -263,7 +264,7 @@ class Peers:
                 if key not in members and not peer.streams:
                     del self._peers[key]
             self._measures.connected.set(len(self.connected()))
-            await asyncio.sleep(TICK_SECONDS)
+            await next_tick(TICK_SECONDS)
 
     def _look_at(self, stream: Stream, is_member: bool, now: float) -> None:
         since = stream.reading_since
@@ -271,7 +272,7 @@ class Peers:
             stream.end(_CODE.PERMISSION_DENIED, "the key is no validator's any more")
         elif since is not None and now - since > SILENT_SECONDS_MAX:
             stream.end(_CODE.UNAVAILABLE, f"silent for {SILENT_SECONDS_MAX:.0f} s")
-        elif stream.address is not None and now - stream.pinged_at >= PING_SECONDS:
+        elif stream.address is not None and now // PING_SECONDS > stream.pinged_at // PING_SECONDS:
             stream.ping()
 
     async def _send_away(self) -> None:
@@ -406,7 +407,7 @@ class Peers:
             listed = await asyncio.to_thread(file.read)
             if listed is not None:
                 await self._dial_those(dict.fromkeys((*self._addresses, *listed)))
-            await asyncio.sleep(FILE_SECONDS)
+            await next_tick(FILE_SECONDS)
 
     async def _dial_those(self, addresses: Collection[str]) -> None:
         gone = [one for one in self._places if one not in addresses]

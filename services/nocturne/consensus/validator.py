@@ -91,6 +91,7 @@ from nocturne.runtime.lifecycle import Lifecycle
 from nocturne.runtime.registry import schema_ids
 from nocturne.runtime.rpc import RpcServer
 from nocturne.runtime.settings import Founding
+from nocturne.runtime.ticks import next_tick
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -762,7 +763,7 @@ class Validator:
             self._measures.journal_bytes.set(self._store.bytes_since_snapshot)
             self._measures.validator.set(self.report())
             self._snapshots.check()
-            await asyncio.sleep(WATCH_SECONDS)
+            await next_tick(WATCH_SECONDS)
 
     async def _close(self) -> None:
         if self._wake is not None:

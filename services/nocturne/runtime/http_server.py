@@ -29,6 +29,8 @@ CONNECTIONS_MAX: Final = 16
 probe from being answered."""
 CONNECTION_SECONDS_MAX: Final = 5.0
 """How long a connection may say nothing, or not take what it asked for."""
+CLOSE_SECONDS: Final = 0.5
+"""After so long at the latest the thread sees that it is to end; it wakes for it all the time."""
 METRICS: Final = "/metrics"
 LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
@@ -51,7 +53,7 @@ class HttpServer:
                 f"address {listen}: cannot listen there ({fault.strerror}), is it taken?"
             ) from fault
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="http", daemon=True, args=(0.1,)
+            target=self._server.serve_forever, name="http", daemon=True, args=(CLOSE_SECONDS,)
         )
         self._thread.start()
 

@@ -154,6 +154,9 @@ class Journal:
         """What `open_journal` cut off: written in part by a crash, never synced."""
         self._segments = _segments(directory)
         self._headers: dict[int, _Header] = {}
+        self._whole: dict[int, int] = {}
+        """Bytes of each segment that is done with."""
+        self._whole_bytes = 0
         scan = self._check_segments()
         self._next_frame, self._checksum, self._size = scan.next_frame, scan.checksum, scan.end
         self._file = self._open_last(scan)
@@ -170,8 +173,8 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its segments on disk; one that is dropped meanwhile counts or not."""
-        return sum(map(_size_of, (self._path(one) for one in _segments(self._directory))))
+        """Of all its segments on disk. Another thread may ask."""
+        return self._whole_bytes + self._size
 
     def append(self, records: Sequence[bytes]) -> None:
         """Take records for the next `sync`. `ValueError` for one over RECORD_BYTES_MAX, or when
@@ -230,6 +233,7 @@ class Journal:
             sync_folder(self._directory)
             self._segments.remove(number)
             del self._headers[number]
+            self._whole_bytes -= self._whole.pop(number)
 
     def close(self) -> None:
         """Let go of the file. What was appended and not synced is dropped."""
@@ -256,6 +260,8 @@ class Journal:
                     f"in frame {scan.next_frame}, which was synced: restore the journal "
                     "from a copy that is not older than the last block it has published"
                 )
+            if not is_last:
+                self._finish(number, scan.end)
             previous = scan
         assert previous is not None
         return previous
@@ -282,6 +288,10 @@ class Journal:
 
     def _predecessor(self, number: int) -> int:
         return self._segments[self._segments.index(number) - 1]
+
+    def _finish(self, number: int, size: int) -> None:
+        self._whole[number] = size
+        self._whole_bytes += size
 
     def _open_last(self, scan: _Scan) -> int:
         path = self._path(self.segment)
@@ -313,6 +323,7 @@ class Journal:
         path = _write_segment(self._directory, header)
         os.close(self._file)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._finish(self.segment, self._size)
         self._segments.append(number)
         self._headers[number] = header
         self._size = len(header.encode())
@@ -327,13 +338,6 @@ class Journal:
 
 def _name(number: int) -> str:
     return f"{number:012d}{_SUFFIX}"
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _segments(directory: Path) -> list[int]:

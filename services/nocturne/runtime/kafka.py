@@ -162,7 +162,7 @@ def consumer_config(cluster: Cluster, group: str, **overrides: object) -> Config
         "enable.partition.eof": True,
         # The broker answers at the first byte; the wait only bounds an idle poll.
         "fetch.min.bytes": 1,
-        "fetch.wait.max.ms": 500,
+        "fetch.wait.max.ms": 1_000,
         "fetch.error.backoff.ms": 100,
         "fetch.queue.backoff.ms": 10,
         "fetch.max.bytes": MESSAGE_BYTES_MAX,
@@ -561,7 +561,7 @@ class BatchConsumer:
 
     def lag(self) -> int:
         """Offsets known to be in the log and not yet returned by `batch`, over all partitions.
-        Known as of the last fetch, at most `POLL_SECONDS` before.
+        Known as of the last fetch, about a second before at most.
         """
         return sum(max(0, high - self._next[key]) for key, high in self._ends.items())
 

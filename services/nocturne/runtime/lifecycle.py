@@ -29,6 +29,7 @@ from nocturne.runtime.memory import bound_what_is_kept
 from nocturne.runtime.settings import PREFIX, ProcessSettings
 from nocturne.runtime.spans import OFF, Tracer, tracer_of
 from nocturne.runtime.telemetry import Metrics, ProcessMetrics, configure_logs
+from nocturne.runtime.ticks import seconds_to_tick
 from nocturne.runtime.vitals import Vitals
 
 EXIT_OK: Final = 0
@@ -45,7 +46,7 @@ SWITCH_SECONDS: Final = 0.001
 """How long one thread may hold the interpreter while another waits: consumer threads hand over
 records through it, and Python's 5 ms would be an eighth of the promised latency."""
 
-TURN_SECONDS: Final = 0.5
+TURN_SECONDS: Final = 1.0
 """How often the event loop shows that it turns."""
 
 GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
@@ -201,9 +202,10 @@ async def _turn(vitals: Vitals, measures: ProcessMetrics) -> None:
     loop = asyncio.get_running_loop()
     while True:
         vitals.turned()
-        due = loop.time() + TURN_SECONDS
-        await asyncio.sleep(TURN_SECONDS)
-        measures.loop_delay.observe(max(0.0, loop.time() - due))
+        now = loop.time()
+        wait = seconds_to_tick(now, TURN_SECONDS)
+        await asyncio.sleep(wait)
+        measures.loop_delay.observe(max(0.0, loop.time() - now - wait))
 
 
 def _ended_by(lifecycle: Lifecycle, error: Exception) -> int:
