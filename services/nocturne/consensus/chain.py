@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from nocturne.consensus.gathering import NOT_THE_LOG, LogLost
 from nocturne.consensus.quorum.messages import Committed, Contents, Proposal
 from nocturne.core.blocks import (
     Block,
@@ -228,17 +229,30 @@ class Chain:
     def confirm(
         self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
     ) -> None:
-        """As `check`, of a block that is committed: `Halt` if it says something else, for then this
-        validator's log, or its program, is not that of the others.
+        """As `check`, of a block that is committed. `LogLost` if it has other records than the
+        `batches`, which are of its ranges: the log that brought them is not the others'. `Halt` if
+        the same records give something else: then this program is not theirs.
         """
         if proposal.digest in self._executed:
             return
         header = proposal.header
+        for one, batch in zip(header.ranges, batches, strict=True):
+            if one.topic_uuid != batch.topic_uuid:
+                raise LogLost(
+                    f"{NOT_THE_LOG}: block {header.height} has records of another topic, in "
+                    f"partition {one.partition} of the commands topic"
+                )
         try:
             execution = self._execute(proposal, batches, control)
         except Malformed as fault:
             raise Halt(f"committed block {header.height} cannot be executed: {fault}") from fault
-        check_same(header, execution, "this validator's log is not that of the quorum: executing")
+        for one, own in zip(header.ranges, execution.ranges, strict=True):
+            if one != own:
+                raise LogLost(
+                    f"{NOT_THE_LOG}: block {header.height} has other records from offset "
+                    f"{one.start} to {one.end} of partition {one.partition} of the commands topic"
+                )
+        check_same(header, execution, "executing")
         self._keep(proposal, execution)
 
     def _execute(

@@ -38,6 +38,8 @@ LATE_RECORDS_MAX: Final = 65_536
 """Hashes that are held of a partition's certified records that the log has not brought: newer ones
 take the place of the oldest, which are not compared when they come after all."""
 
+NOT_THE_LOG: Final = "this validator's log is not that of the quorum"
+
 _OFFSET: Final = itemgetter(0)
 
 
@@ -228,7 +230,7 @@ class Gathering:
         return certified is not None and offset < certified.end
 
     def compare(self, partition: int, offset: int, record_hash: Hash) -> None:
-        """`Halt` unless the record is the one that is certified at this offset."""
+        """`LogLost` unless the record is the one that is certified at this offset."""
         certified = self._certified[partition]
         self._check_gaps(partition, offset)
         skipped = offset < certified.start
@@ -314,7 +316,7 @@ class Gathering:
         return False
 
     def check_gathered(self, block: Block) -> None:
-        """`Halt` unless what came of the ranges of a committed block, which others gave, is what
+        """`LogLost` unless what came of the ranges of a committed block, which others gave, is what
         the block has.
         """
         for partition, one in ranges_of(block).items():
@@ -323,10 +325,9 @@ class Gathering:
             for offset in range(one.start, min(one.end, waiting.next_offset)):
                 expected = one.records[offset - one.start]
                 if expected != came.get(offset):
-                    raise LogRewritten(
-                        "this validator's log is not that of the quorum: block "
-                        f"{block.header.height} has another record at offset {offset} of "
-                        f"partition {partition} of the commands topic"
+                    raise LogLost(
+                        f"{NOT_THE_LOG}: block {block.header.height} has another record at offset "
+                        f"{offset} of partition {partition} of the commands topic"
                     )
 
     def expect(self, block: Block) -> None:

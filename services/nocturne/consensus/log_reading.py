@@ -80,6 +80,8 @@ class LogReading:
         self._on_lost = on_lost
         self._rank = rank
         self._opened = asyncio.Event()
+        self._losing: asyncio.Future[None] | None = None
+        """There while the log is read: fails when a committed block has other records."""
         self._consumer: BatchConsumer | None = None
         self.gathering = Gathering(NO_TOPIC, chain.state.positions, certified, {})
         self.cause: str | None = None
@@ -106,6 +108,12 @@ class LogReading:
                     await self._on_lost()
             await self._log_epoch_after(generation)
             await self._begin_anew()
+
+    def lose(self, lost: LogLost) -> None:
+        """A committed block is of another log: what is read is not taken any more."""
+        self._stand(lost)
+        if self._losing is not None and not self._losing.done():
+            self._losing.set_exception(lost)
 
     def opened(self) -> None:
         """A committed block may have opened a log epoch."""
@@ -159,15 +167,17 @@ class LogReading:
             ],
             batch_records_max=CONSUME_RECORDS_MAX,
         )
+        losing = self._losing = asyncio.get_running_loop().create_future()
         try:
             await _first_of(
                 self._gathered(gather, consumer),
                 self._append_again(generation),
                 watch_log(self._cluster, uuid, self._brought),
                 self._log_epoch_after(generation),
+                _result_of(losing),
             )
         finally:
-            self._consumer = None
+            self._consumer = self._losing = None
             await consumer.close()
 
     async def _gathered(self, gather: Gather, consumer: BatchConsumer) -> None:
@@ -241,6 +251,10 @@ def _again(partition: int, prepared: Prepared) -> ProducedRecord:
         (name, value) for name, value in parse_headers(prepared.headers) if value is not None
     ]
     return ProducedRecord(topics.COMMANDS, partition, prepared.key, prepared.value, headers)
+
+
+async def _result_of(future: asyncio.Future[None]) -> None:
+    await future
 
 
 async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:

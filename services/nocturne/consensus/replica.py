@@ -23,7 +23,7 @@ from typing import Final, assert_never
 
 from nocturne.consensus.bodies import BLOCKS_MAX, Bodies, Newest, Wanted
 from nocturne.consensus.chain import Chain, Executed, Made, check_control_on
-from nocturne.consensus.gathering import Gathering
+from nocturne.consensus.gathering import Gathering, LogLost
 from nocturne.consensus.offers import AskPart, Part
 from nocturne.consensus.quorum import messages as quorum
 from nocturne.consensus.quorum.machine import Machine
@@ -148,7 +148,14 @@ class Dismiss:
     cause: Malformed
 
 
-Action = Keep | Say | Wake | Look | Ask | AskBody | Refuse | Publish | Report | Dismiss
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The intake stands: the log that is read is not the one that a committed block is of."""
+
+    lost: LogLost
+
+
+Action = Stand | Keep | Say | Wake | Look | Ask | AskBody | Refuse | Publish | Report | Dismiss
 
 
 class Replica:
@@ -182,8 +189,9 @@ class Replica:
         """Heights of blocks that were executed from what others gave alone: none of them is voted
         for."""
         self._newest = newest or Newest()
-        self._differs: Hash | None = None
-        """The committed block that what was gathered is not the records of."""
+        self._of_others: dict[Hash, int] = {}
+        """Heights of blocks that what was gathered is not the records of, as executing them shows:
+        it is not done again."""
         self._kept: dict[Hash, int] = {}
         self._live: list[Proposal | Vote | Certificate] = []
         self._said: tuple[Hash, bool] | None = None
@@ -494,8 +502,9 @@ class Replica:
                 batches = self._records_of(proposal)
                 control = self._control_of(proposal)
                 if batches is not None and control is not None and not self._gathering.stands:
-                    self._chain.confirm(proposal, batches, control)
-                elif not self._confirmed_without_log(proposal, batches, control):
+                    self._confirm(proposal, batches, control)
+                found = self._chain.executed(proposal.digest)
+                if found is None and not self._confirmed_without_log(proposal, batches, control):
                     return
                 found = self._chain.executed(proposal.digest)
                 assert found is not None
@@ -503,7 +512,7 @@ class Replica:
             is_own = self.is_own(proposal.digest)
             if not is_own:
                 if not self._gathering.stands:
-                    self._gathering.check_gathered(found.block)
+                    self._check_gathered(found.block)
                 self._gathering.expect(found.block)
             self._know(proposal)
             self._keep_executed(found)
@@ -530,6 +539,9 @@ class Replica:
                 if found[0][1].header.height > header.height
             }
             self._not_own = {one: at for one, at in self._not_own.items() if at > header.height}
+            self._of_others = {
+                one: at for one, at in self._of_others.items() if at > header.height
+            }
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             # Above it in both: the height is what its leader says, and may be a liar's.
             self._unchecked = {
@@ -539,6 +551,25 @@ class Replica:
                 and _place_of(one) > (header.epoch, header.view)
             }
             self._actions.append(Publish(made, self._rank(header), is_own))
+
+    def _confirm(
+        self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
+    ) -> None:
+        try:
+            self._chain.confirm(proposal, batches, control)
+        except LogLost as lost:
+            self._stand(lost)
+
+    def _check_gathered(self, block: Block) -> None:
+        try:
+            self._gathering.check_gathered(block)
+        except LogLost as lost:
+            self._stand(lost)
+
+    def _stand(self, lost: LogLost) -> None:
+        """The quorum's log is another: what blocks have of it comes from others from now on."""
+        self._gathering.stand()
+        self._actions.append(Stand(lost))
 
     def _confirmed_without_log(
         self,
@@ -550,11 +581,11 @@ class Replica:
         where anybody writes, or from other validators.
         """
         digest = proposal.digest
-        if batches is not None and control is not None and digest != self._differs:
+        if batches is not None and control is not None and digest not in self._of_others:
             if self._chain.check(proposal, batches, control):
                 self._not_own.pop(digest, None)
                 return True
-            self._differs = digest
+            self._note_of_others(proposal)
         return self._executed_of_bodies(proposal)
 
     def _executed_of_bodies(self, proposal: Proposal) -> bool:
@@ -629,9 +660,8 @@ class Replica:
     def _lacks(self, proposal: Proposal) -> bool:
         if self._chain.executed(proposal.digest) is not None:
             return False
-        is_other = proposal.digest == self._differs
         return (
-            is_other
+            proposal.digest in self._of_others
             or self._gathering.lacks(proposal.header.ranges)
             or self._control_of(proposal) is None
         )
@@ -662,7 +692,8 @@ class Replica:
     def _check(self, now: int) -> None:
         for proposal in self._notarized():
             # Of some of these the headers alone were brought.
-            self._want(proposal)
+            if proposal.digest not in self._of_others:
+                self._want(proposal)
         for proposal in sorted(self._unchecked.values(), key=lambda one: one.header.view):
             if self._chain.state_after(proposal.header.parent_digest) is None:
                 continue
@@ -678,8 +709,16 @@ class Replica:
             valid = self._chain.check(proposal, batches, control)
             if valid:
                 self._not_own.pop(proposal.digest, None)
+            else:
+                self._note_of_others(proposal)
             self._pause(proposal, now)
             self._events.append(quorum.Checked(proposal.digest, valid))
+
+    def _note_of_others(self, proposal: Proposal) -> None:
+        self._of_others[proposal.digest] = proposal.header.height
+        if len(self._of_others) > UNCHECKED_MAX:
+            # The height is what its leader says, and may be a liar's.
+            del self._of_others[next(iter(self._of_others))]
 
     def _records_of(self, proposal: Proposal) -> list[PartitionBatch] | None:
         """The offsets that a block has, None until all of them came."""

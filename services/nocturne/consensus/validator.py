@@ -64,6 +64,7 @@ from nocturne.consensus.replica import (
     Replica,
     Report,
     Say,
+    Stand,
     Wake,
 )
 from nocturne.consensus.reporting import Noticed, Standing, place_of, report_of
@@ -559,6 +560,8 @@ class Validator:
                     log.warning("block_bytes_refused", key=name, cause=cause)
                 case Dismiss(record, fault):
                     self._desk.refuse(record, fault)
+                case Stand(lost):
+                    self._reading.lose(lost)
                 case unreachable:
                     assert_never(unreachable)
         if self._outbox:

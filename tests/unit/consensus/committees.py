@@ -26,6 +26,7 @@ from nocturne.consensus.replica import (
     Replica,
     Report,
     Say,
+    Stand,
     Wake,
 )
 from nocturne.core.blocks import LogRecord
@@ -46,6 +47,8 @@ class Member:
     published: list[Made] = field(default_factory=list)
     reported: list[Report] = field(default_factory=list)
     refused: list[Refuse] = field(default_factory=list)
+    stood: list[str] = field(default_factory=list)
+    """Why its intake stands, by what a committed block has."""
     fetched: int = 0
     """Blocks that it published whose records its own log had not brought."""
     withheld: bool = False
@@ -171,6 +174,8 @@ class Committee:
                     member.reported.append(action)
                 case Dismiss():
                     pass
+                case Stand(lost):
+                    member.stood.append(str(lost))
 
     def send(self, sender: Member, say: Say) -> None:
         for other in self.members:

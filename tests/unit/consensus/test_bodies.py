@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import Ledger, signer
+from tests.unit.consensus.test_log_lost import opening
 from tests.unit.consensus.test_replica import agreed, records_of
 from tests.unit.consensus.test_restarts import Disk
 
@@ -34,7 +35,7 @@ from nocturne.consensus.replica import Action, Keep, Say
 from nocturne.consensus.serving import Serving
 from nocturne.core.blocks import BLOCK_BYTES_MAX, Block, decode_block, encode_block
 from nocturne.core.certificates import VoteKind
-from nocturne.core.errors import Halt, PeerFault
+from nocturne.core.errors import PeerFault
 from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Key
 from nocturne.runtime.telemetry import Metrics
@@ -116,8 +117,65 @@ def test_what_the_log_brought_of_a_block_before_is_compared_with_what_others_giv
     partition, offset, prepared = committee.ledger.records[1]
     changed = replace(prepared, record_hash=committee.ledger.records[0][2].record_hash)
     member.replica.gathering.admit(partition, offset, changed)
-    with pytest.raises(Halt, match="is not that of the quorum"):
-        committee.run(20_000)
+    committee.run(20_000)
+    [cause] = member.stood
+    assert "is not that of the quorum" in cause
+    assert member.replica.gathering.stands
+    # It goes on with what others give, and votes for none of it.
+    committee.write("b", "c")
+    committee.run(20_000)
+    assert len(agreed(committee)) >= 3
+    assert with_ranges(member) - notarized_by(member)
+
+
+def brings_others(committee: Committee, member: Member) -> None:
+    """Its log brings other records than the others', from the next one on."""
+    for partition, offset, prepared in committee.ledger.records[member.read :]:
+        changed = replace(prepared, record_hash=committee.ledger.records[0][2].record_hash)
+        member.replica.gathering.admit(partition, offset, changed)
+    member.read = len(committee.ledger.records)
+
+
+def test_whose_log_is_another_than_a_committed_blocks_takes_no_more_of_it_and_follows() -> None:
+    committee = Committee(4)
+    committee.write("a")
+    committee.run(1_000)
+    member = committee.members[3]
+    member.withheld = True
+    committee.write("b", "c")
+    brings_others(committee, member)
+    committee.run(1_000)
+    [cause] = member.stood
+    assert "this validator's log is not that of the quorum: block" in cause
+    assert "has other records from offset" in cause
+    for number in range(6):
+        committee.write(f"s{number}")
+        committee.run(3_000)
+    assert len(agreed(committee)) >= 6
+    assert member.stood == [cause]
+    assert member.fetched >= 6
+
+
+def test_a_log_epoch_is_opened_though_one_saw_another_log_and_one_is_away() -> None:
+    """The broker lost certified records that one had not read, and has others in their place."""
+    committee = Committee(4)
+    committee.tell = lambda made: None  # type: ignore[method-assign]
+    committee.write("a")
+    committee.run(1_000)
+    slow = committee.members[2]
+    slow.withheld = True
+    committee.write("b", "c")
+    brings_others(committee, slow)
+    committee.run(1_000)
+    for member in committee.members:
+        if member is not slow:
+            member.replica.gathering.stand()
+    committee.members[3].alive = False
+    assert slow.stood
+    committee.control(opening(committee, 0, 1))
+    committee.run(20_000)
+    living = committee.members[:3]
+    assert all(any(one.block.control for one in member.published) for member in living)
 
 
 def test_nobody_is_asked_while_the_own_log_brings_its_records_in_time() -> None:

@@ -347,7 +347,7 @@ def test_what_came_before_others_gave_the_block_must_be_its_own(one: Prepared) -
     subject = Gathering(TOPIC, positions(0, 0), {}, {})
     subject.check_gathered(of_others(0, 2))
     subject.admit(0, 1, one)
-    with pytest.raises(Halt, match=r"not that of the quorum: .* offset 0 of partition 0"):
+    with pytest.raises(LogLost, match=r"not that of the quorum: .* offset 0 of partition 0"):
         subject.check_gathered(of_others(0, 2))
     block = of_others(0, 3)
     gap, record, after = block.records
