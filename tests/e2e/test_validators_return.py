@@ -220,8 +220,9 @@ def test_a_damaged_journal_halts_with_the_place_of_the_damage_and_the_others_go_
     stand.check_no_fork()
 
 
+@pytest.mark.parametrize("all_start", [False, True], ids=["alone", "when all lost power"])
 def test_a_journal_that_was_put_back_refuses_to_vote_and_says_why(
-    stand: QuorumStand, tmp_path: Path
+    stand: QuorumStand, tmp_path: Path, all_start: bool
 ) -> None:
     stand.raise_all()
     stand.certify(20)
@@ -235,7 +236,14 @@ def test_a_journal_that_was_put_back_refuses_to_vote_and_says_why(
     assert stand.of(3).stop() == 0
     shutil.rmtree(stand.home_of(3))
     shutil.copytree(tmp_path / "old", stand.home_of(3))
+    if all_start:
+        for ordinal in range(3):
+            stand.of(ordinal).kill()
     stand.begin(3)
+    if all_start:
+        # They are asked as soon as they can be reached.
+        for ordinal in range(3):
+            stand.begin(ordinal)
     stand.wait_halted(3, "the journal is an older copy")
     stand.certify(5)
     seen = validators_seen(stand)

@@ -10,7 +10,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from nocturne.cli.screen import Cell, Column, table
-from nocturne.cli.status_view import level_states, levels_text, totals_json, totals_parts
+from nocturne.cli.status_view import (
+    degraded_json,
+    degraded_text,
+    level_states,
+    levels_text,
+    totals_json,
+    totals_parts,
+)
 from nocturne.client.results import Status as Totals
 from nocturne.core.identifiers import LedgerId, format_hash
 from nocturne.core.strict_json import JsonValue
@@ -41,6 +48,8 @@ class DeploymentSeen:
     ledger_id: LedgerId
     totals: Totals | None
     problem: str | None
+    degraded: tuple[str, ...] = ()
+    """Why nothing is certified now, as the validators say that were named."""
 
     @property
     def reached(self) -> bool:
@@ -67,6 +76,7 @@ def deployment_json(seen: DeploymentSeen) -> JsonValue:
         "ledgerId": format_hash(seen.ledger_id),
         "levels": dict(level_states(seen.reached, seen.totals)),
         **totals_json(seen.totals),
+        **degraded_json(seen.degraded),
     }
 
 
@@ -77,6 +87,8 @@ def deployment_parts(seen: DeploymentSeen) -> Iterator[RenderableType]:
         _SERVICES,
         ([one.name, Cell(one.health, _STYLES[one.health]), one.address] for one in seen.services),
     )
+    for one in seen.degraded:
+        yield degraded_text(one)
     yield from totals_parts(seen.totals)
     if seen.reached:
         yield levels_text(seen.reached, seen.totals)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -31,6 +32,7 @@ from nocturne.cli.status_view import (
     status_parts,
 )
 from nocturne.cli.surroundings import Machine, Surroundings
+from nocturne.cli.validators import ANSWER_SECONDS_MAX
 from nocturne.cli.words import count_text
 from nocturne.client.results import Status as Totals
 from nocturne.core.errors import NocturneError
@@ -133,6 +135,8 @@ def status(context: typer.Context, as_json: JsonOption = False, home: HomeOption
 def _deployment_status(around: Surroundings, deployment: Deployment, as_json: bool) -> None:
     """Of a ledger that runs elsewhere: what its services say."""
     found = asyncio.run(look(deployment, STATUS_SECONDS_MAX))
+    if deployment.control:
+        found = replace(found, degraded=_passing(around, around.home(None)))
     if as_json:
         around.emit(deployment_json(found))
     else:
@@ -150,10 +154,22 @@ def _look(around: Surroundings, home: Path | None) -> Seen:
     kept = _kept(place, found, ledger_id)
     if found.supervisor is None:
         return Seen(place.root, found, {}, ledger_id, None, None, kept)
+    if ledger_id is not None and not kept:
+        # What passes is in no file: the validators say it while it lasts.
+        kept = _passing(around, place)
     totals, problem = _totals(around, home)
     if not found.ready:
         problem = found.error or problem or "Not everything is healthy yet."
     return Seen(place.root, found, around.lag(place), ledger_id, totals, problem, kept)
+
+
+def _passing(around: Surroundings, place: Home) -> tuple[str, ...]:
+    try:
+        cause = around.validators(place, ANSWER_SECONDS_MAX).passing
+    except NocturneError:
+        # It is stopped this moment, or begins: the services say so themselves.
+        return ()
+    return () if cause is None else (f"validators: {cause}",)
 
 
 def _kept(place: Home, found: Status, ledger_id: LedgerId | None) -> tuple[str, ...]:

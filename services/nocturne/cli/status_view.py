@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,8 +94,13 @@ def status_json(seen: Seen) -> JsonValue:
         "ledgerId": None if seen.ledger_id is None else format_hash(seen.ledger_id),
         "levels": dict(level_states(seen.running, seen.totals)),
         **totals_json(seen.totals),
-        **({"mode": DEGRADED, "modeCause": seen.degraded[0]} if seen.degraded else {}),
+        **degraded_json(seen.degraded),
     }
+
+
+def degraded_json(causes: Sequence[str]) -> dict[str, JsonValue]:
+    """The mode in the place of the read side's, if there are causes: it knows only what is kept."""
+    return {"mode": DEGRADED, "modeCause": causes[0]} if causes else {}
 
 
 def totals_json(totals: Totals | None) -> dict[str, JsonValue]:

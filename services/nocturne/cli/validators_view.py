@@ -129,6 +129,17 @@ class Seen:
                 return one.mode_cause or "no cause was given"
         return None
 
+    @property
+    def passing(self) -> str | None:
+        """Why nothing is certified now, as long as no quorum says that all is well; None if nobody
+        says anything else, or so many do. One that is cut off, or lies, is not the ledger.
+        """
+        well = [one for one in self._ours() if one.mode is Mode.SYNC_WS and is_voting(one)]
+        quorum = self.quorum
+        if quorum.needed and len({one.key_id for one in well}) >= quorum.needed:
+            return None
+        return self.degraded
+
     def _ours(self) -> list[Validator]:
         said = (one.said for one in self.asked)
         return [one for one in said if one is not None and one.ledger_id == self.ledger_id]

@@ -1,9 +1,10 @@
 """Votes that others hold: what a validator asks for at its start, and what it answers.
 
 Rules: docs/spec/quorum.md §9. A validator whose log was put back from an older copy would vote a
-second time in views that it voted in. At its start it asks the others for its own newest votes, and
-votes once a quorum, itself counted, has answered and its log has every one. A rollback that none of
-them can show is not detected. Pure.
+second time in views that it voted in. Before its first vote it asks the others for its own newest
+votes, and votes once a quorum, itself counted, has answered and its log has every one. A vote in an
+epoch whose set an older copy does not know yet shows itself once that set is decided here. A
+rollback that none of those who answer can show is not detected. Pure.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ class VoteCheck:
         self._own_key = own_key
         self._settled = settled
         self._own = {(vote.kind, place_of(vote), vote.digest) for vote in own_votes}
-        self._answered: set[Key] = {own_key}
+        self._answered: set[Key] = {own_key} & set(validators.keys)
+        self._unread: dict[Key, list[Vote]] = {}
+        """What each holds that no known set gives the ballot of."""
 
     @property
     def missing(self) -> tuple[Key, ...]:
@@ -114,22 +117,37 @@ class VoteCheck:
         """What a validator holds. `Halt` when it holds a vote that the own log lacks."""
         if sender not in self._validators.keys:
             return
-        for vote in votes:
-            if place_of(vote) <= self._settled:
-                continue
-            if (vote.kind, place_of(vote), vote.digest) in self._own:
-                continue
-            # What is not signed by this validator shows nothing.
-            if any(
-                vote_signed(self._own_key, self._ballot(vote, one), vote.signatures)
-                for one in self._hashes
-            ):
-                raise Halt(
-                    f"this validator cast a vote to {vote.kind.name.lower()} in view {vote.view} "
-                    f"of epoch {vote.epoch.number} that its journal lacks: the journal is an older "
-                    "copy, and with it this key would vote a second time"
-                )
+        news = [
+            vote
+            for vote in votes
+            if place_of(vote) > self._settled
+            and (vote.kind, place_of(vote), vote.digest) not in self._own
+        ]
+        for vote in news:
+            for one in self._hashes:
+                self._check(vote, one)
+        self._unread[sender] = news
         self._answered.add(sender)
+
+    def decided(self, validators: ValidatorSet) -> None:
+        """The set of a later epoch, in which this validator has not voted since it asked. `Halt` as
+        `answered`.
+        """
+        if validators.hash in self._hashes:
+            return
+        self._hashes.add(validators.hash)
+        for votes in self._unread.values():
+            for vote in votes:
+                self._check(vote, validators.hash)
+
+    def _check(self, vote: Vote, validator_set_hash: Hash) -> None:
+        # What is not signed by this validator shows nothing.
+        if vote_signed(self._own_key, self._ballot(vote, validator_set_hash), vote.signatures):
+            raise Halt(
+                f"this validator cast a vote to {vote.kind.name.lower()} in view {vote.view} "
+                f"of epoch {vote.epoch.number} that its journal lacks: the journal is an older "
+                "copy, and with it this key would vote a second time"
+            )
 
     def _ballot(self, vote: Vote, validator_set_hash: Hash) -> Ballot:
         return Ballot(

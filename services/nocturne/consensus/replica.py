@@ -539,9 +539,7 @@ class Replica:
                 if found[0][1].header.height > header.height
             }
             self._not_own = {one: at for one, at in self._not_own.items() if at > header.height}
-            self._of_others = {
-                one: at for one, at in self._of_others.items() if at > header.height
-            }
+            self._of_others = {one: at for one, at in self._of_others.items() if at > header.height}
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             # Above it in both: the height is what its leader says, and may be a liar's.
             self._unchecked = {

@@ -108,6 +108,7 @@ OUTBOX_MAX: Final = 1024
 AHEAD_MAX: Final = 64
 """Committed blocks that stand in the topic before the one that is next."""
 WATCH_SECONDS: Final = 1.0
+ASKS_VOTES: Final = "asks the others for the newest votes of its own"
 
 Result = TypeVar("Result")
 log = structlog.get_logger()
@@ -145,7 +146,10 @@ class Validator:
         self._measures = measures
         self._members = founding.genesis.validator_set.keys
         self._check: VoteCheck | None = None
-        self._votes_checked = False
+        self._votes_checked = asyncio.Event()
+        self._admitted = asyncio.Event()
+        self._own_votes: Sequence[Vote] = ()
+        """Those that the journal had at the start, above the newest block."""
         self._tracer = lifecycle.tracer
         self._traces = RecordTraces(lifecycle.tracer)
         self._disk = ThreadPoolExecutor(1, "journal")
@@ -200,6 +204,8 @@ class Validator:
         """Recover, publish what is not, then certify until told to stop."""
         recovered = await self._on_disk(self._recover)
         self._members = _members_of(recovered.chain)
+        # Others that start may ask at once, and an answer without them would count as one.
+        self._hold_heard(recovered)
         # A registry without its schemas is said first: it is the deployment that is not done.
         ids = await asyncio.to_thread(schema_ids, self._registry_url)
         talking = asyncio.ensure_future(self._talk())
@@ -250,6 +256,7 @@ class Validator:
                 return recovered
             recovered = await self._on_disk(self._recover)
             self._members = _members_of(recovered.chain)
+            self._hold_heard(recovered)
 
     async def _lacks_records(self, chain: Chain) -> bool:
         """Whether the log begins beyond what is certified here. Whatever else is wrong with it
@@ -298,7 +305,7 @@ class Validator:
                 )
             )
             self._started = self._replica
-            self._check = self._vote_check(recovered)
+            self._own_votes = [one for one in recovered.records if isinstance(one, Vote)]
             await self._lifecycle.until_stopped(
                 _ended(talking),
                 self._ending.watched(self._certify(recovered, server)),
@@ -333,7 +340,7 @@ class Validator:
         return Standing(
             replica.machine,
             RoundRobin(),
-            None if self._votes_checked else "asks the others for the newest votes of its own",
+            None if self._votes_checked.is_set() else ASKS_VOTES,
             self._reading.cause,
             replica.height,
             0 if published is None else published.height,
@@ -375,27 +382,28 @@ class Validator:
             chain.newest,
         )
 
-    def _vote_check(self, recovered: Recovered) -> VoteCheck:
+    def _hold_heard(self, recovered: Recovered) -> None:
         for vote in recovered.heard:
             self._heard.take_of(recovered.chain.sets, vote)
-        newest = recovered.chain.newest
+
+    def _vote_check(self) -> VoteCheck:
+        chain = self._replica.chain
         settled = (Epoch(0, 0), 0)
-        if newest is not None:
-            header = newest.proposal.header
+        if chain.newest is not None:
+            header = chain.newest.proposal.header
             settled = (header.epoch, header.view)
-        own = [one for one in recovered.records if isinstance(one, Vote)]
         return VoteCheck(
             self._founding.ledger_id,
             self._replica.validators,
             self._signer.key,
             settled,
-            own,
-            tuple(one.validators for one in recovered.chain.sets.decided),
+            self._own_votes,
+            tuple(one.validators for one in chain.sets.decided),
         )
 
     async def _certify(self, recovered: Recovered, server: RpcServer) -> None:
         """Vote, once it is sure that the journal is no older copy."""
-        if self._signer.key in self._replica.validators.keys:
+        if self._signer.key in self._members:
             await self._ask_for_votes()
         chain = self._replica.chain
         self._desk.open(
@@ -405,11 +413,13 @@ class Validator:
             self._reading.state,
         )
         self._do(self._replica.restore(recovered.records, now_ms()))
-        self._votes_checked = True
+        self._votes_checked.set()
         await server.set_serving(True)
         validators = self._replica.validators.keys
         log.info("certifying", height=chain.tip.height, validators=len(validators))
-        await asyncio.gather(self._reading.run(self._gather), self._follow())
+        await asyncio.gather(
+            self._reading.run(self._gather), self._follow(), self._ask_once_admitted()
+        )
 
     async def _follow(self) -> None:
         """Read what others publish, from when there are others."""
@@ -418,9 +428,16 @@ class Validator:
             await self._changed.wait()
         await self._publisher.follow(self._take_published)
 
+    async def _ask_once_admitted(self) -> None:
+        """An observer's journal may be an older copy too, of before the set that has its key. It
+        asks before that set's first epoch: until it has answers it takes no block that begins one.
+        """
+        await self._admitted.wait()
+        await self._ask_for_votes()
+        self._votes_checked.set()
+
     async def _ask_for_votes(self) -> None:
-        check = self._check
-        assert check is not None
+        check = self._check = self._vote_check()
         told = False
         while not check.is_done:
             for key in check.missing:
@@ -443,7 +460,7 @@ class Validator:
         if isinstance(value, SnapshotOffer) or (isinstance(value, Part) and not self._started):
             self._joining.hear(sender, value)
             return
-        if not self._votes_checked:
+        if not self._votes_checked.is_set():
             # Not before it may vote: whoever needs an answer says it again.
             return
         match value:
@@ -579,6 +596,7 @@ class Validator:
         if block.control or self._replica.chain.sets.is_end(block.header.height):
             self._members = _members_of(self._replica.chain)
             self._reading.opened()
+            self._check_admitted(block.header.height)
         since = self._first_arrival or time.monotonic()
         if not self._replica.gathering.has_offsets:
             self._first_arrival = None
@@ -587,6 +605,18 @@ class Validator:
             self._measures.blocks_fetched.inc()
         traces = self._traces.taken(block, time.time_ns()) if self._tracer.on else None
         return Publishing(publish, since, traces)
+
+    def _check_admitted(self, height: int) -> None:
+        """What an epoch's end decides of later votes of this key."""
+        decided = self._replica.chain.sets.decided_at(height)
+        if decided is None:
+            return
+        _, validators = decided
+        if self._check is not None:
+            self._check.decided(validators)
+        elif self._signer.key in validators.keys:
+            self._votes_checked.clear()
+            self._admitted.set()
 
     async def _write(self) -> None:
         """What waits becomes durable together; then what waited for it leaves, in order."""
@@ -678,6 +708,7 @@ class Validator:
             while self._replica.unfinished >= UNFINISHED_MAX or self._replica.is_behind:
                 self._finished.clear()
                 await self._finished.wait()
+            await self._votes_checked.wait()
             self._do(self._hear(None, following.committed, now_ms()))
             self._bring_body_of(following)
 

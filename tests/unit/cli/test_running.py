@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.cli.memory_ledger import Shell, running_status
+from tests.unit.cli.test_validators import asked, validator
 
 from nocturne.cli.lag import lag_in
+from nocturne.client.validators import Mode
 from nocturne.core.identifiers import format_hash
 from nocturne.core.modes import Cause, Degraded
 from nocturne.embedded.errors import EmbeddedError
@@ -184,3 +186,21 @@ def test_a_degraded_ledger_is_said_with_its_cause_by_each_that_keeps_it(shell: S
     assert f"DEGRADED: signing: {why}: see the runbook degraded.md" in said
     shell.machine.now = replace(running_status(), supervisor=None, ready=False)
     assert shell.json("status", code=3)["mode"] == "DEGRADED"
+
+
+def test_a_cause_that_passes_is_said_as_long_as_no_quorum_of_the_validators_is_well(
+    shell: Shell,
+) -> None:
+    shell.machine.now = running_status()
+    shell.home.mkdir()
+    (shell.home / "genesis.avro").write_bytes(shell.ledger.inner.genesis_bytes)
+    well = [validator(index, shell.ledger.ledger_id) for index in range(4)]
+    cause = "want of a quorum: 2 of 4 validators are here, 3 are needed"
+    ill = [replace(one, mode=Mode.DEGRADED, mode_cause=cause) for one in well]
+    shell.asked_validators = asked([*well[:3], ill[3]])
+    assert shell.json("status")["mode"] != "DEGRADED"
+    shell.asked_validators = asked([*ill[:2], "away", "away"])
+    told = shell.json("status")
+    assert (told["mode"], told["modeCause"]) == ("DEGRADED", f"validators: {cause}")
+    shell.run("status")
+    assert f"DEGRADED: validators: {cause}" in " ".join(shell.out.split())
