@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from nocturne.consensus.offers import Manifest, Part, Snapshot
+from nocturne.consensus.offers import CONTENT_BYTES_MAX, Manifest, Part, Snapshot
+from nocturne.core.certificates import ValidatorSet
 from nocturne.core.choice import choose
 from nocturne.core.encoding import u64
 from nocturne.core.errors import PeerFault
@@ -22,6 +23,9 @@ JOIN_BLOCKS_MIN: Final = 256
 """Blocks that a snapshot saves at least: fewer are executed while one would be fetched."""
 BLOCK_WORTH_BYTES: Final = 64 * 1024
 """Of a snapshot may be fetched for each block that it saves: executing one takes as long."""
+SIZE_FACTOR_MAX: Final = 2
+"""How much larger than what a correct validator offers a snapshot may be that is fetched: its
+state is known to be none only once all of it is in memory, in many times its bytes."""
 ASKED_MAX: Final = 2
 """Parts that one validator is asked for at once: the next is on its way while one is written."""
 PART_SECONDS_MAX: Final = 10.0
@@ -41,12 +45,30 @@ def worth(snapshot: Snapshot, height: int, urgent: bool) -> int:
     return saved * BLOCK_WORTH_BYTES - snapshot.manifest.size
 
 
-def chosen(offers: Mapping[Key, Snapshot], height: int, urgent: bool) -> Snapshot | None:
-    """The best of what is offered by rule S5 (quorum.md §8), None when none is worth it."""
-    found = {_candidate(one): one for one in offers.values() if worth(one, height, urgent) > 0}
+def chosen(
+    offers: Mapping[Key, Snapshot], height: int, urgent: bool, validators: ValidatorSet
+) -> Snapshot | None:
+    """The best of what is offered by rule S5 (quorum.md §8), None when none is worth it.
+
+    None is taken that is too large beside the others (`size_max`). An offer that counts there may
+    be chosen itself: whoever makes the bound small by a false one is found out, and counts no more.
+    """
+    worthy = {key: one for key, one in offers.items() if worth(one, height, urgent) > 0}
+    bound = size_max(worthy, validators)
+    found = {_candidate(one): one for one in worthy.values() if one.manifest.size <= bound}
     if not found:
         return None
     return found[choose(found, lambda one: worth(found[one], height, urgent))]
+
+
+def size_max(offers: Mapping[Key, Snapshot], validators: ValidatorSet) -> int:
+    """In bytes, of a content that is fetched: twice the (f+1)-th largest that the validators offer,
+    for one of f+1 is correct. Where so few offer one, what may be offered at all.
+    """
+    sizes = sorted(one.manifest.size for key, one in offers.items() if key in validators.keys)
+    if len(sizes) <= validators.faulty_max:
+        return CONTENT_BYTES_MAX
+    return SIZE_FACTOR_MAX * sizes[-1 - validators.faulty_max]
 
 
 def _candidate(snapshot: Snapshot) -> bytes:

@@ -119,7 +119,7 @@ class Joining:
         try:
             while True:
                 await self._ask(height, validators, own, urgent)
-                best = chosen(self._offers(), height, urgent)
+                best = chosen(self._offers(), height, urgent, validators)
                 if best is not None and await self._take(best):
                     return True
                 if best is None:

@@ -68,10 +68,20 @@ class ValidatorSet:
         """⌊(n+f)/2⌋+1 with f = ⌊(n-1)/3⌋: any two quorums share a correct validator."""
         return quorum(len(self.keys))
 
+    @property
+    def faulty_max(self) -> int:
+        """f = ⌊(n-1)/3⌋: so many of them may do anything."""
+        return faulty_max(len(self.keys))
+
 
 def quorum(n: int) -> int:
     """⌊(n+f)/2⌋+1, f = ⌊(n-1)/3⌋ (architecture: consensus)."""
-    return (n + (n - 1) // 3) // 2 + 1
+    return (n + faulty_max(n)) // 2 + 1
+
+
+def faulty_max(n: int) -> int:
+    """f = ⌊(n-1)/3⌋."""
+    return (n - 1) // 3
 
 
 class Ballot(NamedTuple):

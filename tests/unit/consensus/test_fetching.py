@@ -17,10 +17,12 @@ from nocturne.consensus.fetching import (
     PART_SECONDS_MAX,
     Download,
     chosen,
+    size_max,
     sources,
     worth,
 )
 from nocturne.consensus.offers import (
+    CONTENT_BYTES_MAX,
     PART_BYTES,
     Cutter,
     Manifest,
@@ -28,11 +30,15 @@ from nocturne.consensus.offers import (
     Snapshot,
     check_manifest,
 )
+from nocturne.core.certificates import ValidatorSet
 from nocturne.core.errors import Malformed, PeerFault
 from nocturne.core.identifiers import Hash
+from nocturne.core.keys import Key
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=100, print_blob=True)
 KEYS = tuple(signer(200 + number).key for number in range(4))
+ALONE = ValidatorSet.of(KEYS[:1])
+FOUR = ValidatorSet.of(KEYS)
 
 
 def manifest_of(data: bytes) -> Manifest:
@@ -56,11 +62,11 @@ def test_a_snapshot_that_saves_few_blocks_or_less_than_it_costs_is_not_taken() -
     assert worth(offered(few), 0, False) == 0
     assert worth(offered(many), 0, False) > 0
     assert worth(offered(many, many * fetching.BLOCK_WORTH_BYTES), 0, False) == 0
-    assert chosen({KEYS[0]: offered(few)}, 0, False) is None
+    assert chosen({KEYS[0]: offered(few)}, 0, False, ALONE) is None
     # Whoever cannot go on takes any that leads on, and none that does not.
-    assert chosen({KEYS[0]: offered(few)}, few - 1, True) is not None
-    assert chosen({KEYS[0]: offered(few)}, few, True) is None
-    assert chosen({}, 0, True) is None
+    assert chosen({KEYS[0]: offered(few)}, few - 1, True, ALONE) is not None
+    assert chosen({KEYS[0]: offered(few)}, few, True, ALONE) is None
+    assert chosen({}, 0, True, ALONE) is None
 
 
 @given(st.permutations([(400, 1, 0), (400, 1, 1), (500, 1, 2), (500, 1, 3)]))
@@ -69,14 +75,68 @@ def test_the_choice_does_not_depend_on_the_order_of_the_offers(
     order: list[tuple[int, int, int]],
 ) -> None:
     offers = {key: offered(*one) for key, one in zip(KEYS, order, strict=True)}
-    best = chosen(offers, 0, False)
+    best = chosen(offers, 0, False, FOUR)
     assert best is not None
     names = [offered(500, 1, fill).manifest.digest() for fill in (2, 3)]
     assert best.height == 500
     assert best.manifest.digest() in names
     assert [offers[key] for key in sources(offers, best)] == [best]
-    again = chosen(dict(reversed(offers.items())), 0, False)
+    again = chosen(dict(reversed(offers.items())), 0, False, FOUR)
     assert again == best
+
+
+def of_sizes(*sizes: int) -> dict[Key, Snapshot]:
+    """Of each validator an offer of that many bytes; the first has the highest block."""
+    found = zip(KEYS, sizes, strict=False)
+    return {key: offered(500 - at, size, at) for at, (key, size) in enumerate(found)}
+
+
+def test_no_snapshot_is_taken_that_has_more_than_twice_the_bytes_of_what_a_correct_one_offers() -> (
+    None
+):
+    honest = 1000
+    offers = of_sizes(2 * honest, honest, honest)
+    assert chosen(offers, 0, True, FOUR) == offers[KEYS[0]]
+    offers = of_sizes(2 * honest + 1, honest, honest)
+    assert chosen(offers, 0, True, FOUR) == offers[KEYS[1]]
+
+
+def test_as_many_as_may_lie_make_the_bound_no_larger_whatever_they_offer() -> None:
+    keys = tuple(signer(200 + number).key for number in range(7))
+    lies = {key: offered(900, CONTENT_BYTES_MAX) for key in keys[:2]}
+    true = {key: offered(500, size) for key, size in zip(keys[2:], (70, 90, 80), strict=False)}
+    assert size_max({**lies, **true}, ValidatorSet.of(keys)) == 2 * 90
+
+
+def test_where_no_more_validators_than_may_lie_offer_one_its_size_is_bound_by_none() -> None:
+    offers = of_sizes(CONTENT_BYTES_MAX)
+    assert chosen(offers, 0, True, FOUR) == offers[KEYS[0]]
+    # Whoever is no validator does not say how large a state is.
+    stranger = {signer(300).key: offered(400)}
+    assert size_max({**offers, **stranger}, FOUR) == CONTENT_BYTES_MAX
+
+
+def test_a_small_offer_that_leads_nowhere_keeps_no_other_from_being_taken() -> None:
+    offers = of_sizes(1000)
+    small = {KEYS[1]: offered(10)}
+    assert chosen({**offers, **small}, 10, True, FOUR) == offers[KEYS[0]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 600), st.integers(1, 2**25)), min_size=1, max_size=4),
+    st.booleans(),
+)
+@reproducible
+def test_what_is_too_large_leaves_something_to_be_taken(
+    made: list[tuple[int, int]], urgent: bool
+) -> None:
+    offers = {key: offered(*one) for key, one in zip(KEYS, made, strict=False)}
+    taken = chosen(offers, 0, urgent, FOUR)
+    assert (taken is None) == all(worth(one, 0, urgent) <= 0 for one in offers.values())
+    if taken is not None:
+        worthy = [one for one in offers.values() if worth(one, 0, urgent) > 0]
+        larger = [one for one in worthy if 2 * one.manifest.size >= taken.manifest.size]
+        assert len(larger) > min(FOUR.faulty_max, len(worthy) - 1)
 
 
 @given(st.lists(st.integers(1, 2 * PART_BYTES), min_size=1, max_size=5))

@@ -292,6 +292,27 @@ async def test_a_liar_is_refused_and_another_one_is_asked(
         assert world.count("snapshots_refused_total", cause=cause) == 1
 
 
+def _much(value: codec.Value) -> codec.Value:
+    """A content of some megabytes."""
+    if isinstance(value, SnapshotOffer) and value.snapshot is not None:
+        cutter = offers.Cutter()
+        cutter.update(b"x" * (4 * 1024 * 1024))
+        return replace(value, snapshot=replace(value.snapshot, manifest=cutter.manifest()))
+    return value
+
+
+@in_a_loop
+async def test_nobody_is_asked_for_a_part_of_what_is_far_larger_than_a_validators_offer(
+    world: World,
+) -> None:
+    world.add(VALIDATOR.key, "one")
+    world.grow(1)
+    world.add(LIAR, "liar")
+    world.tampers[LIAR] = _much
+    assert await world.joined()
+    assert {key for key, _ in world.parts_asked()} == {VALIDATOR.key}
+
+
 @in_a_loop
 async def test_a_state_that_is_not_the_blocks_is_refused_after_it_came(
     world: World, monkeypatch: pytest.MonkeyPatch
