@@ -235,6 +235,7 @@ class Joining:
         self._nodes = {one.key: one for one in node.world.nodes if one is not node}
         self._answers: dict[Key, SnapshotOffer] = {}
         self._refused: set[Key] = set()
+        self._lost: set[Hash] = set()
         self._download: Download | None = None
         self._folder = tempfile.TemporaryDirectory()
 
@@ -271,7 +272,7 @@ class Joining:
             if one.snapshot is not None and key not in self._refused
         }
         validators = self._world.true_set_of(self._height // ledger.genesis.epoch_length)
-        best = chosen(offers, self._height, True, validators)
+        best = chosen(offers, self._height, True, validators, self._lost)
         if best is None:
             self._soon(AGAIN_MS, self.ask)
             return
@@ -294,6 +295,7 @@ class Joining:
             return
         if download.is_lost:
             self._refused.update(keys)
+            self._lost.add(download.digest)
             parts.close()
             self.ask()
             return

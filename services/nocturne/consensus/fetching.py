@@ -6,7 +6,7 @@ another hash than it named, or a state that is not the block's, is asked no more
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -46,16 +46,23 @@ def worth(snapshot: Snapshot, height: int, urgent: bool) -> int:
 
 
 def chosen(
-    offers: Mapping[Key, Snapshot], height: int, urgent: bool, validators: ValidatorSet
+    offers: Mapping[Key, Snapshot],
+    height: int,
+    urgent: bool,
+    validators: ValidatorSet,
+    lost: Container[Hash],
 ) -> Snapshot | None:
-    """The best of what is offered by rule S5 (quorum.md §8), None when none is worth it.
+    """The best of what is offered by rule S5 (quorum.md §8), None when none is worth it. `lost` are
+    contents that were begun and did not come whole: each other one is better.
 
     None is taken that is too large beside the others (`size_max`). An offer that counts there may
     be chosen itself: whoever makes the bound small by a false one is found out, and counts no more.
     """
     worthy = {key: one for key, one in offers.items() if worth(one, height, urgent) > 0}
     bound = size_max(worthy, validators)
-    found = {_candidate(one): one for one in worthy.values() if one.manifest.size <= bound}
+    small = [one for one in worthy.values() if one.manifest.size <= bound]
+    fresh = [one for one in small if one.manifest.digest() not in lost]
+    found = {_candidate(one): one for one in fresh or small}
     if not found:
         return None
     return found[choose(found, lambda one: worth(found[one], height, urgent))]

@@ -39,7 +39,7 @@ from nocturne.consensus.store import Store
 from nocturne.core.certificates import ValidatorSet
 from nocturne.core.certified_snapshot import Proved, load, prove
 from nocturne.core.errors import Malformed, PeerFault
-from nocturne.core.identifiers import format_hash
+from nocturne.core.identifiers import Hash, format_hash
 from nocturne.core.keys import Key, key_id
 from nocturne.core.kinds import KindRegistry
 from nocturne.runtime.settings import Founding
@@ -87,6 +87,10 @@ class Joining:
         self._asked: dict[Key, float] = {}
         self._answers: dict[Key, SnapshotOffer] = {}
         self._refused: set[Key] = set()
+        self._lost: set[Hash] = set()
+        """Contents that nobody who offered them gave. Each costs a key its place among those that
+        are asked, so there are no more of them than keys.
+        """
         self._download: Download | None = None
         self._came: list[Part] = []
         self._abandon = threading.Event()
@@ -119,7 +123,7 @@ class Joining:
         try:
             while True:
                 await self._ask(height, validators, own, urgent)
-                best = chosen(self._offers(), height, urgent, validators)
+                best = chosen(self._offers(), height, urgent, validators, self._lost)
                 if best is not None and await self._take(best):
                     return True
                 if best is None:
@@ -237,6 +241,7 @@ class Joining:
                 if download.is_lost:
                     for key in keys:
                         self._refused.add(key)
+                    self._lost.add(download.digest)
                     return False
                 for key, index in download.asks(now):
                     self._send(key, AskPart(download.digest, index))

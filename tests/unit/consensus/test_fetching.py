@@ -62,11 +62,11 @@ def test_a_snapshot_that_saves_few_blocks_or_less_than_it_costs_is_not_taken() -
     assert worth(offered(few), 0, False) == 0
     assert worth(offered(many), 0, False) > 0
     assert worth(offered(many, many * fetching.BLOCK_WORTH_BYTES), 0, False) == 0
-    assert chosen({KEYS[0]: offered(few)}, 0, False, ALONE) is None
+    assert chosen({KEYS[0]: offered(few)}, 0, False, ALONE, ()) is None
     # Whoever cannot go on takes any that leads on, and none that does not.
-    assert chosen({KEYS[0]: offered(few)}, few - 1, True, ALONE) is not None
-    assert chosen({KEYS[0]: offered(few)}, few, True, ALONE) is None
-    assert chosen({}, 0, True, ALONE) is None
+    assert chosen({KEYS[0]: offered(few)}, few - 1, True, ALONE, ()) is not None
+    assert chosen({KEYS[0]: offered(few)}, few, True, ALONE, ()) is None
+    assert chosen({}, 0, True, ALONE, ()) is None
 
 
 @given(st.permutations([(400, 1, 0), (400, 1, 1), (500, 1, 2), (500, 1, 3)]))
@@ -75,13 +75,13 @@ def test_the_choice_does_not_depend_on_the_order_of_the_offers(
     order: list[tuple[int, int, int]],
 ) -> None:
     offers = {key: offered(*one) for key, one in zip(KEYS, order, strict=True)}
-    best = chosen(offers, 0, False, FOUR)
+    best = chosen(offers, 0, False, FOUR, ())
     assert best is not None
     names = [offered(500, 1, fill).manifest.digest() for fill in (2, 3)]
     assert best.height == 500
     assert best.manifest.digest() in names
     assert [offers[key] for key in sources(offers, best)] == [best]
-    again = chosen(dict(reversed(offers.items())), 0, False, FOUR)
+    again = chosen(dict(reversed(offers.items())), 0, False, FOUR, ())
     assert again == best
 
 
@@ -96,9 +96,9 @@ def test_no_snapshot_is_taken_that_has_more_than_twice_the_bytes_of_what_a_corre
 ):
     honest = 1000
     offers = of_sizes(2 * honest, honest, honest)
-    assert chosen(offers, 0, True, FOUR) == offers[KEYS[0]]
+    assert chosen(offers, 0, True, FOUR, ()) == offers[KEYS[0]]
     offers = of_sizes(2 * honest + 1, honest, honest)
-    assert chosen(offers, 0, True, FOUR) == offers[KEYS[1]]
+    assert chosen(offers, 0, True, FOUR, ()) == offers[KEYS[1]]
 
 
 def test_as_many_as_may_lie_make_the_bound_no_larger_whatever_they_offer() -> None:
@@ -110,7 +110,7 @@ def test_as_many_as_may_lie_make_the_bound_no_larger_whatever_they_offer() -> No
 
 def test_where_no_more_validators_than_may_lie_offer_one_its_size_is_bound_by_none() -> None:
     offers = of_sizes(CONTENT_BYTES_MAX)
-    assert chosen(offers, 0, True, FOUR) == offers[KEYS[0]]
+    assert chosen(offers, 0, True, FOUR, ()) == offers[KEYS[0]]
     # Whoever is no validator does not say how large a state is.
     stranger = {signer(300).key: offered(400)}
     assert size_max({**offers, **stranger}, FOUR) == CONTENT_BYTES_MAX
@@ -119,7 +119,17 @@ def test_where_no_more_validators_than_may_lie_offer_one_its_size_is_bound_by_no
 def test_a_small_offer_that_leads_nowhere_keeps_no_other_from_being_taken() -> None:
     offers = of_sizes(1000)
     small = {KEYS[1]: offered(10)}
-    assert chosen({**offers, **small}, 10, True, FOUR) == offers[KEYS[0]]
+    assert chosen({**offers, **small}, 10, True, FOUR, ()) == offers[KEYS[0]]
+
+
+def test_a_content_that_did_not_come_whole_is_begun_again_after_every_other_one() -> None:
+    offers = of_sizes(1000, 900, 800)
+    lost = set()
+    for key in KEYS[:3]:
+        taken = chosen(offers, 0, True, FOUR, lost)
+        assert taken == offers[key]
+        lost.add(taken.manifest.digest())
+    assert chosen(offers, 0, True, FOUR, lost) == offers[KEYS[0]]
 
 
 @given(
@@ -131,7 +141,7 @@ def test_what_is_too_large_leaves_something_to_be_taken(
     made: list[tuple[int, int]], urgent: bool
 ) -> None:
     offers = {key: offered(*one) for key, one in zip(KEYS, made, strict=False)}
-    taken = chosen(offers, 0, urgent, FOUR)
+    taken = chosen(offers, 0, urgent, FOUR, ())
     assert (taken is None) == all(worth(one, 0, urgent) <= 0 for one in offers.values())
     if taken is not None:
         worthy = [one for one in offers.values() if worth(one, 0, urgent) > 0]

@@ -292,6 +292,15 @@ async def test_a_liar_is_refused_and_another_one_is_asked(
         assert world.count("snapshots_refused_total", cause=cause) == 1
 
 
+def _small(value: codec.Value) -> codec.Value:
+    """A content of one part."""
+    if isinstance(value, SnapshotOffer) and value.snapshot is not None:
+        cutter = offers.Cutter()
+        cutter.update(b"x")
+        return replace(value, snapshot=replace(value.snapshot, manifest=cutter.manifest()))
+    return value
+
+
 def _much(value: codec.Value) -> codec.Value:
     """A content of some megabytes."""
     if isinstance(value, SnapshotOffer) and value.snapshot is not None:
@@ -311,6 +320,36 @@ async def test_nobody_is_asked_for_a_part_of_what_is_far_larger_than_a_validator
     world.tampers[LIAR] = _much
     assert await world.joined()
     assert {key for key, _ in world.parts_asked()} == {VALIDATOR.key}
+
+
+@in_a_loop
+async def test_what_one_liar_did_not_give_is_not_begun_with_another_while_somebody_offers_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add(VALIDATOR.key, "one")
+    world.grow(1)
+    begun: list[int] = []
+    real = joining.Download
+
+    def download(manifest: offers.Manifest, present: set[int], keys: list[Key]) -> Any:
+        begun.append(manifest.size)
+        if len(begun) == 1:
+            # Now the other one offers the same, in place of nothing.
+            world.tampers[also_liar] = _nothing_of_much
+        return real(manifest, present, keys)
+
+    def _nothing_of_much(value: codec.Value) -> codec.Value | None:
+        return None if isinstance(value, Part) else _small(value)
+
+    monkeypatch.setattr(joining, "Download", download)
+    also_liar = signer(61).key
+    world.add(LIAR, "liar")
+    world.add(also_liar, "also liar")
+    world.tampers[LIAR] = _nothing_of_much
+    world.tampers[also_liar] = lambda value: None
+    assert await world.joined()
+    assert len(begun) == 2
+    assert len(set(begun)) == 2
 
 
 @in_a_loop
