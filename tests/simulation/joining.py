@@ -75,7 +75,12 @@ class Gift(Enum):
     OTHER_STATE = "a certified block, and another state than the one after it"
     OTHER_BYTES = "parts with other bytes than it offered"
     NO_PARTS = "an offer, and no part of it"
+    NO_PARTS_OF_THE_NEWEST = "the newest block, as nobody else does, and no part of it"
     MUCH = "a certified block, and three times the bytes of a state"
+
+
+OF_THE_NEWEST: Final = frozenset(Gift) - {Gift.OTHER_BYTES, Gift.NO_PARTS}
+"""What is given as of the newest block: it goes before what others offer."""
 
 
 class LedgerStates:
@@ -162,7 +167,7 @@ class Giving:
         """The answer to who has executed up to `height`."""
         node = self._node
         newest = len(node.committed)
-        if self.gift in (Gift.UNCERTIFIED, Gift.OTHER_STATE, Gift.MUCH):
+        if self.gift in OF_THE_NEWEST:
             at = newest
         else:
             at = newest - 1 - (newest - 1) % SNAPSHOT_HEIGHTS
@@ -209,7 +214,7 @@ class Giving:
     def part(self, ask: AskPart) -> Part | None:
         """The answer to who asks for a part."""
         content = self._contents.get(ask.digest)
-        if content is None or self.gift is Gift.NO_PARTS:
+        if content is None or self.gift in (Gift.NO_PARTS, Gift.NO_PARTS_OF_THE_NEWEST):
             return None
         data = content[ask.index * PART_BYTES : (ask.index + 1) * PART_BYTES]
         if self.gift is Gift.OTHER_BYTES:
@@ -293,16 +298,16 @@ class Joining:
         if download.is_done:
             self._load(best, proved, parts, keys)
             return
-        if download.is_lost:
-            self._refused.update(keys)
-            self._lost.add(download.digest)
-            parts.close()
-            self.ask()
-            return
         for key, index in download.asks(self._world.now / 1000):
             wanted = AskPart(download.digest, index)
             hear = partial(self._take_part, key, parts)
             self._there_and_back(key, partial(_part, wanted), hear)
+        self._refuse(download.slow, "slow", TimeoutError("it gave no parts in time, or too few"))
+        if download.is_lost:
+            self._lost.add(download.digest)
+            parts.close()
+            self.ask()
+            return
         self._soon(LOOK_MS, lambda: self._fetch(best, proved, parts, keys))
 
     def _take_part(self, key: Key, parts: PartsFile, part: Part) -> None:

@@ -31,6 +31,10 @@ ASKED_MAX: Final = 2
 PART_SECONDS_MAX: Final = 10.0
 FAILURES_MAX: Final = 3
 """Parts that did not come in time, after which a validator is asked no more."""
+FETCH_SECONDS: Final = 60.0
+"""In which parts may be awaited of a validator beyond those that its bytes are worth."""
+FETCH_BYTES_PER_SECOND_MIN: Final = 1024 * 1024
+"""Of all who offer a content together; each gives its share of it, or is too slow."""
 
 
 def worth(snapshot: Snapshot, height: int, urgent: bool) -> int:
@@ -95,10 +99,18 @@ class _Source:
     asked: dict[int, float] = field(default_factory=dict)
     """Parts, and when they were asked for."""
     failures: int = 0
+    given: int = 0
+    """Bytes that came in time."""
+    owed: float = 0.0
+    """Seconds in which parts were awaited of it."""
 
 
 class Download:
-    """The parts of one content: what is missing, and who was asked for it."""
+    """The parts of one content: what is missing, and who was asked for it.
+
+    Of s who offer it each has `FETCH_SECONDS` and its share of the least rate for what it gives, so
+    all of it takes at most s times `FETCH_SECONDS` and its size at the least rate.
+    """
 
     def __init__(self, manifest: Manifest, present: set[int], keys: Sequence[Key]) -> None:
         """`present` are the parts that are here; `keys` offer the content."""
@@ -107,6 +119,10 @@ class Download:
         self._missing = [one for one in range(len(manifest.parts)) if one not in present]
         self._missing.reverse()
         self._sources = {key: _Source() for key in keys}
+        self._seconds_per_byte = len(keys) / FETCH_BYTES_PER_SECOND_MIN
+        self._looked = 0.0
+        self.slow: list[Key] = []
+        """Whom nothing more is asked for, since it gave nothing in time or too little."""
 
     @property
     def is_done(self) -> bool:
@@ -120,9 +136,10 @@ class Download:
 
     def asks(self, now: float) -> list[tuple[Key, int]]:
         """Whom to ask for which part now. What was asked for and has not come in time is asked of
-        another, or again.
+        another, or again; whoever is too slow is asked no more.
         """
         self._expire(now)
+        self._drop_slow()
         found = []
         for key, source in self._sources.items():
             while self._missing and len(source.asked) < ASKED_MAX:
@@ -143,6 +160,7 @@ class Download:
             raise PeerFault(f"snapshot: part {part.index} has another hash than was offered")
         del source.asked[part.index]
         source.failures = 0
+        source.given += len(part.data)
         return True
 
     def drop(self, key: Key) -> None:
@@ -151,15 +169,23 @@ class Download:
         if source is not None:
             self._missing.extend(sorted(source.asked, reverse=True))
 
-    def _expire(self, now: float) -> None:
+    def _drop_slow(self) -> None:
         for key, source in list(self._sources.items()):
+            allowed = FETCH_SECONDS + source.given * self._seconds_per_byte
+            if source.owed > allowed or source.failures >= FAILURES_MAX:
+                self.slow.append(key)
+                self.drop(key)
+
+    def _expire(self, now: float) -> None:
+        passed, self._looked = now - self._looked, now
+        for key, source in list(self._sources.items()):
+            if source.asked:
+                source.owed += passed
             late = [one for one, at in source.asked.items() if now - at >= PART_SECONDS_MAX]
             for index in late:
                 del source.asked[index]
                 self._missing.append(index)
             source.failures += bool(late)
-            if source.failures >= FAILURES_MAX:
-                self.drop(key)
-            elif late:
+            if late:
                 # The others come before it: who keeps silent costs a part its time once.
                 self._sources[key] = self._sources.pop(key)

@@ -55,10 +55,6 @@ URGENT_SECONDS_MAX: Final = 300.0
 ALONE_SECONDS_MAX: Final = 15.0
 """Without an answer of anybody who has more: the others have had time to start, too."""
 LOOK_SECONDS: Final = 0.05
-FETCH_SECONDS: Final = 60.0
-FETCH_BYTES_PER_SECOND_MIN: Final = 1024 * 1024
-"""A content that takes longer than the one and its size at the other comes from nobody who helps.
-"""
 
 log = structlog.get_logger()
 
@@ -217,8 +213,6 @@ class Joining:
         """Until every part is on the disk; False when nobody gives them."""
         present = await asyncio.to_thread(parts.present)
         download = self._download = Download(best.manifest, present, keys)
-        seconds = FETCH_SECONDS + best.manifest.size / FETCH_BYTES_PER_SECOND_MIN
-        end = time.monotonic() + seconds
         log.info(
             "fetching_a_snapshot",
             height=best.height,
@@ -234,17 +228,13 @@ class Joining:
                     self._measures.snapshot_bytes_fetched.inc(len(part.data))
                 if download.is_done and not self._came:
                     return True
-                now = time.monotonic()
-                if now >= end:
-                    for key in keys:
-                        self._refuse(key, "slow", f"not fetched within {seconds:.0f} s")
+                for key, index in download.asks(time.monotonic()):
+                    self._send(key, AskPart(download.digest, index))
+                for key in download.slow:
+                    self._refuse(key, "slow", "it gave no parts in time, or too few")
                 if download.is_lost:
-                    for key in keys:
-                        self._refused.add(key)
                     self._lost.add(download.digest)
                     return False
-                for key, index in download.asks(now):
-                    self._send(key, AskPart(download.digest, index))
                 if not self._came:
                     await asyncio.sleep(LOOK_SECONDS)
         finally:

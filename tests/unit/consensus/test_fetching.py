@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -14,6 +15,7 @@ from tests.unit.consensus.ledgers import Ledger, signer
 
 from nocturne.consensus import fetching
 from nocturne.consensus.fetching import (
+    FETCH_SECONDS,
     PART_SECONDS_MAX,
     Download,
     chosen,
@@ -233,6 +235,7 @@ def test_a_part_that_does_not_come_is_asked_for_again_and_at_last_of_nobody() ->
         now += fetching.PART_SECONDS_MAX
     assert download.asks(now) == []
     assert download.is_lost
+    assert download.slow == [KEYS[0]]
 
 
 def test_two_who_keep_silent_cost_a_part_its_time_once_each() -> None:
@@ -243,6 +246,85 @@ def test_two_who_keep_silent_cost_a_part_its_time_once_each() -> None:
     assert download.asks(2 * PART_SECONDS_MAX) == [(giver, 0)]
     assert download.take(giver, Part(download.digest, 0, b"x"))
     assert download.is_done
+
+
+MUCH = Random(2).randbytes(64 * PART_BYTES)
+MUCH_MANIFEST = manifest_of(MUCH)
+LOOK_MIN, LOOK_MAX = 0.05, 1.0
+few = settings(reproducible, max_examples=30)
+
+
+def fetched(seconds: Mapping[Key, float]) -> tuple[Download, float]:
+    """What became of a content whose givers take so many seconds for a part each, one after the
+    other, and when.
+    """
+    download = Download(MUCH_MANIFEST, set(), list(seconds))
+    free = dict.fromkeys(seconds, 0.0)
+    coming: list[tuple[float, int, Key]] = []
+    now = 0.0
+    while True:
+        for _, index, key in [one for one in coming if one[0] <= now]:
+            data = MUCH[index * PART_BYTES :][:PART_BYTES]
+            download.take(key, Part(download.digest, index, data))
+        coming = [one for one in coming if one[0] > now]
+        for key, index in download.asks(now):
+            free[key] = max(free[key], now) + seconds[key]
+            coming.append((free[key], index, key))
+        if download.is_done or download.is_lost:
+            return download, now
+        soon = min([one[0] for one in coming], default=now + LOOK_MAX)
+        now = max(now + LOOK_MIN, min(now + LOOK_MAX, soon))
+
+
+def test_one_who_trickles_is_found_too_slow_long_before_all_of_it_would_have_come() -> None:
+    per_part = PART_SECONDS_MAX / 2.1
+    download, seconds = fetched({KEYS[0]: per_part})
+    assert download.is_lost
+    assert download.slow == [KEYS[0]]
+    assert FETCH_SECONDS < seconds < FETCH_SECONDS + 10 < per_part * len(MUCH_MANIFEST.parts)
+
+
+def test_the_slow_one_alone_is_refused_and_the_other_gives_what_it_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 5.0)
+    share = 2 * PART_BYTES / fetching.FETCH_BYTES_PER_SECOND_MIN
+    download, seconds = fetched({KEYS[0]: PART_SECONDS_MAX / 2.1, KEYS[1]: share - LOOK_MIN})
+    assert download.is_done
+    assert download.slow == [KEYS[0]]
+    assert seconds > 5 * fetching.FETCH_SECONDS
+
+
+def test_whoever_owes_nothing_loses_no_time() -> None:
+    """The only parts are awaited of others, one after the other, for longer than anybody has."""
+    *silent, giver = (signer(400 + number).key for number in range(8))
+    data = b"x" * 2 * PART_BYTES
+    download = Download(manifest_of(data), set(), [*silent, giver])
+    for number, key in enumerate(silent):
+        assert {asked for asked, _ in download.asks(number * PART_SECONDS_MAX)} == {key}
+    now = len(silent) * PART_SECONDS_MAX
+    assert now > FETCH_SECONDS
+    assert {asked for asked, _ in download.asks(now)} == {giver}
+    assert download.slow == []
+    for index in range(2):
+        download.take(giver, Part(download.digest, index, data[:PART_BYTES]))
+    assert download.is_done
+
+
+@given(
+    st.lists(st.sampled_from((0.01, 0.2, 0.5, 1.0, 2.0, 4.9, 9.9, 100.0)), min_size=1, max_size=4)
+)
+@few
+def test_however_slow_they_are_all_of_it_has_come_or_nobody_is_left_in_bounded_time(
+    per_part: list[float],
+) -> None:
+    download, seconds = fetched(dict(zip(KEYS, per_part, strict=False)))
+    size_seconds = len(MUCH) / fetching.FETCH_BYTES_PER_SECOND_MIN
+    assert seconds <= len(per_part) * (FETCH_SECONDS + size_seconds + LOOK_MAX)
+    share = len(per_part) * PART_BYTES / fetching.FETCH_BYTES_PER_SECOND_MIN
+    quick = {key for key, one in zip(KEYS, per_part, strict=False) if one < share - LOOK_MIN}
+    assert not quick.intersection(download.slow)
+    assert download.is_done or not quick
 
 
 @given(st.integers(0, 2**32))

@@ -353,6 +353,21 @@ async def test_what_one_liar_did_not_give_is_not_begun_with_another_while_somebo
 
 
 @in_a_loop
+async def test_only_the_slow_one_is_refused_and_the_others_give_what_it_does_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 3.0)
+    monkeypatch.setattr(fetching, "PART_SECONDS_MAX", 60.0)
+    world.add(LIAR, "liar")
+    world.add(VALIDATOR.key, "one")
+    world.tampers[LIAR] = lambda value: None if isinstance(value, Part) else value
+    assert await world.joined()
+    world.check_joined()
+    assert world.count("snapshots_refused_total", cause="slow") == 1
+    assert world.joining._refused == {LIAR}
+
+
+@in_a_loop
 async def test_a_state_that_is_not_the_blocks_is_refused_after_it_came(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
