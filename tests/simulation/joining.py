@@ -18,7 +18,7 @@ from tests.simulation.log import LEDGER, position_at
 from tests.simulation.network import DELAY_MS
 from tests.simulation.signing import digest_of
 
-from nocturne.consensus.fetching import Download, chosen, sources
+from nocturne.consensus.fetching import Download, candidate, chosen, sources
 from nocturne.consensus.offers import (
     PART_BYTES,
     AskPart,
@@ -240,7 +240,7 @@ class Joining:
         self._nodes = {one.key: one for one in node.world.nodes if one is not node}
         self._answers: dict[Key, SnapshotOffer] = {}
         self._refused: set[Key] = set()
-        self._lost: set[Hash] = set()
+        self._lost: set[bytes] = set()
         self._download: Download | None = None
         self._folder = tempfile.TemporaryDirectory()
 
@@ -304,7 +304,7 @@ class Joining:
             self._there_and_back(key, partial(_part, wanted), hear)
         self._refuse(download.slow, "slow", TimeoutError("it gave no parts in time, or too few"))
         if download.is_lost:
-            self._lost.add(download.digest)
+            self._lost.add(candidate(best))
             parts.close()
             self.ask()
             return

@@ -54,10 +54,10 @@ def chosen(
     height: int,
     urgent: bool,
     validators: ValidatorSet,
-    lost: Container[Hash],
+    lost: Container[bytes],
 ) -> Snapshot | None:
     """The best of what is offered by rule S5 (quorum.md §8), None when none is worth it. `lost` are
-    contents that were begun and did not come whole: each other one is better.
+    candidates that were begun and did not come whole: each other one is better.
 
     None is taken that is too large beside the others (`size_max`). An offer that counts there may
     be chosen itself: whoever makes the bound small by a false one is found out, and counts no more.
@@ -65,8 +65,8 @@ def chosen(
     worthy = {key: one for key, one in offers.items() if worth(one, height, urgent) > 0}
     bound = size_max(worthy, validators)
     small = [one for one in worthy.values() if one.manifest.size <= bound]
-    fresh = [one for one in small if one.manifest.digest() not in lost]
-    found = {_candidate(one): one for one in fresh or small}
+    fresh = [one for one in small if candidate(one) not in lost]
+    found = {candidate(one): one for one in fresh or small}
     if not found:
         return None
     return found[choose(found, lambda one: worth(found[one], height, urgent))]
@@ -82,16 +82,20 @@ def size_max(offers: Mapping[Key, Snapshot], validators: ValidatorSet) -> int:
     return SIZE_FACTOR_MAX * sizes[-1 - validators.faulty_max]
 
 
-def _candidate(snapshot: Snapshot) -> bytes:
-    """What stands for an offer in the choice: u64 height ‖ block digest ‖ the content's digest."""
+def candidate(snapshot: Snapshot) -> bytes:
+    """What is offered, and stands for it in the choice: u64 height ‖ block digest ‖ the content's
+    digest.
+    """
     block = snapshot.block.proposal.digest
     return u64(snapshot.height) + block + snapshot.manifest.digest()
 
 
 def sources(offers: Mapping[Key, Snapshot], taken: Snapshot) -> list[Key]:
-    """Who offers this content."""
-    digest = taken.manifest.digest()
-    return [key for key, one in offers.items() if one.manifest.digest() == digest]
+    """Who offers this content as the state after this block. Who offers it for another one has
+    nothing to do with it: a liar may name what others offer truly.
+    """
+    wanted = candidate(taken)
+    return [key for key, one in offers.items() if candidate(one) == wanted]
 
 
 @dataclass(slots=True)

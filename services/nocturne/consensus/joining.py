@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from nocturne.consensus import codec
-from nocturne.consensus.fetching import Download, chosen, sources
+from nocturne.consensus.fetching import Download, candidate, chosen, sources
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.offers import (
     PART_BYTES,
@@ -39,7 +39,7 @@ from nocturne.consensus.store import Store
 from nocturne.core.certificates import ValidatorSet
 from nocturne.core.certified_snapshot import Proved, load, prove
 from nocturne.core.errors import Malformed, PeerFault
-from nocturne.core.identifiers import Hash, format_hash
+from nocturne.core.identifiers import format_hash
 from nocturne.core.keys import Key, key_id
 from nocturne.core.kinds import KindRegistry
 from nocturne.runtime.settings import Founding
@@ -83,8 +83,8 @@ class Joining:
         self._asked: dict[Key, float] = {}
         self._answers: dict[Key, SnapshotOffer] = {}
         self._refused: set[Key] = set()
-        self._lost: set[Hash] = set()
-        """Contents that nobody who offered them gave. Each costs a key its place among those that
+        self._lost: set[bytes] = set()
+        """Candidates that nobody who offered them gave. Each costs a key its place among those that
         are asked, so there are no more of them than keys.
         """
         self._download: Download | None = None
@@ -233,7 +233,7 @@ class Joining:
                 for key in download.slow:
                     self._refuse(key, "slow", "it gave no parts in time, or too few")
                 if download.is_lost:
-                    self._lost.add(download.digest)
+                    self._lost.add(candidate(best))
                     return False
                 if not self._came:
                     await asyncio.sleep(LOOK_SECONDS)

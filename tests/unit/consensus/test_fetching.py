@@ -18,6 +18,7 @@ from nocturne.consensus.fetching import (
     FETCH_SECONDS,
     PART_SECONDS_MAX,
     Download,
+    candidate,
     chosen,
     size_max,
     sources,
@@ -87,6 +88,15 @@ def test_the_choice_does_not_depend_on_the_order_of_the_offers(
     assert again == best
 
 
+def test_whoever_names_the_content_of_others_for_another_block_is_alone_with_it() -> None:
+    true, false = offered(400), offered(500)
+    offers = {KEYS[0]: true, KEYS[1]: false, KEYS[2]: true}
+    assert true.manifest == false.manifest
+    assert sources(offers, false) == [KEYS[1]]
+    assert sources(offers, true) == [KEYS[0], KEYS[2]]
+    assert chosen(offers, 0, True, FOUR, {candidate(false)}) == true
+
+
 def of_sizes(*sizes: int) -> dict[Key, Snapshot]:
     """Of each validator an offer of that many bytes; the first has the highest block."""
     found = zip(KEYS, sizes, strict=False)
@@ -130,7 +140,7 @@ def test_a_content_that_did_not_come_whole_is_begun_again_after_every_other_one(
     for key in KEYS[:3]:
         taken = chosen(offers, 0, True, FOUR, lost)
         assert taken == offers[key]
-        lost.add(taken.manifest.digest())
+        lost.add(candidate(taken))
     assert chosen(offers, 0, True, FOUR, lost) == offers[KEYS[0]]
 
 

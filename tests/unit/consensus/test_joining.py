@@ -368,6 +368,36 @@ async def test_only_the_slow_one_is_refused_and_the_others_give_what_it_does_not
 
 
 @in_a_loop
+async def test_a_liar_who_names_the_content_of_others_for_a_later_block_is_refused_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add(VALIDATOR.key, "one")
+    found: Any = world.serving[VALIDATOR.key]._newest()
+    world.grow(1)
+    world.add(LIAR, "liar")
+    given_by_liar: Any = world.serving[LIAR].hear
+
+    def hear(sender: Key, value: AskSnapshot | AskPart) -> None:
+        if isinstance(value, AskPart):
+            with found.path.open("rb") as file:
+                data = snapshot_files.read_part(file.fileno(), found, value.index)
+            world.answer(LIAR, Part(value.digest, value.index, data))
+        else:
+            given_by_liar(sender, value)
+
+    def names_it(value: codec.Value) -> codec.Value:
+        if isinstance(value, SnapshotOffer) and value.snapshot is not None:
+            return replace(value, snapshot=replace(value.snapshot, manifest=found.manifest))
+        return value
+
+    monkeypatch.setattr(world.serving[LIAR], "hear", hear)
+    world.tampers[LIAR] = names_it
+    assert await world.joined()
+    assert world.count("snapshots_refused_total", cause="state") == 1
+    assert world.joining._refused == {LIAR}
+
+
+@in_a_loop
 async def test_a_state_that_is_not_the_blocks_is_refused_after_it_came(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
