@@ -10,7 +10,7 @@ from tests.liars import Place, said_in
 
 from nocturne.consensus.accusations import evidence_of
 from nocturne.consensus.quorum.messages import Accuse, Proposal, Vote
-from nocturne.consensus.quorum.tally import Conflict, Tally
+from nocturne.consensus.quorum.tally import Counted, Tally
 from nocturne.core.blocks import decode_block_header, hash_block
 from nocturne.core.certificates import Epoch, ValidatorSet
 from nocturne.core.evidence import (
@@ -76,5 +76,32 @@ def test_the_tally_accuses_of_exactly_what_is_evidence(ledger: Ledger) -> None:
                 message = message_of(one, 9, 1)
                 assert isinstance(message, Vote)
                 results.append(tally.add(message))
-            assert results[0] is None
-            assert isinstance(results[1], Conflict) == (offence_of(first, second) is not None)
+            assert results[0] == Counted()
+            assert results[1].certificate is None
+            assert (results[1].conflict is not None) == (offence_of(first, second) is not None)
+
+
+def test_a_vote_that_completes_a_certificate_is_an_accusation_no_less(ledger: Ledger) -> None:
+    """Each pair of votes again, where two others voted as the second one does."""
+    votes = {
+        number: [
+            one
+            for one in said_in(Place.of(ledger), VALIDATORS[number], 9)
+            if isinstance(one, SignedVote)
+        ]
+        for number in (1, 2, 3)
+    }
+    for first in votes[1]:
+        for place, second in enumerate(votes[1]):
+            if first == second:
+                continue
+            tally = Tally(EPOCH, ledger.validators)
+            others = [(number, votes[number][place]) for number in (2, 3)]
+            counted = Counted()
+            for number, one in ((1, first), *others, (1, second)):
+                message = message_of(one, 9, number)
+                assert isinstance(message, Vote)
+                counted = tally.add(message)
+            assert (counted.conflict is not None) == (offence_of(first, second) is not None)
+            # A second one of a kind is not counted.
+            assert (counted.certificate is None) == (first.kind is second.kind)

@@ -500,6 +500,37 @@ def test_two_votes_that_exclude_each_other_are_evidence_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ((VoteKind.NULLIFY, NO_DIGEST), (VoteKind.FINALIZE, Hash(b"1" * 32))),
+        ((VoteKind.FINALIZE, Hash(b"1" * 32)), (VoteKind.NULLIFY, NO_DIGEST)),
+    ],
+)
+def test_a_vote_that_completes_a_certificate_and_excludes_an_earlier_one_is_evidence_too(
+    first: tuple[VoteKind, Hash], second: tuple[VoteKind, Hash]
+) -> None:
+    host = Host(machine(0))
+    host.hear(cast(1, first[0], 1, first[1]))
+    host.hear(cast(2, second[0], 1, second[1]), cast(3, second[0], 1, second[1]))
+    said = host.hear(cast(1, second[0], 1, second[1]))
+    votes = [vote(1, kind, 1, digest) for kind, digest in (first, second)]
+    assert of_type(said, Accuse) == [Accuse(1, *votes)]
+    made = [one.record for one in of_type(said, Persist)]
+    assert [one.kind for one in made if isinstance(one, Certificate)] == [second[0]]
+
+
+def test_a_second_finalize_vote_completes_no_certificate() -> None:
+    one, other = Hash(b"1" * 32), Hash(b"2" * 32)
+    host = Host(machine(0))
+    host.hear(cast(1, VoteKind.FINALIZE, 1, one))
+    host.hear(cast(2, VoteKind.FINALIZE, 1, other), cast(3, VoteKind.FINALIZE, 1, other))
+    said = host.hear(cast(1, VoteKind.FINALIZE, 1, other))
+    assert said == [
+        Accuse(1, vote(1, VoteKind.FINALIZE, 1, one), vote(1, VoteKind.FINALIZE, 1, other))
+    ]
+
+
 CERTIFYING = (VoteKind.NOTARIZE, VoteKind.FINALIZE)
 
 

@@ -72,7 +72,7 @@ from nocturne.consensus.quorum.messages import (
     Vote,
 )
 from nocturne.consensus.quorum.pacing import Pacing
-from nocturne.consensus.quorum.tally import VIEWS_AHEAD_MAX, Conflict, Tally
+from nocturne.consensus.quorum.tally import VIEWS_AHEAD_MAX, Tally
 from nocturne.core import merkle
 from nocturne.core.blocks import (
     FORMAT_VERSION,
@@ -480,10 +480,12 @@ class Machine:
     # Counting and holding ----------------------------------------------------------------------
 
     def _count(self, vote: Vote) -> None:
-        found = self._tally.add(vote)
-        if isinstance(found, Conflict):
-            self._effects.append(Accuse(vote.validator, found.first, found.second))
-        elif found is not None and not self._holds(found):
+        counted = self._tally.add(vote)
+        conflict, found = counted.conflict, counted.certificate
+        if conflict is not None:
+            # Before the certificate: that may end the epoch in which the index is one of the set.
+            self._effects.append(Accuse(vote.validator, conflict.first, conflict.second))
+        if found is not None and not self._holds(found):
             self._hold(found)
             n = len(self._set.keys)
             if len(self._recipients(found.kind, found.view, 0)) < n:

@@ -1,7 +1,9 @@
 """The votes of one epoch, counted: at most one of a kind from each validator in a view.
 
-Rules: docs/spec/quorum.md §4. A second, different vote is no vote but evidence. Views outside a
-window are not counted: whoever is that far ahead is asked for its certificates instead.
+Rules: docs/spec/quorum.md §4. A second, different vote of a kind is no vote but evidence. Of a
+nullify and a finalize vote each is counted, and both are evidence: another validator may have heard
+one of them alone, so a certificate with it exists all the same. Views outside a window are not
+counted: whoever is that far ahead is asked for its certificates instead.
 """
 
 from __future__ import annotations
@@ -27,6 +29,19 @@ class Conflict:
     second: Vote
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a vote leads to: the certificate that it completes; its conflict with an earlier one,
+    once for each validator and view.
+    """
+
+    certificate: Certificate | None = None
+    conflict: Conflict | None = None
+
+
+_NOTHING: Final = Counted()
+
+
 @dataclass(slots=True)
 class _View:
     votes: dict[tuple[VoteKind, int], Vote] = field(default_factory=dict)
@@ -49,10 +64,8 @@ class Tally:
         found = None if view is None else view.votes.get((vote.kind, vote.validator))
         return found is not None and found.digest == vote.digest
 
-    def add(self, vote: Vote) -> Certificate | Conflict | None:
-        """Count a vote whose signature verifies. The certificate that it completes; or the conflict
-        with an earlier one, once for each validator and view.
-        """
+    def add(self, vote: Vote) -> Counted:
+        """Count a vote whose signature verifies."""
         view = self._views.setdefault(vote.view, _View())
         place = (vote.kind, vote.validator)
         found = view.votes.get(place)
@@ -62,12 +75,15 @@ class Tally:
             view.votes[place] = vote
             key = (vote.kind, vote.digest)
             view.counts[key] = view.counts.get(key, 0) + 1
+            certificate = None
             if view.counts[key] == self._quorum:
-                return self._certificate(view, vote)
-            return None if other is None else _accused(view, other, vote)
+                certificate = self._certificate(view, vote)
+            elif other is None:
+                return _NOTHING
+            return Counted(certificate, None if other is None else _accused(view, other, vote))
         if found.digest == vote.digest:
-            return None
-        return _accused(view, found, vote)
+            return _NOTHING
+        return Counted(conflict=_accused(view, found, vote))
 
     def forget_through(self, last: int) -> None:
         """Views up to `last` are settled."""
