@@ -890,6 +890,23 @@ def test_validators_that_the_chain_does_not_name_do_not_begin_an_epoch() -> None
         late.hear(Received(None, group.committed[0][2]))
 
 
+def test_one_validator_alone_begins_an_epoch_with_an_empty_block_and_is_silent() -> None:
+    alone = ValidatorSet.of((SIGNERS[0].key,))
+    host = Host(machine(0, sets=[(FIRST, alone), (Epoch(0, 1), alone)]))
+    for number in range(RULES.epoch_length):
+        assert host.machine.epoch == FIRST
+        (build,) = of_type(host.has_records(), Build)
+        host.hear(Built(build.view, build.parent, contents(number)))
+    assert host.machine.epoch == Epoch(0, 1)
+    assert host.machine.busy
+    (build,) = of_type(host.wait(), Build)
+    assert build.empty
+    said = host.hear(Built(build.view, build.parent, EMPTY))
+    assert len(of_type(said, Commit)) == 1
+    assert of_type(host.said, Send) == []
+    assert not host.machine.busy
+
+
 def test_one_validator_alone_commits_at_once() -> None:
     alone = ValidatorSet.of((SIGNERS[0].key,))
     host = Host(machine(0, sets=[(FIRST, alone)]))
