@@ -314,7 +314,8 @@ class Machine:
     def step(self, event: Event, now: int) -> tuple[Effect, ...]:
         """What follows from `event` at `now` (ms since 1970 UTC).
 
-        `PeerFault` for a message that no correct validator of the epoch sends; it changes nothing.
+        `PeerFault` for a message that no correct validator of the epoch sends; it changes nothing,
+        but that of an offer what comes before the wrong ground is kept.
         `Halt` when what this validator holds contradicts itself.
         """
         match event:
