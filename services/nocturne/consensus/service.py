@@ -1,8 +1,9 @@
 """The consensus service: one validator, or an observer.
 
 Rules: docs/spec/consensus.md, docs/spec/peers.md. A validator with its journal certifies
-(`validator`). A key without its journal may have voted before: it never votes again, and its
-process observes; it still tells others which of their votes it holds.
+(`validator`). A key without its journal may have voted before: it never votes again. Its process
+says so to whoever asks how it is, and waits to be stopped: it follows nothing, and validators that
+call it are turned away.
 """
 
 from __future__ import annotations
