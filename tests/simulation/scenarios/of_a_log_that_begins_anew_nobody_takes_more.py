@@ -1,4 +1,8 @@
-"""The topic is another one of the same name, and empty. Nobody goes on, nobody forks."""
+"""The topic is another one of the same name, and empty. Nobody takes more of it, nobody forks.
+
+In a process the intake stands (consensus.md §5.1). Without operators nothing would ever follow from
+that, so a simulated one halts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The broker has other records than were certified. Nobody goes on, nobody forks."""
+"""The broker has other records than were certified. Nobody takes them, nobody forks.
+
+In a process the intake stands (consensus.md §5.1). Without operators nothing would ever follow from
+that, so a simulated one halts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One of four's broker rewrites what the validator has read. It halts, the others go on."""
+"""One of four's broker rewrites what the validator has read. It takes no more, the others go on.
+
+In a process the intake stands (consensus.md §5.1). Without operators nothing would ever follow from
+that, so a simulated one halts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The broker lost certified records; others come in their place. Nobody goes on, nobody forks."""
+"""The broker lost certified records; others come in their place. Nobody takes them, nobody forks.
+
+In a process the intake stands (consensus.md §5.1). Without operators nothing would ever follow from
+that, so a simulated one halts.
+"""
 
 from __future__ import annotations
 

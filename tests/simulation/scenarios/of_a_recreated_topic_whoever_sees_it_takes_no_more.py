@@ -1,4 +1,8 @@
-"""One of four's broker shows it a new topic of the same name."""
+"""One of four's broker shows it a new topic of the same name. It takes nothing of that.
+
+In a process the intake stands (consensus.md §5.1). Without operators nothing would ever follow from
+that, so a simulated one halts.
+"""
 
 from __future__ import annotations
 
