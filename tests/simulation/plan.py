@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
@@ -16,6 +15,8 @@ LARGE: Final = (8, 10, 13, 16, 17, 17, 20, 25, 31)
 LARGE_SHARE: Final = 0.05
 CALM_LOSS: Final = 0.02
 LOST_LOG_SHARE: Final = 0.04
+ALONE_CRASH: Final = 0.05
+"""Of one validator alone that nothing else would befall: 7 to 32 in a world."""
 OPERATORS_SHARE: Final = 0.5
 """Of the worlds whose log is lost."""
 
@@ -121,7 +122,9 @@ class Plan:
         )
         if plan.loss_of_log is not None:
             plan = replace(plan, operators_ms=_operators(seed))
-        return plan if plan.is_faulty else replace(plan, loss=0.05)
+        if plan.is_faulty:
+            return plan
+        return replace(plan, loss=0.05) if n > 1 else replace(plan, crash=ALONE_CRASH)
 
     @staticmethod
     def quiet(n: int, heights: int) -> Plan:
@@ -154,7 +157,7 @@ class Plan:
     @property
     def calm(self) -> Plan:
         """What is left of the faults when no block may be kept from being committed any more: the f
-        faulty, and messages that are lost, doubled and late.
+        faulty, and messages that are lost, doubled and late. Of one validator alone nothing.
         """
         return replace(
             self,
@@ -170,13 +173,17 @@ class Plan:
 
     @property
     def is_faulty(self) -> bool:
-        """Whether anything at all goes wrong while blocks are made."""
-        chances: Sequence[float] = (self.loss, self.duplication, self.crash, self.full)
+        """Whether anything at all goes wrong while blocks are made. One validator alone sends no
+        message that anything could befall.
+        """
+        befalls_messages = (
+            self.loss > 0 or self.duplication > 0 or self.partitions or self.slow_nodes > 0
+        )
         return (
             bool(self.faulty)
-            or any(chances)
-            or self.partitions
-            or self.slow_nodes > 0
+            or (self.n > 1 and befalls_messages)
+            or self.crash > 0
+            or self.full > 0
             or self.withheld
             or self.truncation
             or self.clock_jumps

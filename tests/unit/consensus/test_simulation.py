@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.simulation.dice import Dice
-from tests.simulation.plan import Plan
+from tests.simulation.plan import ALONE_CRASH, Plan
 from tests.simulation.run import SMALL_MAX, of_seed, outcome, seeds_from
 
 ROOT = Path(__file__).parents[3]
@@ -71,11 +71,36 @@ def test_every_rule_holds_in_a_world_that_signs_with_ed25519(seed: int) -> None:
 
 def test_no_plan_is_without_faults_and_nine_of_ten_are_small() -> None:
     plans = [Plan.of(seed) for seed in range(1, 2001)]
-    assert all(plan.is_faulty and plan.calm.is_faulty for plan in plans)
+    assert all(plan.is_faulty for plan in plans)
+    assert all(plan.calm.is_faulty == (plan.n > 1) for plan in plans)
     assert all(plan.heights >= 30 for plan in plans)
     assert sum(plan.n <= 7 for plan in plans) >= 1800
     assert max(plan.n for plan in plans) == 31
     assert all(len(plan.faulty) <= (plan.n - 1) // 3 for plan in plans)
+
+
+def test_messages_that_are_lost_are_no_fault_of_one_validator_alone() -> None:
+    for n in (1, 4):
+        quiet = Plan.quiet(n, 30)
+        befallen = (
+            replace(quiet, loss=0.2),
+            replace(quiet, duplication=0.2),
+            replace(quiet, partitions=True),
+            replace(quiet, slow_nodes=1),
+        )
+        assert [plan.is_faulty for plan in befallen] == [n > 1] * 4
+    assert replace(Plan.quiet(1, 30), crash=0.001).is_faulty
+
+
+def test_one_validator_alone_that_nothing_else_befalls_crashes_and_goes_on() -> None:
+    plans = [Plan.of(seed) for seed in range(1, 1001)]
+    alone = [plan for plan in plans if plan.crash == ALONE_CRASH]
+    assert alone
+    assert all(plan.n == 1 for plan in alone)
+    for plan in alone[:5]:
+        found = outcome(plan)
+        assert found.violation is None
+        assert found.counted["crash"] > 0
 
 
 def test_operators_are_in_half_of_the_worlds_whose_log_is_lost_and_change_nothing_else() -> None:
