@@ -33,15 +33,15 @@ class Disk:
         self.synced.extend(self.loose)
         self.loose.clear()
 
-    def lose_tail(self, dice: Random, torn: float) -> int:
+    def lose_tail(self, dice: Random, torn: float) -> tuple[int, int]:
         """A crash: of what was not synced nothing is left, or a beginning. How many records of it
-        are lost.
+        are there still, and how many are lost.
         """
         kept = dice.randint(0, len(self.loose)) if dice.random() < torn else 0
         lost = len(self.loose) - kept
         self.synced.extend(self.loose[:kept])
         self.loose.clear()
-        return lost
+        return kept, lost
 
     def copy(self) -> Disk:
         """Another disk that holds what is synced here."""

@@ -206,8 +206,9 @@ class Node:
             return
         self.world.note(f"{self.name} crashes")
         self.world.counted["crash"] += 1
-        if self.disk.lose_tail(self.world.dice, self.world.plan.torn):
-            self.world.counted["unsynced tail lost"] += 1
+        kept, lost = self.disk.lose_tail(self.world.dice, self.world.plan.torn)
+        if lost:
+            self.world.counted["torn write" if kept else "unsynced tail lost"] += 1
         self.alive = False
         self.life += 1
         self.world.after(self.world.dice.randint(1, 800), self.start)

@@ -38,6 +38,8 @@ ENOUGH_SEEDS: Final = 1_000
 """So many meet every fault, every row of the transition table and every refusal; what none of them
 met is not simulated any more, and the run fails.
 """
+MANY_SEEDS: Final = 10_000
+"""So many meet what is seldom, too: it is in 14 of them."""
 BATCH_SEEDS: Final = 400
 SMALL_MAX: Final = 7
 GARBAGE_OBJECTS: Final = 100_000
@@ -68,13 +70,14 @@ MET: Final = (
     *(f"misled: {how.value}" for how in Showing),
     *(f"log lost: {how.value}" for how in LOSSES),
     *("lost", "duplicated", "late", "cut off", "slow node", "clock jump", "crash"),
-    *("unsynced tail lost", "disk full", "bit rot", "rollback", "twins", "halted"),
+    *("unsynced tail lost", "torn write", "disk full", "bit rot", "rollback", "twins", "halted"),
     *("log withheld", "log truncated", "log tail dropped", "set change", "set decided", "accused"),
     *("fetch", "fetched", "catch up"),
     *("intake stands", "log epoch opened", "log epoch taken up", OPENS_LOG_EPOCHS),
     *ROWS,
     *(f"refused: {why}" for why in REFUSALS),
 )
+SELDOM: Final = ("records given",)
 BROKEN: Final = (Violation, NocturneError, AssertionError, LookupError, TypeError, ValueError)
 
 
@@ -231,7 +234,7 @@ class Figures:
         processor = spent.ru_utime + spent.ru_stime
         for name, count in sorted(self._total.items()):
             print(f"{count:>10}  {name}")
-        never = never_met(self._total) if self._done >= ENOUGH_SEEDS else []
+        never = never_met(self._total, self._done)
         for name in never:
             print(f"NEVER MET: {name}")
         for failure in self._failures:  # Once more, for who sees a log's last lines alone.
@@ -244,9 +247,10 @@ class Figures:
         return 1 if self.failed or never else 0
 
 
-def never_met(total: Counter[str]) -> list[str]:
-    """What ought to have been met, and was not."""
-    return [name for name in MET if not total[name]]
+def never_met(total: Counter[str], worlds: int) -> list[str]:
+    """What so many worlds ought to have met, and did not."""
+    wanted = (*(MET if worlds >= ENOUGH_SEEDS else ()), *(SELDOM if worlds >= MANY_SEEDS else ()))
+    return [name for name in wanted if not total[name]]
 
 
 if __name__ == "__main__":

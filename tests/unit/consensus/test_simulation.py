@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,17 @@ from pathlib import Path
 import pytest
 from tests.simulation.dice import Dice
 from tests.simulation.plan import ALONE_CRASH, Plan
-from tests.simulation.run import SMALL_MAX, of_seed, outcome, seeds_from
+from tests.simulation.run import (
+    ENOUGH_SEEDS,
+    MANY_SEEDS,
+    MET,
+    SELDOM,
+    SMALL_MAX,
+    never_met,
+    of_seed,
+    outcome,
+    seeds_from,
+)
 
 ROOT = Path(__file__).parents[3]
 SEEDS = 3
@@ -117,6 +128,25 @@ def test_a_world_goes_on_in_the_next_log_epoch(seed: int) -> None:
     assert found.violation is None
     assert found.counted["log epoch opened"] == len(found.plan.operators_ms) > 0
     assert found.counted["heights with faults"] > found.plan.heights
+
+
+def test_a_validator_whose_log_lags_has_records_from_others() -> None:
+    found = of_seed(612)
+    assert found.violation is None
+    assert found.counted["records given"] > 0
+
+
+def test_a_crash_may_leave_a_beginning_of_what_was_not_synced() -> None:
+    found = of_seed(33)
+    assert found.violation is None
+    assert found.counted["torn write"] > 0
+
+
+def test_what_enough_worlds_never_met_is_named() -> None:
+    assert never_met(Counter(), ENOUGH_SEEDS - 1) == []
+    assert never_met(Counter(), ENOUGH_SEEDS) == list(MET)
+    assert never_met(Counter(), MANY_SEEDS) == [*MET, *SELDOM]
+    assert never_met(Counter(MET), MANY_SEEDS) == list(SELDOM)
 
 
 def test_what_is_committed_while_restoring_is_in_the_log_before_it_is_stored() -> None:
