@@ -52,7 +52,9 @@ class Measures:
             "snapshots_joined", "Snapshots of other validators that this one went on from"
         )
         self.snapshots_refused = metrics.counter(
-            "snapshots_refused", "Validators whose snapshot was not what they said", ("cause",)
+            "snapshots_refused",
+            "Validators whose snapshot was false or came too slowly",
+            ("cause",),
         )
         self.snapshot_bytes_fetched = metrics.counter(
             "snapshot_fetched_bytes", "Of snapshots, from other validators"
