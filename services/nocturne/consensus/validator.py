@@ -27,6 +27,7 @@ import structlog
 
 from nocturne.consensus import codec
 from nocturne.consensus.accusations import evidence_of
+from nocturne.consensus.asking_votes import AskingVotes
 from nocturne.consensus.chain import Chain, Executed
 from nocturne.consensus.commands_log import (
     RecordsGone,
@@ -42,7 +43,7 @@ from nocturne.consensus.joining import Joining
 from nocturne.consensus.log_reading import LogReading
 from nocturne.consensus.measures import Measures
 from nocturne.consensus.offers import AskPart, AskSnapshot, Part, SnapshotOffer
-from nocturne.consensus.own_votes import HeardVotes, VoteCheck
+from nocturne.consensus.own_votes import HeardVotes
 from nocturne.consensus.peers import Peers, PeerStatus
 from nocturne.consensus.published import Found
 from nocturne.consensus.publisher import CONSUMER_GROUP, Publisher, Publishing
@@ -75,7 +76,7 @@ from nocturne.consensus.traces import RecordTraces
 from nocturne.consensus.validator_servicer import PeerReport, ValidatorReport
 from nocturne.core import topics
 from nocturne.core.blocks import Block, hash_record, headers_bytes
-from nocturne.core.certificates import Certificate, Epoch, ValidatorSet
+from nocturne.core.certificates import Certificate, ValidatorSet
 from nocturne.core.conflicts import Conflict, check_conflict
 from nocturne.core.errors import Halt, Malformed, PeerFault, Unavailable
 from nocturne.core.evidence import name_of
@@ -102,7 +103,6 @@ PREPARE_RECORDS: Final = 32
 VIEW_MS: Final = 500
 """A view without a certificate is given up after so long: a leader that dies costs this much once
 in n views. Under full load a block takes 50 to 200 ms here."""
-ASK_VOTES_SECONDS: Final = 0.2
 OUTBOX_MAX: Final = 1024
 """What is said and waits for the disk; past it peers are not heard."""
 AHEAD_MAX: Final = 64
@@ -145,11 +145,7 @@ class Validator:
         self._desk = desk
         self._measures = measures
         self._members = founding.genesis.validator_set.keys
-        self._check: VoteCheck | None = None
-        self._votes_checked = asyncio.Event()
-        self._admitted = asyncio.Event()
-        self._own_votes: Sequence[Vote] = ()
-        """Those that the journal had at the start, above the newest block."""
+        self._asking = AskingVotes(founding.ledger_id, signer.key, peers.send)
         self._tracer = lifecycle.tracer
         self._traces = RecordTraces(lifecycle.tracer)
         self._disk = ThreadPoolExecutor(1, "journal")
@@ -305,7 +301,6 @@ class Validator:
                 )
             )
             self._started = self._replica
-            self._own_votes = [one for one in recovered.records if isinstance(one, Vote)]
             await self._lifecycle.until_stopped(
                 _ended(talking),
                 self._ending.watched(self._certify(recovered, server)),
@@ -340,7 +335,7 @@ class Validator:
         return Standing(
             replica.machine,
             RoundRobin(),
-            None if self._votes_checked.is_set() else ASKS_VOTES,
+            None if self._asking.is_cleared else ASKS_VOTES,
             self._reading.cause,
             replica.height,
             0 if published is None else published.height,
@@ -386,25 +381,11 @@ class Validator:
         for vote in recovered.heard:
             self._heard.take_of(recovered.chain.sets, vote)
 
-    def _vote_check(self) -> VoteCheck:
-        chain = self._replica.chain
-        settled = (Epoch(0, 0), 0)
-        if chain.newest is not None:
-            header = chain.newest.proposal.header
-            settled = (header.epoch, header.view)
-        return VoteCheck(
-            self._founding.ledger_id,
-            self._replica.validators,
-            self._signer.key,
-            settled,
-            self._own_votes,
-            tuple(one.validators for one in chain.sets.decided),
-        )
-
     async def _certify(self, recovered: Recovered, server: RpcServer) -> None:
         """Vote, once it is sure that the journal is no older copy."""
+        own_votes = [one for one in recovered.records if isinstance(one, Vote)]
         if self._signer.key in self._members:
-            await self._ask_for_votes()
+            await self._asking.ask(self._replica, own_votes)
         chain = self._replica.chain
         self._desk.open(
             chain,
@@ -413,12 +394,14 @@ class Validator:
             self._reading.state,
         )
         self._do(self._replica.restore(recovered.records, now_ms()))
-        self._votes_checked.set()
+        self._asking.clear()
         await server.set_serving(True)
         validators = self._replica.validators.keys
         log.info("certifying", height=chain.tip.height, validators=len(validators))
         await asyncio.gather(
-            self._reading.run(self._gather), self._follow(), self._ask_once_admitted()
+            self._reading.run(self._gather),
+            self._follow(),
+            self._asking.ask_once_admitted(self._replica, own_votes),
         )
 
     async def _follow(self) -> None:
@@ -427,25 +410,6 @@ class Validator:
             self._changed.clear()
             await self._changed.wait()
         await self._publisher.follow(self._take_published)
-
-    async def _ask_once_admitted(self) -> None:
-        """An observer's journal may be an older copy too, of before the set that has its key. It
-        asks before that set's first epoch: until it has answers it takes no block that begins one.
-        """
-        await self._admitted.wait()
-        await self._ask_for_votes()
-        self._votes_checked.set()
-
-    async def _ask_for_votes(self) -> None:
-        check = self._check = self._vote_check()
-        told = False
-        while not check.is_done:
-            for key in check.missing:
-                self._peers.send(key, codec.AskVotes())
-            await asyncio.sleep(ASK_VOTES_SECONDS)
-            if not told and not check.is_done:
-                told = True
-                log.info("asking_for_own_votes", missing=len(check.missing))
 
     # Peers --------------------------------------------------------------------------------
 
@@ -460,7 +424,7 @@ class Validator:
         if isinstance(value, SnapshotOffer) or (isinstance(value, Part) and not self._started):
             self._joining.hear(sender, value)
             return
-        if not self._votes_checked.is_set():
+        if not self._asking.is_cleared:
             # Not before it may vote: whoever needs an answer says it again.
             return
         match value:
@@ -496,10 +460,8 @@ class Validator:
             return self._replica.look(now)
 
     def _hear_own_votes(self, sender: Key, newest: codec.NewestVotes) -> None:
-        if self._check is None or self._check.is_done:
-            return
         try:
-            self._check.answered(sender, newest.votes)
+            self._asking.hear(sender, newest.votes)
         except Halt as halt:
             self._fail(halt)
 
@@ -596,7 +558,7 @@ class Validator:
         if block.control or self._replica.chain.sets.is_end(block.header.height):
             self._members = _members_of(self._replica.chain)
             self._reading.opened()
-            self._check_admitted(block.header.height)
+            self._asking.executed(self._replica.chain.sets, block.header.height)
         since = self._first_arrival or time.monotonic()
         if not self._replica.gathering.has_offsets:
             self._first_arrival = None
@@ -605,18 +567,6 @@ class Validator:
             self._measures.blocks_fetched.inc()
         traces = self._traces.taken(block, time.time_ns()) if self._tracer.on else None
         return Publishing(publish, since, traces)
-
-    def _check_admitted(self, height: int) -> None:
-        """What an epoch's end decides of later votes of this key."""
-        decided = self._replica.chain.sets.decided_at(height)
-        if decided is None:
-            return
-        _, validators = decided
-        if self._check is not None:
-            self._check.decided(validators)
-        elif self._signer.key in validators.keys:
-            self._votes_checked.clear()
-            self._admitted.set()
 
     async def _write(self) -> None:
         """What waits becomes durable together; then what waited for it leaves, in order."""
@@ -708,7 +658,7 @@ class Validator:
             while self._replica.unfinished >= UNFINISHED_MAX or self._replica.is_behind:
                 self._finished.clear()
                 await self._finished.wait()
-            await self._votes_checked.wait()
+            await self._asking.until_cleared()
             self._do(self._hear(None, following.committed, now_ms()))
             self._bring_body_of(following)
 

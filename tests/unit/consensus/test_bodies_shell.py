@@ -54,7 +54,7 @@ class Wire:
             cast("Any", SimpleNamespace(keep=None)),
         )
         made._replica = made._started = member.replica
-        made._votes_checked.set()
+        made._asking.clear()
         self.ends[own] = made
         return made
 
