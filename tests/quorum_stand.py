@@ -5,6 +5,7 @@ its own home, key and port, on one broker or on others.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from tests.machines import free_ports, until
@@ -47,6 +48,7 @@ from nocturne.runtime.keys import create_key_file, load_signer
 from nocturne.runtime.kinds import installed_kinds
 from nocturne.runtime.lifecycle import EXIT_FAILED, EXIT_HALTED, HALTED_FILE
 
+NOCTURNE = Path(sys.executable).with_name("nocturne")
 SECONDS_MAX = 240.0
 """Of a wait: several validators share a small machine with everything else that is tested."""
 ANSWER_SECONDS_MAX = 5.0
@@ -138,9 +140,14 @@ class QuorumStand(Stand):
         journal.create(self.home_of(ordinal) / journal.FOLDER, label)
         return signer.key, prove_possession(signer)
 
-    def begin(self, ordinal: int, *, before: str = "", **environment: str) -> Running:
-        """Start a validator, without waiting for anything. `before` as in `Stand.start`."""
+    def begin(
+        self, ordinal: int, *, before: str = "", inside: Sequence[str] = (), **environment: str
+    ) -> Running:
+        """Start a validator, without waiting for anything. `before` as in `Stand.start`; `inside`
+        is a command that runs it.
+        """
         name = founding.validator_name(ordinal)
+        address = environment.get("NOCTURNE_LISTEN", self._addresses[ordinal])
         log = self.folder / f"{name}.log"
         code = (
             f"{before}\nimport sys\nfrom nocturne.consensus.__main__ import main\nsys.exit(main())"
@@ -148,7 +155,7 @@ class QuorumStand(Stand):
         argv = ["-c", code] if before else ["-m", "nocturne.consensus"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                launched([sys.executable, *argv]),
+                launched([*inside, sys.executable, *argv]),
                 env={
                     **os.environ,
                     "NOCTURNE_GENESIS_FILE": str(self.genesis_file),
@@ -165,7 +172,7 @@ class QuorumStand(Stand):
                 stdout=output,
                 stderr=output,
             )
-        running = Running(process, log, self._addresses[ordinal])
+        running = Running(process, log, address)
         self._running.append(running)
         self._standing[ordinal] = running
         return running
@@ -185,9 +192,29 @@ class QuorumStand(Stand):
     def report(self, ordinal: int) -> Validator | None:
         """What a validator says of itself; None while it says nothing."""
         try:
-            return asyncio.run(ask_validator(self._addresses[ordinal], ANSWER_SECONDS_MAX))
+            return asyncio.run(ask_validator(self.of(ordinal).address, ANSWER_SECONDS_MAX))
         except Unavailable:
             return None
+
+    def seen(self, inside: Sequence[str] = ()) -> dict[str, Any]:
+        """What `nocturne validators --json` says to whoever names all addresses; `inside` is a
+        command that runs it.
+        """
+        done = subprocess.run(
+            [*inside, NOCTURNE, "validators", "--json"],
+            env={
+                **os.environ,
+                "NOCTURNE_CONTROL_ADDRESS": ",".join(self.of(one).address for one in self.everyone),
+                "NOCTURNE_LEDGER": str(self.genesis_file),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert done.returncode == (0 if found["quorum"]["reached"] else 3), done.stderr
+        return found
 
     def wait_voting(self, ordinal: int) -> None:
         """Until a validator says that it votes. It has to ask the others first."""

@@ -11,29 +11,35 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from tests import machines
 from tests.e2e import cables, truth
 from tests.e2e.conftest import Running, started
 from tests.e2e.driver import Author
 from tests.e2e.liar import Way
 from tests.e2e.loads import Load, checked
 from tests.e2e.places import Place, chain_of, check_journals
+from tests.quorum_stand import SECONDS_MAX, QuorumStand
+from tests.stand import fresh_topics
 
 from nocturne.core.commands import Opening
 from nocturne.core.evidence import Offence, offence_of
 from nocturne.core.topics import EVIDENCE
+from nocturne.embedded import kafka
+from nocturne.embedded.services import kafka_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 # Between two commands that are certified, whatever one validator does; a view is half a second.
 GAP_SECONDS_MAX = 30.0
 COMMANDS = 40
+LIES_MIN = 20
 STALLED_SECONDS = 5.0
 CERTIFIES = '"event": "certifying"'
 EVIDENCE_OF = {
@@ -147,15 +153,26 @@ def _check_ledger(running: Running, load: Load, correct: Sequence[Place]) -> tru
     return found
 
 
-def _check_accused(running: Running, liars: Sequence[int]) -> set[Offence]:
-    """Nobody is accused who did not lie; what the liars are accused of."""
-    offences: set[Offence] = set()
+def _check_accused(running: Running, liars: Sequence[int]) -> set[tuple[int, Offence]]:
+    """Nobody is accused who did not lie; who of the liars is accused of what."""
+    accused: set[tuple[int, Offence]] = set()
     for piece in truth.evidence(running.bootstrap, running.genesis_bytes):
         assert piece.validator in liars, f"{EVIDENCE} accuses the correct {piece.validator}"
         offence = offence_of(piece.first, piece.second)
         assert offence is not None
-        offences.add(offence)
-    return offences
+        accused.add((piece.validator, offence))
+    return accused
+
+
+async def _until_accused(
+    running: Running, load: Load, liars: Sequence[int], wanted: Collection[Offence]
+) -> None:
+    """Certify on until each of the liars is accused of all of this."""
+    missing = {(liar, offence) for liar in liars for offence in wanted}
+    deadline = time.monotonic() + GAP_SECONDS_MAX
+    while still := missing - _check_accused(running, liars):
+        assert time.monotonic() < deadline, f"no evidence of {still}"
+        await _certified(load, 10)
 
 
 # Of four, one ------------------------------------------------------------------------------------
@@ -309,11 +326,8 @@ def test_four_validators_certify_on_while_one_lies(
             liar.lie(way)
             try:
                 await _certified(load)
-                await _until(lambda: liar.told(way) >= before + 20, f"lies told: {way.value}")
-                deadline = time.monotonic() + GAP_SECONDS_MAX
-                while not wanted <= _check_accused(running, [3]):
-                    assert time.monotonic() < deadline, f"no evidence that it {way.value}"
-                    await _certified(load, 10)
+                await _until(lambda: liar.told(way) >= before + LIES_MIN, f"lies told: {way.value}")
+                await _until_accused(running, load, [3], wanted)
             finally:
                 liar.lie()
             await _certified(load, 10)
@@ -388,6 +402,7 @@ def _retry_seconds(fault: grpc.aio.AioRpcError) -> float:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_seven_validators_certify_on_while_two_lie_in_every_way_and_while_one_of_them_is_killed(
     tmp_path: Path,
 ) -> None:
@@ -397,15 +412,25 @@ def test_seven_validators_certify_on_while_two_lie_in_every_way_and_while_one_of
     ):
         liars = [Liar(running, place) for place in places[5:]]
 
+        async def lie(load: Load, *ways: Way) -> None:
+            """Both, until each has really lied in each of these ways."""
+            before = {(one, way): one.told(way) for one in liars for way in ways}
+            for one in liars:
+                one.lie(*ways)
+            await _certified(load)
+            await _until(
+                lambda: all(
+                    one.told(way) >= told + LIES_MIN for (one, way), told in before.items()
+                ),
+                f"lies told by both: {', '.join(way.value for way in ways)}",
+            )
+
         async def scenario() -> Load:
             async with _load(running) as load:
-                for one in liars:
-                    one.lie(*Way)
-                await _certified(load)
+                await lie(load, *Way)
                 # Silence would hide the rest.
-                for one in liars:
-                    one.lie(*set(Way) - {Way.SILENCE})
-                await _certified(load)
+                await lie(load, *set(Way) - {Way.SILENCE})
+                await _until_accused(running, load, [5, 6], {Offence.TWO_PROPOSALS})
                 await asyncio.to_thread(places[6].kill)
                 await _certified(load)
                 for one in liars:
@@ -414,4 +439,98 @@ def test_seven_validators_certify_on_while_two_lie_in_every_way_and_while_one_of
 
         load = asyncio.run(scenario())
         _check_ledger(running, load, places[:5])
-        assert Offence.TWO_PROPOSALS in _check_accused(running, [5, 6])
+        _check_accused(running, [5, 6])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_seven_validators_certify_on_while_two_are_killed_paused_or_cut_off(
+    seven: QuorumStand,
+) -> None:
+    """One pair after another, each next to each other in the order of leaders; the last is also cut
+    off by a network namespace where the machine allows it.
+    """
+    seven.raise_all()
+    _certifies(seven)
+
+    for one in (victims := (0, 1)):
+        seven.of(one).kill()
+    _certifies(seven)
+    seven.raise_all(victims)
+    _wait_all_vote(seven)
+
+    for one in (victims := (2, 3)):
+        seven.of(one).process.send_signal(signal.SIGSTOP)
+    _certifies(seven)
+    for one in victims:
+        seven.of(one).process.send_signal(signal.SIGCONT)
+    _wait_all_vote(seven)
+
+    victims = (5, 6)
+    others = [_port(seven.of(one).address) for one in range(5)]
+    with contextlib.closing(cables.Detour(others)) as detour:
+        aside = {one: f"{cables.ASIDE}:{_port(seven.of(one).address)}" for one in victims}
+        peers = ",".join([*(f"{cables.ASIDE}:{port}" for port in others), *aside.values()])
+        for one in victims:
+            seven.of(one).kill()
+            seven.begin(one, NOCTURNE_LISTEN=aside[one], NOCTURNE_PEERS=peers)
+        _wait_all_vote(seven)
+        detour.cut()
+        _certifies(seven)
+        detour.mend()
+        _wait_all_vote(seven)
+        for one in victims:
+            seven.of(one).kill()
+    if cables.are_allowed():
+        with contextlib.closing(cables.Island()) as island:
+            to_others, to_broker = island.lay(others), island.lay([_port(seven.bootstrap)])
+            for one in victims:
+                seven.begin(one, inside=island.inside)
+            _wait_all_vote(seven, island.inside)
+            # From the others alone, then from all; the broker comes back first.
+            to_others.cut()
+            _certifies(seven)
+            to_broker.cut()
+            _certifies(seven)
+            assert seven.seen(island.inside)["quorum"]["reached"] is False
+            to_broker.mend()
+            to_others.mend()
+            _wait_all_vote(seven, island.inside)
+            for one in victims:
+                seven.of(one).kill()
+    seven.raise_all(victims)
+    _wait_all_vote(seven)
+    _certifies(seven)
+    seven.check_no_fork()
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> Iterator[QuorumStand]:
+    """Seven validators and a broker, and nothing else of a ledger; none is started."""
+    broker = machines.make_broker(tmp_path / "kafka")
+    kafka.prepare(broker)
+    with machines.started(kafka_process(broker), broker.folder / "log"):
+        made = QuorumStand(tmp_path / "home", broker.bootstrap, validators=7)
+        fresh_topics(broker.bootstrap, made.partitions)
+        yield made
+        made.stop_all()
+
+
+def _certifies(stand: QuorumStand) -> None:
+    """Commands one after another are certified, each soon."""
+    for _ in range(5):
+        began = time.monotonic()
+        stand.certify(4)
+        assert time.monotonic() - began < GAP_SECONDS_MAX
+
+
+def _wait_all_vote(stand: QuorumStand, inside: Sequence[str] = ()) -> None:
+    """Until every validator votes, and has what was certified before."""
+    height = max(one.header.height for one in stand.blocks() if one.header.record_count)
+
+    def all_vote() -> bool:
+        seen = stand.seen(inside)
+        voting = seen["quorum"]["voting"] == stand.validators
+        return voting and all(one["height"] >= height for one in seen["validators"])
+
+    machines.until(all_vote, SECONDS_MAX, f"all validators vote and have block {height}")

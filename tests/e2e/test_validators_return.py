@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +33,6 @@ from nocturne.runtime.lifecycle import HALTED_FILE
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1500)]
 
-NOCTURNE = Path(sys.executable).with_name("nocturne")
 OFTEN = "from nocturne.consensus import commands_log; commands_log.TOPIC_CHECK_SECONDS = 0.5"
 OFTEN_SNAPSHOTS = """
 from nocturne.consensus import fetching, store
@@ -65,25 +61,6 @@ def stand(broker: Broker, tmp_path: Path) -> Iterator[QuorumStand]:
     fresh_topics(broker.bootstrap, made.partitions)
     yield made
     made.stop_all()
-
-
-def validators_seen(stand: QuorumStand) -> dict[str, Any]:
-    """What `nocturne validators --json` says to whoever names all addresses."""
-    done = subprocess.run(
-        [NOCTURNE, "validators", "--json"],
-        env={
-            **os.environ,
-            "NOCTURNE_CONTROL_ADDRESS": ",".join(stand.addresses),
-            "NOCTURNE_LEDGER": str(stand.genesis_file),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if found["quorum"]["reached"] else 3), done.stderr
-    return found
 
 
 # Away ------------------------------------------------------------------------------------------
@@ -167,7 +144,7 @@ def test_a_key_without_its_journal_refuses_to_vote_says_so_and_the_others_go_on(
     assert (said.role, said.index) == (Role.REFUSING, 3)
     assert "journal is not in its folder" in said.role_cause
     assert not grpc_serves(stand.of(3).address)
-    seen = validators_seen(stand)
+    seen = stand.seen()
     assert (seen["quorum"]["reached"], seen["quorum"]["voting"]) == (True, 3)
     assert seen["validators"][3]["role"] == "refusing to vote"
     assert stand.of(3).stop() == 0
@@ -246,7 +223,7 @@ def test_a_journal_that_was_put_back_refuses_to_vote_and_says_why(
             stand.begin(ordinal)
     stand.wait_halted(3, "the journal is an older copy")
     stand.certify(5)
-    seen = validators_seen(stand)
+    seen = stand.seen()
     assert (seen["quorum"]["voting"], seen["quorum"]["mayFail"]) == (3, 0)
     stand.begin(3)
     stand.wait_halted(3, "the journal is an older copy")
@@ -347,7 +324,7 @@ def test_a_commands_topic_made_anew_is_read_by_nobody_until_the_operators_open_a
     anew = [one for block in blocks[opened:] for one in block.header.ranges]
     assert anew
     assert max(one.log_epoch for one in anew) == 2
-    assert validators_seen(stand)["quorum"]["voting"] == 4
+    assert stand.seen()["quorum"]["voting"] == 4
     for ordinal in stand.everyone:
         said = stand.report(ordinal)
         assert said is not None
