@@ -237,9 +237,9 @@ class Gathering:
         expected = record_hash if skipped else certified.records[offset - certified.start]
         if expected != record_hash:
             raise LogLost(
-                f"partition {partition}, offset {offset} of the commands topic is certified with "
-                f"the record {'(none)' if expected is None else expected.hex()}, the broker now "
-                f"has {record_hash.hex()}: the log was changed"
+                f"the log was changed: of partition {partition}, offset {offset} the record "
+                f"{'(none)' if expected is None else expected.hex()} is certified, the broker has "
+                f"{record_hash.hex()}"
             )
         self._waiting[partition].next_offset = offset + 1
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.consensus.ledgers import TOPIC, Ledger
 
+from nocturne.client.validators import TEXT_CHARACTERS_MAX
 from nocturne.consensus import gathering
 from nocturne.consensus.gathering import CertifiedRange, Gathering, LogLost, newest_ranges
 from nocturne.core.blocks import Block, Range
@@ -165,6 +166,15 @@ def test_the_newest_certified_range_is_read_again_and_executed_no_more(one: Prep
 def test_a_changed_byte_is_a_halt() -> None:
     with pytest.raises(Halt, match="the log was changed"):
         certified().compare(0, 5, hash_of(6))
+
+
+def test_what_is_said_of_a_changed_byte_is_shown_whole() -> None:
+    start = 2**63 - 4
+    ranges = {0: CertifiedRange(0, start, (hash_of(5), None, hash_of(7)))}
+    subject = Gathering(TOPIC, positions(start + 3, 0), ranges, {0: start, 1: 0})
+    with pytest.raises(LogLost) as lost:
+        subject.compare(0, start, hash_of(6))
+    assert len(f"its intake stands: {lost.value}") <= TEXT_CHARACTERS_MAX
 
 
 def test_a_record_where_a_gap_is_certified_is_a_halt() -> None:
