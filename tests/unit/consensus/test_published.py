@@ -200,6 +200,18 @@ def test_another_proof_is_as_good_and_a_wrong_one_or_another_body_is_not_the_blo
         assert (subject.published, subject.ignored) == (None, 1)
 
 
+def test_a_body_with_another_byte_is_not_the_block() -> None:
+    ledger, made = chain_of(1)
+    behind = len(made[0].after)
+    for at in range(-behind, 0):
+        value = bytearray(framed(made[0]))
+        value[at] ^= 1
+        subject = topic(ledger)
+        subject.committed(made[0], 1, NOW)
+        subject.offer(0, bytes(value))
+        assert (subject.published, subject.ignored) == (None, 1), at
+
+
 def test_a_contradiction_to_the_own_chain_in_the_topic_is_a_halt() -> None:
     ledger, made = chain_of(1)
     _, others = chain_of(1, "x")

@@ -16,9 +16,11 @@ from tests.unit.projection.topics_in_memory import Message, Reader, tree_after, 
 
 from nocturne.core import topics
 from nocturne.core.blocks import StateChange, encode_seal, sign_seal
+from nocturne.core.conflicts import check_conflict
 from nocturne.core.errors import Halt
 from nocturne.core.execution import PartitionBatch, execute
 from nocturne.core.identifiers import Hash
+from nocturne.core.modes import DegradedFound
 from nocturne.core.state import LedgerState
 from nocturne.projection import collector as collector_module
 from nocturne.projection.collector import Cause
@@ -241,6 +243,26 @@ def test_two_seals_of_one_height_halt() -> None:
     reader = Reader(made)
     with pytest.raises(Halt, match="sealed"):
         reader.read_all([Message(topics.SEALS, 0, value), *genuine(made, 0)])
+
+
+def test_two_seals_of_a_height_whose_block_is_not_here_are_a_proof() -> None:
+    """Whoever reads the block first has only its own word against the authority's."""
+    made = chain()
+    _, published = made.published[0]
+    seal = published.seal
+    other = sign_seal(AUTHORITY, seal.ledger_id, 1, Hash(bytes(32)), seal.signatures_hash)
+    value = topics.frame(3, encode_seal(other))
+    messages = [
+        Message(topics.SEALS, 0, value),
+        Message(topics.SEALS, 0, published.seal_value),
+    ]
+    for each in (messages, messages[::-1]):
+        with pytest.raises(DegradedFound, match="sealed two blocks") as found:
+            Reader(made).read_all(with_offsets(each))
+        conflict = found.value.degraded.conflict
+        assert conflict is not None
+        sets = made.ledger.genesis.founding_sets
+        check_conflict(conflict, seal.ledger_id, sets, AUTHORITY.key)
 
 
 def test_a_false_record_that_came_first_gives_way_to_the_true_one() -> None:

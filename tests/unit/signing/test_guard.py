@@ -73,6 +73,15 @@ def test_an_event_that_does_not_link_to_the_head_is_a_halt(head: Head) -> None:
         after(source, second, {SessionId("a"): head})
 
 
+@pytest.mark.parametrize("sequence", [0, 2, 63, 64])
+def test_an_event_that_links_to_the_head_and_has_another_sequence_is_a_halt(sequence: int) -> None:
+    source = Source()
+    head = after(source, source.block("a"), {})[SessionId("a")]
+    second = source.block("a")
+    with pytest.raises(Halt, match=f"session a: expected event {sequence + 1} after"):
+        after(source, second, {SessionId("a"): Head(sequence, head.hash)})
+
+
 def test_an_event_after_a_forgotten_one_is_a_halt() -> None:
     source = Source()
     source.block("a")
