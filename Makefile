@@ -163,7 +163,7 @@ nightly: $(READY) ## Simulate worlds that nobody saw before for $(HOURS) hours
 	@$(BIN)/python -m tests.simulation.run --hours $(HOURS)
 
 .PHONY: planted
-planted: $(READY) ## Plant bugs in the validators, one by one: the simulator catches each
+planted: $(READY) ## Plant bugs, one by one: simulated worlds and unit tests catch each
 	@$(BIN)/python -m tests.simulation.planted
 
 .PHONY: traffic

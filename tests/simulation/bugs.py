@@ -8,17 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tests.simulation.edits import Edit
 from tests.simulation.liars import Way
 from tests.simulation.variant import HostBug
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """`old` stands exactly once in `services/nocturne/<file>`."""
-
-    file: str
-    old: str
-    new: str
 
 
 @dataclass(frozen=True, slots=True)

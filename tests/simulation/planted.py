@@ -1,10 +1,12 @@
-"""Plant bugs, one at a time, and see which the simulator catches: make planted.
+"""Plant bugs, one at a time, and see what catches each: make planted.
 
-They are sought in small worlds, every other one with as many liars as there may be; where a bug
-takes a certain lie, in those where all that may be lie so.
-Prints for each what was violated, after how many seeds and seconds. The exit code fails when a bug
-that ought to be caught survives, when one that nobody can notice is caught (its explanation is
-wrong then), or when the text that a bug replaces is not there exactly once.
+Those of the validators' machine and the simulator's host (`bugs`) are sought in small worlds, every
+other one with as many liars as there may be; where a bug takes a certain lie, in those where all
+that may be lie so. Unit tests hunt those of production's other modules (`production_bugs`).
+Prints for each what was violated, or which test failed, and after how many seeds and seconds. The
+exit code fails when a bug that ought to be caught survives, when one that nobody can notice is
+caught (its explanation is wrong then), or when the text that a bug replaces is not there exactly
+once.
 """
 
 from __future__ import annotations
@@ -14,24 +16,28 @@ import importlib
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.pool import Pool
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from tests.simulation.bugs import BUGS, MACHINE, Bug, Edit
+from tests.simulation import hunting
+from tests.simulation.bugs import BUGS, MACHINE, Bug
+from tests.simulation.edits import SOURCES, edited
 from tests.simulation.liars import Way
 from tests.simulation.log import LOSSES
 from tests.simulation.plan import Fault, Plan
+from tests.simulation.production_bugs import HUNTED_BUGS, HuntedBug
 from tests.simulation.run import BROKEN, outcome
 from tests.simulation.scenario import Scenario, Scripted
 from tests.simulation.variant import Variant
 
-import nocturne
 from nocturne.core import certificates, certified_snapshot, log_epochs
 
-SOURCES: Final = Path(nocturne.__file__).parent
 ORDER: Final = (
     "core/certificates.py",
     "consensus/quorum/tally.py",
@@ -48,17 +54,15 @@ OPERATORS_MS: Final = (500, 500)
 EVENTS_OF_A_BROKEN_WORLD_MAX: Final = 100_000
 
 
-class NotThere(Exception):  # noqa: N818
-    """A bug's text is gone from the source: mend tests/simulation/bugs.py."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a bug; `violation` is None when it survived."""
+    """What became of a bug; `violation` is None when it survived. `tried` is what it was sought in,
+    for people.
+    """
 
-    bug: Bug
+    bug: Bug | HuntedBug
     violation: str | None
-    seeds: int
+    tried: str
     seconds: float
 
     @property
@@ -77,32 +81,61 @@ def main() -> None:
     parser.add_argument("--only", default="", help="bugs whose name or rule contains this")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    wanted = [bug for bug in BUGS if options.only in bug.name or options.only in bug.rule]
-    for bug in wanted:
+    simulated = [bug for bug in BUGS if options.only in bug.name or options.only in bug.rule]
+    hunted = [bug for bug in HUNTED_BUGS if options.only in bug.name or options.only in bug.rule]
+    for bug in simulated:
         variant_of(bug)
-    # One that nobody is expected to notice is given up sooner.
-    patience = [1 if bug.expected else MORE_PATIENCE for bug in wanted]
-    jobs = [
-        (bug, options.seeds * more, options.seconds * more)
-        for bug, more in zip(wanted, patience, strict=True)
-    ]
-    verdicts: list[Verdict] = []
-    with multiprocessing.Pool(options.workers) as pool:
-        for verdict in pool.imap(hunt, jobs, chunksize=1):
-            verdicts.append(verdict)
-            print(line(verdict), flush=True)
-    caught = sum(one.violation is not None for one in verdicts)
-    wrong = [one.bug.name for one in verdicts if not one.is_expected]
-    print(f"{len(verdicts)} bugs, {caught} caught, {len(verdicts) - caught} survive")
+    for one in hunted:
+        for edit in one.edits:
+            edited(edit.file, one.edits)
+    with (
+        tempfile.TemporaryDirectory(prefix="nocturne-planted-") as folder,
+        multiprocessing.Pool(options.workers) as pool,
+    ):
+        clean = hunting.copied(Path(folder))
+        # Beside the worlds; and what it compiles is there for every other copy.
+        checked = pool.apply_async(hunting.check_tests, (clean, hunted))
+        in_worlds = _in_worlds(pool, simulated, options.seeds, options.seconds)
+        checked.get()
+        by_tests = _by_tests(pool, hunted, clean)
+    wrong = [one.bug.name for one in (*in_worlds, *by_tests) if not one.is_expected]
+    print(f"in worlds: {summary(in_worlds)}; by unit tests: {summary(by_tests)}")
     for name in wrong:
         print(f"UNEXPECTED: {name}")
     sys.exit(1 if wrong else 0)
 
 
+def _in_worlds(pool: Pool, bugs: Sequence[Bug], seeds: int, seconds: float) -> list[Verdict]:
+    # One that nobody is expected to notice is given up sooner.
+    patience = [1 if bug.expected else MORE_PATIENCE for bug in bugs]
+    jobs = [(bug, seeds * more, seconds * more) for bug, more in zip(bugs, patience, strict=True)]
+    verdicts: list[Verdict] = []
+    for verdict in pool.imap(hunt, jobs, chunksize=1):
+        verdicts.append(verdict)
+        print(line(verdict), flush=True)
+    return verdicts
+
+
+def _by_tests(pool: Pool, bugs: Sequence[HuntedBug], clean: Path) -> list[Verdict]:
+    jobs = [(bug, clean) for bug in bugs]
+    verdicts: list[Verdict] = []
+    for bug, found in zip(bugs, pool.imap(hunting.hunt, jobs, chunksize=1), strict=True):
+        verdict = Verdict(bug, found.failed, bug.file, found.seconds)
+        verdicts.append(verdict)
+        print(line(verdict), flush=True)
+    return verdicts
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """How many, for people."""
+    caught = sum(one.violation is not None for one in verdicts)
+    return f"{len(verdicts)} bugs, {caught} caught, {len(verdicts) - caught} survive"
+
+
 def line(verdict: Verdict) -> str:
     """For people."""
     bug = verdict.bug
-    cost = f"{verdict.seeds} seeds, {verdict.seconds:.1f} s"
+    cost = f"{verdict.tried}, {verdict.seconds:.1f} s"
     if verdict.violation is None:
         return f"survives  {bug.rule}: {bug.name} ({cost}): {bug.expected or 'NOT EXPLAINED'}"
     return f"caught    {bug.rule}: {bug.name} ({cost}) by {verdict.violation:.110}"
@@ -132,10 +165,10 @@ def hunt(job: tuple[Bug, int, float]) -> Verdict:
         found = outcome(plan, variant, EVENTS_OF_A_BROKEN_WORLD_MAX, ways=ways)
         seconds = time.process_time() - started
         if found.violation is not None:
-            return Verdict(bug, found.violation, tried, seconds)
+            return Verdict(bug, found.violation, _seeds(tried), seconds)
         if seconds > seconds_max:
             break
-    return Verdict(bug, None, tried, time.process_time() - started)
+    return Verdict(bug, None, _seeds(tried), time.process_time() - started)
 
 
 def _staged(bug: Bug, name: str, variant: Variant) -> Verdict:
@@ -149,8 +182,12 @@ def _staged(bug: Bug, name: str, variant: Variant) -> Verdict:
         except BROKEN as fault:
             found = str(fault)
         if found:
-            return Verdict(bug, found, seed, time.process_time() - started)
-    return Verdict(bug, None, SCENARIO_SEEDS, time.process_time() - started)
+            return Verdict(bug, found, _seeds(seed), time.process_time() - started)
+    return Verdict(bug, None, _seeds(SCENARIO_SEEDS), time.process_time() - started)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seeds"
 
 
 def variant_of(bug: Bug) -> Variant:
@@ -160,9 +197,8 @@ def variant_of(bug: Bug) -> Variant:
         return Variant(host=host)
     loaded: dict[str, ModuleType] = {}
     for file in ORDER:
-        edits = [edit for edit in bug.edits if edit.file == file]
-        if edits or file == MACHINE:
-            loaded[_name(file)] = _load(file, edits, loaded)
+        if file == MACHINE or any(edit.file == file for edit in bug.edits):
+            loaded[_name(file)] = _load(file, bug, loaded)
 
     def found(module: ModuleType) -> ModuleType:
         return loaded.get(module.__name__, module)
@@ -180,13 +216,9 @@ def _name(file: str) -> str:
     return "nocturne." + file.removesuffix(".py").replace("/", ".")
 
 
-def _load(file: str, edits: list[Edit], others: dict[str, ModuleType]) -> ModuleType:
+def _load(file: str, bug: Bug, others: dict[str, ModuleType]) -> ModuleType:
     """The edited module, under a name of its own, that sees `others` in place of production's."""
-    source = (SOURCES / file).read_text()
-    for edit in edits:
-        if source.count(edit.old) != 1:
-            raise NotThere(f"{file} has {source.count(edit.old)} times: {edit.old}")
-        source = source.replace(edit.old, edit.new)
+    source = edited(file, bug.edits)
     name = _name(file)
     module = ModuleType(f"planted.{name}")
     module.__file__ = str(SOURCES / file)
