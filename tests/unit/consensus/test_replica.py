@@ -6,10 +6,12 @@ import pytest
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.ledgers import OPERATOR, signer
 
-from nocturne.consensus.quorum.messages import Cast
-from nocturne.consensus.replica import CONTROLS_MAX, Dismiss
+from nocturne.consensus.chain import Executed
+from nocturne.consensus.quorum.messages import Cast, Committed, Offer, Proposal, Record
+from nocturne.consensus.replica import CONTROLS_MAX, Action, Dismiss, Keep, Publish, Say
 from nocturne.core.certificates import VoteKind
 from nocturne.core.control import Control, decode_control, sign_control
+from nocturne.core.identifiers import Hash
 from nocturne.core.keys import Ed25519Signer, prove_possession
 from nocturne.core.validator_sets import ACTION, set_fields
 
@@ -182,3 +184,48 @@ def test_records_that_no_operator_signed_keep_none_of_theirs_out() -> None:
     committee.control(record)
     committee.run(5_000)
     assert [len(one.block.control) for one in member.published].count(1) == 1
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_what_is_said_or_published_was_kept_before(n: int) -> None:
+    """Whoever carries actions out in their order says nothing that a crash takes back."""
+    committee = Committee(n)
+    do, members = committee.do, committee.members
+    said = published = 0
+
+    def watched(member: Member, actions: list[Action]) -> None:
+        nonlocal said, published
+        kept = list(member.kept)
+        for action in actions:
+            match action:
+                case Keep(record):
+                    kept.append(record)
+                case Say(_, Cast(vote)):
+                    said += 1
+                    assert vote in kept
+                case Say(_, Offer(proposal)):
+                    said += 1
+                    assert proposal.digest in [_proposal_of(one) for one in kept]
+                case Publish(made):
+                    published += 1
+                    of_block = [one for one in kept if _proposal_of(one) == made.block.digest]
+                    assert {Executed, Committed} <= {type(one) for one in of_block}
+        do(member, actions)
+
+    committee.do = watched  # type: ignore[method-assign]
+    for number in range(5):
+        committee.write(f"s{number}")
+        committee.run(200)
+    assert published >= 5 * len(members)
+    assert (said > 0) == (n > 1)
+    agreed(committee)
+
+
+def _proposal_of(kept: Record | Executed) -> Hash | None:
+    match kept:
+        case Proposal():
+            return kept.digest
+        case Executed() | Committed():
+            return kept.proposal.digest
+        case _:
+            return None
