@@ -12,10 +12,13 @@ from nocturne.consensus import store as stores
 from nocturne.consensus.chain import Made
 from nocturne.consensus.offers import content_of
 from nocturne.consensus.published import Published
+from nocturne.consensus.quorum.messages import Vote
 from nocturne.consensus.snapshot_files import Abandoned, Head, read_part
 from nocturne.consensus.store import Kept, Recovered, Store
 from nocturne.core import snapshot
+from nocturne.core.certificates import Ballot, Epoch, VoteKind, sign_vote
 from nocturne.core.errors import Halt
+from nocturne.core.identifiers import Hash
 from nocturne.core.kinds import KindRegistry, builtin_kinds
 from nocturne.runtime import journal
 
@@ -158,6 +161,30 @@ def test_old_segments_are_forgotten_but_never_the_snapshots_block(
     assert 1 not in found.digests
     assert 6 in found.digests
     assert found.replayed == 2
+
+
+def test_a_vote_that_no_block_has_settled_outlives_its_segment(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of a later view than every block that came after it in the journal, and binds."""
+    monkeypatch.setattr(stores, "SEGMENT_BYTES", 2_000)
+    ledger = disk.ledger
+    none = Hash(bytes(32))
+    kind, epoch, view = VoteKind.NULLIFY, Epoch(0, 0), 99
+    ballot = Ballot(kind, ledger.ledger_id, epoch, ledger.validators.hash, view, none)
+    vote = Vote(0, kind, epoch, view, none, sign_vote(VALIDATOR, ballot))
+    store = opened(disk)
+    store.keep([vote])
+    made = []
+    for session in "abcdefgh":
+        made.append(extended(ledger, session))
+        keep(store, *made[-1:])
+    snapshotted(store, made[5])
+    store.forget_before(6, [vote])
+    store.close()
+    found = disk.recovered()
+    assert 1 not in found.digests
+    assert vote in found.records
 
 
 def test_only_the_newest_snapshot_stays(disk: Disk) -> None:

@@ -235,6 +235,16 @@ def test_two_blocks_of_one_chain_are_no_proof() -> None:
             decode_conflict(encode_conflict(conflict))
 
 
+def test_two_blocks_without_a_quorum_for_each_are_no_proof() -> None:
+    own, other = certified(CHAIN.blocks[2]), certified(rival(3))
+    fin = other.proof.finalization
+    short = replace(other.proof, finalization=replace(fin, votes=fin.votes[:-1]))
+    for proof in (own.proof, short):
+        unproved = Certified(other.header_bytes, proof)
+        with pytest.raises(Malformed):
+            check(conflicting_blocks(CHAIN.ledger_id, own, unproved))
+
+
 def test_two_seals_of_one_block_or_of_two_heights_are_no_proof() -> None:
     for one, other in [(seal(b"a" * 32), seal(b"a" * 32)), (seal(b"a" * 32), seal(b"b" * 32, 4))]:
         with pytest.raises(Malformed):
