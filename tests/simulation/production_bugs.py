@@ -309,6 +309,40 @@ HUNTED_BUGS: Final = (
         "signing/test_store.py::test_a_height_is_never_recorded_twice",
     ),
     _bug(
+        "signing: fsync",
+        "signatures are made beside the sync of their record",
+        SIGNING_SERVICE,
+        "            await self._on_disk(partial(self._record, blocks))\n",
+        "            asyncio.ensure_future(self._on_disk(partial(self._record, blocks)))\n",
+        "signing/test_service.py::test_nothing_is_signed_before_its_record_is_synced",
+    ),
+    _bug(
+        "signing: again",
+        "a start goes on behind what was recorded, not behind what was published",
+        SIGNING_SERVICE,
+        "        height = resume.published_height\n        parent =",
+        "        height = self._store.last_height()\n        parent =",
+        "signing/test_service.py::"
+        "test_what_was_recorded_and_not_published_is_signed_again_in_full_with_the_same_bytes",
+    ),
+    _bug(
+        "signing: again",
+        "a batch counts as published before the broker has it",
+        SIGNING_SERVICE,
+        "            batch = await self._batches.get()\n",
+        "            batch = await self._batches.get()\n"
+        "            self._published = batch.resume\n",
+        "signing/test_service.py::test_what_the_broker_did_not_take_does_not_count_as_published",
+    ),
+    _bug(
+        "signing: guard",
+        "the service signs another block of a height that it has recorded",
+        SIGNING_SERVICE,
+        "            if guard.is_signed(height, digest, known):\n",
+        "            if known is not None:\n",
+        "signing/test_service.py::test_another_certified_block_at_a_signed_height_is_not_signed",
+    ),
+    _bug(
         "signing: receipts",
         "a receipt's id leaves out its log epoch",
         SIGNATURES,
@@ -402,5 +436,320 @@ HUNTED_BUGS: Final = (
         "            if any(\n                vote_signed(",
         "            if True or any(\n                vote_signed(",
         "consensus/test_own_votes.py::test_a_vote_that_this_key_did_not_sign_shows_nothing",
+    ),
+    _bug(
+        "own votes",
+        "a start votes without asking",
+        VALIDATOR,
+        "        if self._signer.key in self._replica.validators.keys:\n"
+        "            await self._ask_for_votes()\n",
+        "",
+        "consensus/test_validator.py"
+        "::test_it_asks_all_for_its_newest_votes_and_takes_part_once_a_quorum_has_answered",
+    ),
+    _bug(
+        "own votes",
+        "who asks for its votes hears and votes already",
+        VALIDATOR,
+        "        if not self._votes_checked:\n",
+        "        if False:\n",
+        "consensus/test_validator.py"
+        "::test_it_asks_all_for_its_newest_votes_and_takes_part_once_a_quorum_has_answered",
+    ),
+    _bug(
+        "own votes",
+        "a start goes on though others hold a vote that its journal lacks",
+        VALIDATOR,
+        "        except Halt as halt:\n            self._fail(halt)\n",
+        '        except Halt as halt:\n            log.warning("older_copy", cause=str(halt))\n',
+        "consensus/test_validator.py"
+        "::test_a_vote_of_its_own_that_its_journal_lacks_makes_it_refuse",
+    ),
+    _bug(
+        "own votes",
+        "who has not begun does not say which votes it holds",
+        SERVICE,
+        "            if isinstance(value, codec.AskVotes):\n",
+        "            if isinstance(value, codec.AskVotes) and validator is not None:\n",
+        "consensus/test_service.py::"
+        "test_a_key_without_its_journal_never_votes_begins_none_and_still_says_what_it_holds",
+    ),
+    _bug(
+        "journal",
+        "a key without its journal begins a new one",
+        SERVICE,
+        "    except JournalMissing:\n        return None\n",
+        "    except JournalMissing:\n"
+        "        label = journal.owner_label(ledger_id, signer.key)\n"
+        "        journal.create(home / journal.FOLDER, label)\n"
+        "        return Store(home, label)\n",
+        "consensus/test_service.py::"
+        "test_a_key_without_its_journal_never_votes_begins_none_and_still_says_what_it_holds",
+    ),
+    # Durability
+    _bug(
+        "durability",
+        "a message leaves before what was to be kept is durable",
+        VALIDATOR,
+        "                case Say() | Report():\n                    self._outbox.append(action)\n",
+        "                case Say() | Report():\n                    self._let_go(action)\n",
+        "consensus/test_validator.py::test_no_message_leaves_before_what_was_to_be_kept_is_durable",
+    ),
+    _bug(
+        "durability",
+        "a block goes to the topic before its commit is durable",
+        VALIDATOR,
+        "self._outbox.append(self._taken(action))",
+        "self._publisher.take(self._taken(action))",
+        "consensus/test_validator.py::test_no_block_goes_to_the_topic_before_its_commit_is_durable",
+    ),
+    _bug(
+        "durability",
+        "what waited for the sync leaves beside it",
+        VALIDATOR,
+        "                await self._on_disk(partial(self._store.keep, "
+        "[*kept, *self._heard_by(kept)]))\n",
+        "                asyncio.ensure_future(\n"
+        "                    self._on_disk(partial(self._store.keep, "
+        "[*kept, *self._heard_by(kept)]))\n                )\n",
+        "consensus/test_validator.py::test_no_message_leaves_before_what_was_to_be_kept_is_durable",
+    ),
+    _bug(
+        "durability",
+        "the replica says a vote and then has it kept",
+        REPLICA,
+        "                self._actions.append(Say(keys, message))\n",
+        "                self._actions.insert(0, Say(keys, message))\n",
+        "consensus/test_replica.py::test_what_is_said_or_published_was_kept_before",
+    ),
+    _bug(
+        "durability",
+        "a commit is published and not journalled",
+        REPLICA,
+        "                    self._actions.append(Keep(one))\n                    self._note(one)\n"
+        "                self._unfinished",
+        "                    self._note(one)\n                self._unfinished",
+        "consensus/test_replica.py::test_what_is_said_or_published_was_kept_before",
+    ),
+    _bug(
+        "durability",
+        "the journal is written and not synced",
+        STORE,
+        "        segment = self._journal.sync()\n",
+        "        segment = self._journal.segment\n",
+        "consensus/test_store.py::test_kept_blocks_are_recovered",
+    ),
+    _bug(
+        "durability",
+        "votes above the committed block are forgotten with the old segments",
+        STORE,
+        "        if live:\n            self.keep(live)\n",
+        "",
+        "consensus/test_store.py::test_a_vote_that_no_block_has_settled_outlives_its_segment",
+    ),
+    _bug(
+        "durability",
+        "a failed sync is tried again",
+        JOURNAL,
+        "        if self._failure is not None:\n            raise SystemExit(self._failure)\n",
+        "",
+        "runtime/test_journal.py::test_a_failed_fsync_ends_the_process_and_is_not_tried_again",
+    ),
+    _bug(
+        "durability",
+        "a damaged journal is cut short and goes on",
+        JOURNAL,
+        "            if scan.end < scan.size and (not is_last or scan.good_frame_behind):\n",
+        "            if scan.end < scan.size and not is_last:\n",
+        "runtime/test_journal.py::test_every_flipped_bit_is_torn_tail_or_halt_and_never_read",
+    ),
+    # The log
+    _bug(
+        "intake",
+        "a certified record may change in the log",
+        GATHERING,
+        "        if expected != record_hash:\n",
+        "        if expected is None:\n",
+        "consensus/test_gathering.py::test_a_changed_byte_is_a_halt",
+    ),
+    _bug(
+        "intake",
+        "what others gave alone is voted for",
+        REPLICA,
+        "return self._chain.executed(digest) is not None and self.is_own(digest)",
+        "return self._chain.executed(digest) is not None",
+        "consensus/test_bodies.py"
+        "::test_what_was_executed_from_others_bytes_is_checked_again_before_it_is_voted_for",
+    ),
+    # An epoch's begin
+    _bug(
+        "K2: epoch",
+        "the next epoch begins on a last block that is notarized and not final",
+        MACHINE,
+        "            if certificate.kind is VoteKind.FINALIZE:\n                # What is final",
+        "            block = self._blocks.get(certificate.digest)\n"
+        "            ends = block is not None and self._ends_epoch(_Tip.of(block))\n"
+        "            if ends or certificate.kind is VoteKind.FINALIZE:\n"
+        "                # What is final",
+        "consensus/test_quorum_machine.py"
+        "::test_past_an_epochs_last_block_only_tail_blocks_commit_it",
+    ),
+    _bug(
+        "K2: epoch",
+        "views go on in the next epoch",
+        MACHINE,
+        "self._base_view = self._base.view if self._base.epoch == epoch else 0",
+        "self._base_view = self._base.view",
+        "consensus/test_quorum_machine.py::"
+        "test_after_an_epochs_last_block_views_begin_again_and_an_empty_block_proves_the_new_set",
+    ),
+    _bug(
+        "K2: epoch",
+        "a finalization of the next epoch commits blocks of the one before",
+        CERTIFICATES,
+        "if (block.epoch, block.validator_set_hash) != (last.epoch, last.validator_set_hash):",
+        "if False:",
+        "core/test_validator_sets.py"
+        "::test_a_finalization_of_the_next_epoch_commits_no_block_of_the_one_before",
+    ),
+    _bug(
+        "K2: epoch",
+        "a block may be certified by the set that it names, whatever its epoch's is",
+        VALIDATOR_SETS,
+        "        if header.validator_set_hash != found.hash:\n",
+        "        named = [one.validators for one in self.decided]\n"
+        "        found = next(\n"
+        "            (one for one in named if one.hash == header.validator_set_hash), found\n"
+        "        )\n"
+        "        if header.validator_set_hash != found.hash:\n",
+        "core/test_validator_sets.py::test_the_old_set_certifies_nothing_after_its_last_epoch "
+        "test_a_new_set_certifies_nothing_before_its_first_epoch",
+    ),
+    # Whom a validator believes
+    _bug(
+        "nobody's word",
+        "a validator halts because another one says that it halts",
+        VALIDATOR,
+        "                self._said_halts.said(sender, value)\n",
+        '                self._fail(Halt("another validator halts"))\n',
+        "consensus/test_validator.py"
+        "::test_it_goes_on_whoever_says_that_he_halts_or_that_the_chain_is_two",
+    ),
+    _bug(
+        "nobody's word",
+        "a conflict that is not proved degrades a validator",
+        VALIDATOR,
+        "check_conflict(conflict, founding.ledger_id, sets, founding.genesis.authority)",
+        "assert sets and founding",
+        "consensus/test_validator.py"
+        "::test_it_goes_on_whoever_says_that_he_halts_or_that_the_chain_is_two",
+    ),
+    _bug(
+        "nobody's word",
+        "anybody's header in the topic halts a validator",
+        PUBLISHED,
+        "                found = committed_block(value, self._ledger_id, self._sets)\n",
+        "                found = decode_block(data)\n",
+        "consensus/test_published.py::test_a_header_of_a_forger_at_an_own_height_is_ignored",
+    ),
+    # Evidence
+    _bug(
+        "evidence",
+        "a second, different vote is no evidence",
+        TALLY,
+        "        return _accused(view, found, vote)\n",
+        "        return None\n",
+        "consensus/test_accusations.py::test_the_tally_accuses_of_exactly_what_is_evidence",
+    ),
+    _bug(
+        "evidence",
+        "finalize after nullify is no evidence",
+        TALLY,
+        "            return None if other is None else _accused(view, other, vote)\n",
+        "            return None\n",
+        "consensus/test_accusations.py::test_the_tally_accuses_of_exactly_what_is_evidence",
+    ),
+    _bug(
+        "evidence",
+        "evidence is not published",
+        VALIDATOR,
+        "                self._publisher.show(evidence)\n",
+        "",
+        "consensus/test_validator.py"
+        "::test_who_signs_two_votes_of_a_view_is_shown_to_all_once_the_own_votes_are_durable",
+    ),
+    _bug(
+        "evidence",
+        "evidence convinces without the accused one's signatures",
+        EVIDENCE,
+        "        if not _is_signed(evidence, statement, validators):\n",
+        "        if False:\n",
+        "core/test_evidence.py::test_nobody_else_is_accused_with_it",
+    ),
+    _bug(
+        "evidence",
+        "what a correct validator signs is evidence against it",
+        EVIDENCE,
+        "    if {first.kind, second.kind} == {VoteKind.NULLIFY, VoteKind.FINALIZE}:\n",
+        "    if VoteKind.NULLIFY in {first.kind, second.kind}:\n",
+        "core/test_evidence.py::test_of_all_that_can_be_said_in_a_view_four_pairs_are_lies",
+    ),
+    # DEGRADED
+    _bug(
+        "DEGRADED",
+        "two histories that are proved do not degrade a validator",
+        VALIDATOR,
+        "        self._fail(DegradedFound(Degraded.by(conflict)))\n",
+        "",
+        "consensus/test_validator.py::test_a_proof_of_two_histories_degrades_it_whoever_brings_it",
+    ),
+    _bug(
+        "DEGRADED",
+        "a conflict without quorums is proof",
+        CONFLICTS,
+        "                sets.check_proof(one.proof, one.header, one.digest, ledger_id)\n",
+        "                sets.of_block(one.header)\n",
+        "core/test_modes.py::test_two_blocks_without_a_quorum_for_each_are_no_proof",
+    ),
+    _bug(
+        "DEGRADED",
+        "what is kept is over with what passes",
+        MODES,
+        "        return self._kept or self._passing\n",
+        "        return self._passing or self._kept\n",
+        "core/test_modes.py::test_what_is_kept_goes_away_by_no_further_input_and_no_restart",
+    ),
+    _bug(
+        "DEGRADED",
+        "it is not written down",
+        DEGRADED,
+        "            keep(self._home, self._ledger_id, degraded)\n",
+        "",
+        "runtime/test_degraded.py::test_what_is_kept_is_there_after_a_restart",
+    ),
+    _bug(
+        "DEGRADED",
+        "want of a quorum has no automatic exit",
+        MODES,
+        '        is_kept=False,\n        left_by="by itself',
+        '        is_kept=True,\n        left_by="by itself',
+        "core/test_modes.py::test_what_passes_is_over_when_it_is_over_and_after_a_restart",
+    ),
+    _bug(
+        "DEGRADED",
+        "the authority signs on after a restart",
+        SIGNING_SERVICE,
+        "    if mode.kept is not None:\n        return\n    try:\n",
+        "    try:\n",
+        "signing/test_degraded.py::test_a_conflict_is_kept_and_after_a_restart_nothing_is_signed",
+    ),
+    _bug(
+        "DEGRADED",
+        "who finds it tells the others and does not keep it",
+        ENDING,
+        "                self._keep(ends.degraded)\n",
+        "                pass\n",
+        "consensus/test_ending.py::test_a_contradiction_in_the_topic_and_the_journals_own_block_"
+        "are_proof_and_are_kept_and_sent",
     ),
 )
