@@ -59,9 +59,12 @@ async def run(settings: Settings, lifecycle: Lifecycle) -> None:
         validator: Validator | None = None
 
         async def hear(sender: Key, value: codec.Value) -> None:
+            if validator is None:
+                # Nothing is held without a journal, and that would count as an answer.
+                return
             if isinstance(value, codec.AskVotes):
                 peers.send(sender, codec.NewestVotes(heard.of(sender)))
-            elif validator is not None:
+            else:
                 await validator.hear(sender, value)
 
         peers = Peers(

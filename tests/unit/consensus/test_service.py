@@ -115,12 +115,12 @@ def _nobody_else(home: Path) -> Iterator[None]:
     yield
 
 
-def test_a_key_without_its_journal_never_votes_begins_none_and_still_says_what_it_holds(
+def test_a_key_without_its_journal_never_votes_begins_none_and_answers_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def go() -> None:
         world = World(tmp_path, monkeypatch)
-        assert await world.asked_for_votes() == [(OTHER, codec.NewestVotes(()))]
+        assert await world.asked_for_votes() == []
         assert world.validators == 0
         (state,) = world.serving
         assert state[0] is False

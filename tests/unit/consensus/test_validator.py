@@ -12,9 +12,9 @@ import pytest
 from tests.unit.consensus.committees import Committee, Member
 from tests.unit.consensus.test_bodies_shell import Wire
 
-from nocturne.consensus import codec
-from nocturne.consensus import validator as shell
-from nocturne.consensus.own_votes import HeardVotes, VoteCheck
+from nocturne.consensus import asking_votes, codec
+from nocturne.consensus.asking_votes import AskingVotes
+from nocturne.consensus.own_votes import HeardVotes
 from nocturne.consensus.quorum.messages import Accuse, Cast, Offer, Vote
 from nocturne.consensus.replica import Keep, Report
 from nocturne.consensus.store import Kept
@@ -208,8 +208,7 @@ async def starting(one: Shell, go: Callable[[list[str]], Awaitable[None]]) -> No
     replica.restore = restored  # type: ignore[method-assign]
     replica.hear = heard  # type: ignore[method-assign]
     own = one.member.signer.key
-    subject._votes_checked = False
-    subject._check = VoteCheck(ledger.ledger_id, ledger.validators, own, (FIRST, 0), ())
+    subject._asking = AskingVotes(ledger.ledger_id, own, subject._peers.send)
     subject._desk = SimpleNamespace(open=lambda *_: None)  # type: ignore[assignment]
     subject._reading = SimpleNamespace(run=run, state=None)  # type: ignore[assignment]
     recovered: Any = SimpleNamespace(records=())
@@ -226,7 +225,7 @@ async def starting(one: Shell, go: Callable[[list[str]], Awaitable[None]]) -> No
 def test_it_asks_all_for_its_newest_votes_and_takes_part_once_a_quorum_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "ASK_VOTES_SECONDS", 0.001)
+    monkeypatch.setattr(asking_votes, "ASK_SECONDS", 0.001)
 
     async def all_of_it() -> None:
         one = Shell(4)
