@@ -451,7 +451,7 @@ def test_seven_validators_certify_on_while_two_are_killed_paused_or_cut_off(
     off by a network namespace where the machine allows it.
     """
     seven.raise_all()
-    _certifies(seven)
+    seven.certify(8)
 
     for one in (victims := (0, 1)):
         seven.of(one).kill()
@@ -498,9 +498,6 @@ def test_seven_validators_certify_on_while_two_are_killed_paused_or_cut_off(
             _wait_all_vote(seven, island.inside)
             for one in victims:
                 seven.of(one).kill()
-    seven.raise_all(victims)
-    _wait_all_vote(seven)
-    _certifies(seven)
     seven.check_no_fork()
 
 
@@ -517,10 +514,12 @@ def seven(tmp_path: Path) -> Iterator[QuorumStand]:
 
 
 def _certifies(stand: QuorumStand) -> None:
-    """Commands one after another are certified, each soon."""
-    for _ in range(5):
+    """Commands one after another are certified, each soon. Each takes a block, and there are more
+    of them than leaders besides the two: the turns of those two are passed over.
+    """
+    for _ in range(stand.validators - 1):
         began = time.monotonic()
-        stand.certify(4)
+        stand.certify(2)
         assert time.monotonic() - began < GAP_SECONDS_MAX
 
 
