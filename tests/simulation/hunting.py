@@ -7,18 +7,19 @@ so is one whose tests fail without any bug.
 
 from __future__ import annotations
 
-import os
-import resource
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from tests.simulation.edits import SOURCES, edited
+from tests.simulation.nursery import Answer, Asked
 from tests.simulation.production_bugs import HuntedBug
 
 ROOT: Final = Path(__file__).parents[2]
@@ -28,12 +29,6 @@ RUN_SECONDS_MAX: Final = 600
 EXAMPLES_DIVISOR: Final = "4"
 """Of each property, as `make check` tries them; from one seed, so that a verdict stands."""
 
-# Exit code 4 is pytest's own for a run that was set up wrongly.
-_RUN: Final = """\
-import sys, nocturne, pytest
-is_copy = nocturne.__file__.startswith(sys.argv[1])
-sys.exit(pytest.main(sys.argv[2:]) if is_copy else 4)
-"""
 _PASSED: Final = 0
 _FAILED: Final = 1
 
@@ -82,35 +77,45 @@ def hunt(job: tuple[HuntedBug, Path]) -> Hunted:
 
 def _run(folder: Path, tests: Sequence[str]) -> Hunted:
     environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
         "NOCTURNE_EXAMPLES_DIVISOR": EXAMPLES_DIVISOR,
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
         "COLUMNS": "400",
     }
     options = ["-x", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # What the fork has imported already asserts nothing here.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options += ["--hypothesis-seed=0", f"--timeout={TEST_SECONDS_MAX}"]
-    before = _seconds()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _RUN, str(folder), *options, *tests],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS_MAX,
-        )
-    except subprocess.TimeoutExpired as fault:
-        raise Broken(f"its tests took more than {RUN_SECONDS_MAX} s") from fault
-    seconds = _seconds() - before
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
-    if done.returncode == _FAILED and failed:
-        return Hunted(failed[0].partition("::")[2], seconds)
-    if done.returncode == _PASSED:
-        return Hunted(None, seconds)
-    raise Broken(f"exit code {done.returncode} of its tests:\n{done.stdout}{done.stderr}")
+    output = folder / "output"
+    asked = Asked(str(folder), [*options, *tests], environment, str(output), float(RUN_SECONDS_MAX))
+    answer = _ask(asked)
+    text = output.read_text(errors="replace") if output.exists() else ""
+    failed = [line for line in text.splitlines() if line.startswith("FAILED ")]
+    if answer.code == _FAILED and failed:
+        return Hunted(failed[0].partition("::")[2], answer.seconds)
+    if answer.code == _PASSED:
+        return Hunted(None, answer.seconds)
+    raise Broken(f"exit code {answer.code} of its tests:\n{text}")
 
 
-def _seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _ask(asked: Asked) -> Answer:
+    nursery = _nursery()
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    nursery.stdin.write(json.dumps(asdict(asked)) + "\n")
+    nursery.stdin.flush()
+    line = nursery.stdout.readline()
+    if not line:
+        raise Broken("the process that runs the tests has ended")
+    return Answer(**json.loads(line))
+
+
+@cache
+def _nursery() -> subprocess.Popen[str]:
+    """One for each process that hunts, with which it ends: its input does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.simulation.nursery"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -12,8 +12,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from tests.simulation import hunting
+from tests.simulation.bugs import BUGS
 from tests.simulation.dice import Dice
+from tests.simulation.edits import Edit, NotThere, edited
 from tests.simulation.plan import ALONE_CRASH, Plan
+from tests.simulation.production_bugs import HUNTED_BUGS
 from tests.simulation.run import (
     ENOUGH_SEEDS,
     MANY_SEEDS,
@@ -174,3 +178,37 @@ def test_worlds_of_many_validators_can_be_kept_to_the_first_seeds() -> None:
     assert len(set(seeds)) == 400
     assert any(Plan.of(seed).n > SMALL_MAX for seed in seeds[:100])
     assert all(Plan.of(seed).n <= SMALL_MAX for seed in seeds[100:])
+
+
+def test_what_is_planted_stands_in_the_source_and_is_hunted_by_tests_that_there_are() -> None:
+    for bug in (*BUGS, *HUNTED_BUGS):
+        for edit in bug.edits:
+            assert edited(edit.file, bug.edits), bug.name
+    names = [bug.name for bug in (*BUGS, *HUNTED_BUGS)]
+    assert len(set(names)) == len(names)
+    for hunted in HUNTED_BUGS:
+        assert hunted.tests, hunted.name
+        for test in hunted.tests:
+            file, _, name = test.partition("::")
+            assert f"def {name}(" in (ROOT / file).read_text(), hunted.name
+
+
+@pytest.mark.slow
+def test_a_bug_is_caught_by_the_test_that_fails_and_survives_where_none_does(
+    tmp_path: Path,
+) -> None:
+    clean = hunting.copied(tmp_path)
+    caught = next(bug for bug in HUNTED_BUGS if bug.file == "signing/guard.py")
+    hunting.check_tests(clean, [caught])
+    found = hunting.hunt((caught, clean))
+    assert found.failed is not None
+    assert f"tests/unit/signing/test_guard.py::{found.failed.split()[0]}" in caught.tests
+    blind = replace(caught, tests=("tests/unit/signing/test_guard.py::test_long_sequences_are",))
+    with pytest.raises(hunting.Broken, match="exit code 4"):
+        hunting.hunt((blind, clean))
+    elsewhere = "tests/unit/signing/test_store.py::test_a_new_store_knows_nothing"
+    assert hunting.hunt((replace(caught, tests=(elsewhere,)), clean)).failed is None
+    assert (clean / "nocturne/signing/guard.py").read_text() == edited("signing/guard.py", ())
+    lost = replace(caught, edits=(Edit("signing/guard.py", "no such text", ""),))
+    with pytest.raises(NotThere):
+        hunting.hunt((lost, clean))
