@@ -47,6 +47,7 @@ STORE: Final = "consensus/store.py"
 SERVICE: Final = "consensus/service.py"
 VALIDATOR: Final = "consensus/validator.py"
 ENDING: Final = "consensus/ending.py"
+REPORTING: Final = "consensus/reporting.py"
 JOURNAL: Final = "runtime/journal.py"
 DEGRADED: Final = "runtime/degraded.py"
 SIGNING_GUARD: Final = "signing/guard.py"
@@ -737,6 +738,24 @@ HUNTED_BUGS: Final = (
         "        return self._kept or self._passing\n",
         "        return self._passing or self._kept\n",
         "core/test_modes.py::test_what_is_kept_goes_away_by_no_further_input_and_no_restart",
+    ),
+    _bug(
+        "DEGRADED",
+        "a quorum that is not here is not missed",
+        REPORTING,
+        "    if len(here) >= validators.quorum:\n",
+        "    if here:\n",
+        "consensus/test_reporting.py"
+        "::test_while_too_few_are_here_the_ledger_is_degraded_for_want_of_a_quorum",
+    ),
+    _bug(
+        "DEGRADED",
+        "a log that too many read otherwise degrades nothing",
+        REPORTING,
+        "        if n - lost >= validators.quorum:\n",
+        "        if n >= validators.quorum:\n",
+        "consensus/test_reporting.py"
+        "::test_where_too_many_take_no_records_the_ledger_is_degraded_for_a_rewritten_log",
     ),
     _bug(
         "DEGRADED",
