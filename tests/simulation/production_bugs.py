@@ -465,7 +465,7 @@ HUNTED_BUGS: Final = (
         "        self._unread[sender] = news\n",
         "",
         "consensus/test_own_votes.py"
-        "::test_a_vote_of_an_epoch_with_other_validators_shows_an_older_copy_too",
+        "::test_a_vote_of_a_set_that_is_decided_after_the_answer_shows_an_older_copy_then",
     ),
     _bug(
         "own votes",

@@ -77,6 +77,19 @@ def test_a_vote_of_an_epoch_with_other_validators_shows_an_older_copy_too() -> N
         knows.answered(OTHERS[0].key, (held,))
 
 
+def test_a_vote_of_a_set_that_is_decided_after_the_answer_shows_an_older_copy_then() -> None:
+    changed = ValidatorSet.of(tuple(one.key for one in (OWN, *OTHERS[:2], signer(60))))
+    ballot = Ballot(VoteKind.NOTARIZE, LEDGER.ledger_id, Epoch(0, 2), changed.hash, 1, BLOCK)
+    held = Vote(0, VoteKind.NOTARIZE, Epoch(0, 2), 1, BLOCK, sign_vote(OWN, ballot))
+    subject = check()
+    for other in OTHERS:
+        subject.answered(other.key, (held,))
+    assert subject.is_done
+    subject.decided(LEDGER.validators)
+    with pytest.raises(Halt, match="epoch 2 that its journal lacks"):
+        subject.decided(changed)
+
+
 @pytest.mark.parametrize(
     "held",
     [
