@@ -352,6 +352,7 @@ async def test_what_one_liar_did_not_give_is_not_begun_with_another_while_somebo
     assert len(set(begun)) == 2
 
 
+@pytest.mark.slow
 @in_a_loop
 async def test_only_the_slow_one_is_refused_and_the_others_give_what_it_does_not(
     world: World, monkeypatch: pytest.MonkeyPatch

@@ -185,6 +185,7 @@ def test_settings_that_are_shown_show_no_password(tmp_path: Path) -> None:
 # How long a certificate counts -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_client_certificate_that_has_expired_is_not_let_in_by_a_ticket_from_before(
     tmp_path: Path,
 ) -> None:
