@@ -50,8 +50,9 @@ class AskingVotes:
         await self._clearing.wait()
 
     def clear(self) -> None:
-        """Everything is ready to vote, or to observe."""
-        self._clearing.set()
+        """All else is ready to vote, or to observe. Who was admitted meanwhile asks first."""
+        if self._check is not None or not self._admitted.is_set():
+            self._clearing.set()
 
     async def ask(self, replica: Replica, own_votes: Sequence[Vote]) -> None:
         """Until a quorum has answered. `own_votes` are those that the journal had at the start,

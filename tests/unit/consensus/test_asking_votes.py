@@ -67,6 +67,28 @@ def test_an_observer_asks_once_a_set_has_its_key_and_goes_on_when_a_quorum_has_a
     asyncio.run(test())
 
 
+def test_who_is_admitted_by_what_its_own_journal_has_asks_before_it_is_cleared() -> None:
+    committee = Committee(4)
+    others = [one.key for one in committee.signers]
+    subject, asked = asking(committee, ADMITTED.key)
+
+    async def test() -> None:
+        # While the journal is restored, before all else is ready.
+        subject.executed(decided(*others, ADMITTED.key), 7)
+        subject.clear()
+        assert not subject.is_cleared
+        waiting = asyncio.ensure_future(subject.ask_once_admitted(committee.members[0].replica, ()))
+        await asyncio.sleep(0)
+        assert set(asked) == set(others)
+        for one in others[:3]:
+            subject.hear(one, ())
+        async with asyncio.timeout(60):
+            await waiting
+        assert subject.is_cleared
+
+    asyncio.run(test())
+
+
 def test_a_vote_of_an_epoch_that_the_journal_does_not_know_halts_when_its_set_is_decided() -> None:
     committee = Committee(4)
     own, *others = committee.signers
