@@ -678,15 +678,15 @@ HUNTED_BUGS: Final = (
         "a second, different vote is no evidence",
         TALLY,
         "        return Counted(conflict=_accused(view, found, vote))\n",
-        "        return _NOTHING\n",
+        "        return Counted()\n",
         "consensus/test_accusations.py::test_the_tally_accuses_of_exactly_what_is_evidence",
     ),
     _bug(
         "evidence",
         "finalize after nullify is no evidence",
         TALLY,
-        "Counted(certificate, None if other is None else _accused(view, other, vote))",
-        "Counted(certificate)",
+        "            return Counted(certificate, conflict)\n",
+        "            return Counted(certificate)\n",
         "consensus/test_accusations.py::test_the_tally_accuses_of_exactly_what_is_evidence",
     ),
     _bug(

@@ -33,12 +33,7 @@ from nocturne.cli.log_openings import (
 from nocturne.cli.options import HomeOption, JsonOption
 from nocturne.cli.screen import Column, table
 from nocturne.cli.surroundings import Surroundings
-from nocturne.client.operating import (
-    Governance,
-    Governed,
-    LogPartition,
-    LogStands,
-)
+from nocturne.client.operating import Governance, Governed, LogPartition, LogStands
 from nocturne.core.control import cosign_control, decode_control
 from nocturne.core.errors import Malformed
 from nocturne.core.identifiers import format_hash

@@ -8,9 +8,9 @@ that opens the next log epoch can be certified. Once it is, reading begins anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -174,7 +174,7 @@ class LogReading:
                 self._append_again(generation),
                 watch_log(self._cluster, uuid, self._brought),
                 self._log_epoch_after(generation),
-                _result_of(losing),
+                losing,
             )
         finally:
             self._consumer = self._losing = None
@@ -253,11 +253,7 @@ def _again(partition: int, prepared: Prepared) -> ProducedRecord:
     return ProducedRecord(topics.COMMANDS, partition, prepared.key, prepared.value, headers)
 
 
-async def _result_of(future: asyncio.Future[None]) -> None:
-    await future
-
-
-async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
+async def _first_of(*parts: Awaitable[None]) -> None:
     """Run them together until one ends, with its error if it has one; the others are cancelled."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     try:

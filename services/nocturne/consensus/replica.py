@@ -17,8 +17,9 @@ never voted for.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, assert_never
 
 from nocturne.consensus.bodies import BLOCKS_MAX, Bodies, Newest, Wanted
@@ -189,9 +190,9 @@ class Replica:
         """Heights of blocks that were executed from what others gave alone: none of them is voted
         for."""
         self._newest = newest or Newest()
-        self._of_others: dict[Hash, int] = {}
-        """Heights of blocks that what was gathered is not the records of, as executing them shows:
-        it is not done again."""
+        self._of_others: Recent[Hash, None] = Recent(lambda _: 1, UNCHECKED_MAX)
+        """Blocks that what was gathered is not the records of, as executing them shows: it is not
+        done again."""
         self._kept: dict[Hash, int] = {}
         self._live: list[Proposal | Vote | Certificate] = []
         self._said: tuple[Hash, bool] | None = None
@@ -497,22 +498,16 @@ class Replica:
         while self._unfinished:
             committed = self._unfinished[0]
             proposal = committed.proposal
-            found = self._chain.executed(proposal.digest)
-            if found is None:
-                batches = self._records_of(proposal)
-                control = self._control_of(proposal)
-                if batches is not None and control is not None and not self._gathering.stands:
-                    self._confirm(proposal, batches, control)
-                found = self._chain.executed(proposal.digest)
-                if found is None and not self._confirmed_without_log(proposal, batches, control):
+            if self._chain.executed(proposal.digest) is None:
+                if not self._has_executed_committed(proposal):
                     return
-                found = self._chain.executed(proposal.digest)
-                assert found is not None
                 self._pause(proposal, now)
+            found = self._chain.executed(proposal.digest)
+            assert found is not None
             is_own = self.is_own(proposal.digest)
             if not is_own:
                 if not self._gathering.stands:
-                    self._check_gathered(found.block)
+                    self._or_stand(partial(self._gathering.check_gathered, found.block))
                 self._gathering.expect(found.block)
             self._know(proposal)
             self._keep_executed(found)
@@ -539,7 +534,6 @@ class Replica:
                 if found[0][1].header.height > header.height
             }
             self._not_own = {one: at for one, at in self._not_own.items() if at > header.height}
-            self._of_others = {one: at for one, at in self._of_others.items() if at > header.height}
             self._kept = {one: at for one, at in self._kept.items() if at > header.height}
             # Above it in both: the height is what its leader says, and may be a liar's.
             self._unchecked = {
@@ -550,41 +544,36 @@ class Replica:
             }
             self._actions.append(Publish(made, self._rank(header), is_own))
 
-    def _confirm(
-        self, proposal: Proposal, batches: Sequence[PartitionBatch], control: tuple[bytes, ...]
-    ) -> None:
-        try:
-            self._chain.confirm(proposal, batches, control)
-        except LogLost as lost:
-            self._stand(lost)
-
-    def _check_gathered(self, block: Block) -> None:
-        try:
-            self._gathering.check_gathered(block)
-        except LogLost as lost:
-            self._stand(lost)
-
-    def _stand(self, lost: LogLost) -> None:
-        """The quorum's log is another: what blocks have of it comes from others from now on."""
-        self._gathering.stand()
-        self._actions.append(Stand(lost))
-
-    def _confirmed_without_log(
-        self,
-        proposal: Proposal,
-        batches: Sequence[PartitionBatch] | None,
-        control: tuple[bytes, ...] | None,
-    ) -> bool:
-        """Of a lost log some records may have been gathered; the others come from the topic,
-        where anybody writes, or from other validators.
+    def _has_executed_committed(self, proposal: Proposal) -> bool:
+        """Execute a committed block. Its records are the own log's; of a lost log some may have
+        been gathered, and the others come from the topic, where anybody writes, or from other
+        validators.
         """
         digest = proposal.digest
-        if batches is not None and control is not None and digest not in self._of_others:
-            if self._chain.check(proposal, batches, control):
-                self._not_own.pop(digest, None)
-                return True
-            self._note_of_others(proposal)
+        batches, control = self._records_of(proposal), self._control_of(proposal)
+        if batches is not None and control is not None:
+            if not self._gathering.stands:
+                if self._or_stand(partial(self._chain.confirm, proposal, batches, control)):
+                    return True
+                self._of_others.add(digest, None)
+            elif digest not in self._of_others:
+                if self._chain.check(proposal, batches, control):
+                    self._not_own.pop(digest, None)
+                    return True
+                self._of_others.add(digest, None)
         return self._executed_of_bodies(proposal)
+
+    def _or_stand(self, compare: Callable[[], None]) -> bool:
+        """Whether the log that is read is the quorum's, as `compare` shows. If it is not, the
+        intake stands, and what blocks have of the log comes from others from now on.
+        """
+        try:
+            compare()
+        except LogLost as lost:
+            self._gathering.stand()
+            self._actions.append(Stand(lost))
+            return False
+        return True
 
     def _executed_of_bodies(self, proposal: Proposal) -> bool:
         """Execute the block from the bytes that others gave, if they are its own: what does not
@@ -708,15 +697,9 @@ class Replica:
             if valid:
                 self._not_own.pop(proposal.digest, None)
             else:
-                self._note_of_others(proposal)
+                self._of_others.add(proposal.digest, None)
             self._pause(proposal, now)
             self._events.append(quorum.Checked(proposal.digest, valid))
-
-    def _note_of_others(self, proposal: Proposal) -> None:
-        self._of_others[proposal.digest] = proposal.header.height
-        if len(self._of_others) > UNCHECKED_MAX:
-            # The height is what its leader says, and may be a liar's.
-            del self._of_others[next(iter(self._of_others))]
 
     def _records_of(self, proposal: Proposal) -> list[PartitionBatch] | None:
         """The offsets that a block has, None until all of them came."""

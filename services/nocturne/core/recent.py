@@ -37,6 +37,9 @@ class Recent(Generic[Name, Value]):
     def _is_crowded(self) -> bool:
         return self._count_max is not None and len(self._values) > self._count_max
 
+    def __contains__(self, name: Name) -> bool:
+        return name in self._values
+
     def get(self, name: Name) -> Value | None:
         """None when it was let go, or never came."""
         return self._values.get(name)

@@ -156,7 +156,6 @@ class Journal:
         self._headers: dict[int, _Header] = {}
         self._whole: dict[int, int] = {}
         """Bytes of each segment that is done with."""
-        self._whole_bytes = 0
         scan = self._check_segments()
         self._next_frame, self._checksum, self._size = scan.next_frame, scan.checksum, scan.end
         self._file = self._open_last(scan)
@@ -174,7 +173,7 @@ class Journal:
     @property
     def size_bytes(self) -> int:
         """Of all its segments on disk. Another thread may ask."""
-        return self._whole_bytes + self._size
+        return sum(list(self._whole.values())) + self._size
 
     def append(self, records: Sequence[bytes]) -> None:
         """Take records for the next `sync`. `ValueError` for one over RECORD_BYTES_MAX, or when
@@ -233,7 +232,7 @@ class Journal:
             sync_folder(self._directory)
             self._segments.remove(number)
             del self._headers[number]
-            self._whole_bytes -= self._whole.pop(number)
+            del self._whole[number]
 
     def close(self) -> None:
         """Let go of the file. What was appended and not synced is dropped."""
@@ -261,7 +260,7 @@ class Journal:
                     "from a copy that is not older than the last block it has published"
                 )
             if not is_last:
-                self._finish(number, scan.end)
+                self._whole[number] = scan.end
             previous = scan
         assert previous is not None
         return previous
@@ -288,10 +287,6 @@ class Journal:
 
     def _predecessor(self, number: int) -> int:
         return self._segments[self._segments.index(number) - 1]
-
-    def _finish(self, number: int, size: int) -> None:
-        self._whole[number] = size
-        self._whole_bytes += size
 
     def _open_last(self, scan: _Scan) -> int:
         path = self._path(self.segment)
@@ -323,7 +318,7 @@ class Journal:
         path = _write_segment(self._directory, header)
         os.close(self._file)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._finish(self.segment, self._size)
+        self._whole[self.segment] = self._size
         self._segments.append(number)
         self._headers[number] = header
         self._size = len(header.encode())

@@ -1,7 +1,7 @@
 """When work that recurs is due: all of it at the same moments of one clock.
 
 A process that has nothing to do then wakes once for everything, and what several processes of one
-machine say to each other comes together too. An idle ledger costs a third less that way.
+machine say to each other comes together too.
 """
 
 from __future__ import annotations

@@ -128,23 +128,24 @@ def test_what_the_log_brought_of_a_block_before_is_compared_with_what_others_giv
     assert with_ranges(member) - notarized_by(member)
 
 
-def brings_others(committee: Committee, member: Member) -> None:
-    """Its log brings other records than the others', from the next one on."""
+def misled(committee: Committee, number: int) -> Member:
+    """A member whose log brings other records than the others', of blocks that these commit."""
+    committee.write("a")
+    committee.run(1_000)
+    member = committee.members[number]
+    member.withheld = True
+    committee.write("b", "c")
     for partition, offset, prepared in committee.ledger.records[member.read :]:
         changed = replace(prepared, record_hash=committee.ledger.records[0][2].record_hash)
         member.replica.gathering.admit(partition, offset, changed)
     member.read = len(committee.ledger.records)
+    committee.run(1_000)
+    return member
 
 
 def test_whose_log_is_another_than_a_committed_blocks_takes_no_more_of_it_and_follows() -> None:
     committee = Committee(4)
-    committee.write("a")
-    committee.run(1_000)
-    member = committee.members[3]
-    member.withheld = True
-    committee.write("b", "c")
-    brings_others(committee, member)
-    committee.run(1_000)
+    member = misled(committee, 3)
     [cause] = member.stood
     assert "this validator's log is not that of the quorum: block" in cause
     assert "has other records from offset" in cause
@@ -160,13 +161,7 @@ def test_a_log_epoch_is_opened_though_one_saw_another_log_and_one_is_away() -> N
     """The broker lost certified records that one had not read, and has others in their place."""
     committee = Committee(4)
     committee.tell = lambda made: None  # type: ignore[method-assign]
-    committee.write("a")
-    committee.run(1_000)
-    slow = committee.members[2]
-    slow.withheld = True
-    committee.write("b", "c")
-    brings_others(committee, slow)
-    committee.run(1_000)
+    slow = misled(committee, 2)
     for member in committee.members:
         if member is not slow:
             member.replica.gathering.stand()

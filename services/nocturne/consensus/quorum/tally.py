@@ -39,9 +39,6 @@ class Counted:
     conflict: Conflict | None = None
 
 
-_NOTHING: Final = Counted()
-
-
 @dataclass(slots=True)
 class _View:
     votes: dict[tuple[VoteKind, int], Vote] = field(default_factory=dict)
@@ -75,14 +72,12 @@ class Tally:
             view.votes[place] = vote
             key = (vote.kind, vote.digest)
             view.counts[key] = view.counts.get(key, 0) + 1
-            certificate = None
-            if view.counts[key] == self._quorum:
-                certificate = self._certificate(view, vote)
-            elif other is None:
-                return _NOTHING
-            return Counted(certificate, None if other is None else _accused(view, other, vote))
+            is_quorum = view.counts[key] == self._quorum
+            certificate = self._certificate(view, vote) if is_quorum else None
+            conflict = None if other is None else _accused(view, other, vote)
+            return Counted(certificate, conflict)
         if found.digest == vote.digest:
-            return _NOTHING
+            return Counted()
         return Counted(conflict=_accused(view, found, vote))
 
     def forget_through(self, last: int) -> None:
